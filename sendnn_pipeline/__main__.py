@@ -1,0 +1,38 @@
+"""``python -m sendnn_pipeline``: a tool by its name, or a run."""
+
+import sys
+import time
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    started = time.monotonic()
+    from sendnn_pipeline.errors import PipelineError
+
+    argv = sys.argv[1:]
+    try:
+        from sendnn_pipeline.tools import TOOLS
+
+        if argv and argv[0] in TOOLS:
+            from importlib import import_module
+
+            import_module(TOOLS[argv[0]]).main(argv[1:])
+            return
+        if argv and argv[0] == "--version":
+            from sendnn_pipeline import __version__
+
+            sys.stdout.write(f"sendnn_pipeline {__version__}\n")
+            return
+        from sendnn_pipeline.pipeline.app import run_app
+
+        run_app(argv, started)
+    except PipelineError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

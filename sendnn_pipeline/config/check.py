@@ -1,0 +1,94 @@
+"""Constraints between values, checked before any weight is loaded."""
+
+from collections.abc import Iterator
+
+from sendnn_pipeline.config.layers import Provenance
+from sendnn_pipeline.config.model_facts import ModelFacts
+from sendnn_pipeline.config.schema import RunConfig
+from sendnn_pipeline.config.shapes import Shape
+from sendnn_pipeline.errors import ConfigError
+
+DTYPES = ("float32", "bfloat16", "float16")
+POOLINGS = ("mean", "cls", "last")
+STAGES = ("load", "compile", "warmup", "serve")
+
+
+def check(config: RunConfig, facts: ModelFacts, shapes: tuple[Shape, ...], provenance: Provenance) -> None:
+    """Refuse what cannot run.
+
+    Raises:
+        ConfigError: the first problem, with where its value was set and what to do.
+    """
+    for key, message, hint in [*_numbers(config), *_words(config), *_lengths(config, facts, shapes)]:
+        raise ConfigError(message, where=provenance.where(key), hint=hint)
+
+
+def check_description(config: RunConfig, provenance: Provenance) -> None:
+    """Refuse what needs no model to be seen wrong."""
+    for key, message, hint in [*_numbers(config), *_words(config)]:
+        raise ConfigError(message, where=provenance.where(key), hint=hint)
+
+
+def _numbers(config: RunConfig) -> Iterator[tuple[str, str, str]]:
+    serve, model = config.serve, config.model
+    if not 0 <= serve.port <= 65535:
+        yield "serve.port", f"serve.port={serve.port} is no port", "use 0 to 65535"
+    for key, value in (
+        ("serve.max_queue", serve.max_queue),
+        ("serve.max_body_bytes", serve.max_body_bytes),
+        ("parallel.gloo_timeout_minutes", config.parallel.gloo_timeout_minutes),
+    ):
+        if value < 1:
+            yield key, f"{key}={value} must be 1 or more", ""
+    if not serve.request_timeout_seconds > 0:
+        yield (
+            "serve.request_timeout_seconds",
+            f"serve.request_timeout_seconds={serve.request_timeout_seconds} must be more than 0",
+            "",
+        )
+    for key, amount in (
+        ("serve.drain_seconds", serve.drain_seconds),
+        ("process.num_cpus", config.process.num_cpus),
+        ("parallel.max_load_processes", config.parallel.max_load_processes),
+    ):
+        if not amount >= 0:
+            yield key, f"{key}={amount} must be 0 or more", ""
+    if model.max_model_len is not None and model.max_model_len < 1:
+        yield "model.max_model_len", f"model.max_model_len={model.max_model_len} must be 1 or more", ""
+
+
+def _words(config: RunConfig) -> Iterator[tuple[str, str, str]]:
+    if config.model.dtype not in (*DTYPES, "auto"):
+        yield "model.dtype", f"model.dtype={config.model.dtype} is no dtype", f"use auto, {', '.join(DTYPES)}"
+    if config.engine.pooling not in (*POOLINGS, "auto"):
+        yield (
+            "engine.pooling",
+            f"engine.pooling={config.engine.pooling} is no pooling",
+            f"use auto, {', '.join(POOLINGS)}",
+        )
+    stages = tuple(config.pipeline.stages)
+    if not stages or stages != STAGES[: len(stages)]:
+        yield (
+            "pipeline.stages",
+            f"pipeline.stages={list(stages)} cannot run",
+            f"name the first of {', '.join(STAGES)}, in order",
+        )
+    if config.device != "cpu":
+        yield "device", f"device={config.device} is not supported by this version", "use device=cpu"
+
+
+def _lengths(config: RunConfig, facts: ModelFacts, shapes: tuple[Shape, ...]) -> Iterator[tuple[str, str, str]]:
+    max_len = config.model.max_model_len or 0
+    if facts.position_limit and max_len > facts.position_limit:
+        yield (
+            "model.max_model_len",
+            f"model.max_model_len={max_len} is more than the model's {facts.position_limit} positions",
+            "lower it",
+        )
+    for shape in shapes:
+        if shape.prompt_len > max_len:
+            yield (
+                "warmup.shapes",
+                f"shape {shape} in warmup is longer than the model's {max_len} tokens",
+                f"use lengths up to {max_len}, or raise model.max_model_len (at most {facts.position_limit})",
+            )

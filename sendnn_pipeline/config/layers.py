@@ -1,0 +1,174 @@
+"""Layers, low to high: schema default, conf/ choice, environment, command line; and where each value came from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sendnn_pipeline.config.command_line import Word
+from sendnn_pipeline.config.compose import Composed, compose, quote
+from sendnn_pipeline.config.environment import EnvValue
+from sendnn_pipeline.config.keys import keys_of
+from sendnn_pipeline.config.options import OptionTree, flatten
+from sendnn_pipeline.config.schema import RunConfig
+
+
+# Warmup shapes are one value written two ways: saying one replaces the other.
+SHAPE_FORMS = (
+    ("warmup.shapes", "warmup.prompt_lens"),
+    ("warmup.shapes", "warmup.batch_sizes"),
+    ("warmup.prompt_lens", "warmup.shapes"),
+    ("warmup.batch_sizes", "warmup.shapes"),
+)
+# The group whose option is laid over all the others.
+PROFILE = "profile"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One layer's say about one key."""
+
+    layer: str
+    where: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """For every key and group, what each layer said; the one that holds comes first."""
+
+    origins: Mapping[str, tuple[Origin, ...]]
+
+    def where(self, key: str) -> str:
+        """Return the file or variable that set ``key``; empty for a schema default."""
+        said = self.origins.get(key, ())
+        return said[0].where if said and said[0].layer != "default" else ""
+
+    def put(self, key: str, origin: Origin) -> "Provenance":
+        """Return a copy in which ``origin`` holds for ``key``."""
+        return Provenance({**self.origins, key: (origin, *self.origins.get(key, ()))})
+
+
+@dataclass(frozen=True)
+class Layered:
+    """A first composition: what the words alone say, before the model is read."""
+
+    composed: Composed
+    provenance: Provenance
+    env_words: tuple[str, ...]
+    notices: tuple[str, ...]
+
+
+def env_words(
+    env: Sequence[EnvValue], words: Sequence[Word], tree: OptionTree
+) -> tuple[list[EnvValue], list[tuple[EnvValue, str]]]:
+    """Split environment values into those that hold and those that the command line overrides, with by what.
+
+    A word for the same key overrides. So does a group option named on the command line whose file sets the key: naming
+    it counts as setting every key of its file.
+    """
+    by_key = {word.key: word.text for word in words}
+    options = tree.groups()
+    for word in words:
+        if word.key in options and not word.sweeps and word.value in options[word.key]:
+            for key in tree.values(word.key, word.value):
+                by_key.setdefault(key, word.text)
+    for said, replaced in SHAPE_FORMS:
+        if said in by_key:
+            by_key.setdefault(replaced, by_key[said])
+    held = [value for value in env if value.key not in by_key]
+    dropped = [(value, by_key[value.key]) for value in env if value.key in by_key]
+    return held, dropped
+
+
+def as_word(value: EnvValue, groups: Mapping[str, Any]) -> str:
+    """Write an environment value as an override word."""
+    return f"{value.key}={value.value if value.key in groups else quote(value.value)}"
+
+
+def layer(
+    tree: OptionTree,
+    ours: Path,
+    words: Sequence[Word],
+    env: Sequence[EnvValue],
+    chosen: Mapping[str, tuple[str, str]],
+) -> Layered:
+    """Compose all layers once and record what each said.
+
+    Args:
+        tree: the configuration folders.
+        ours: our own ``conf/``.
+        words: the command line, without sweeps.
+        env: decoded environment values.
+        chosen: for groups left at ``auto``, the option taken and the reason.
+    """
+    held, dropped = env_words(env, words, tree)
+    groups = tree.groups()
+    texts = [as_word(value, groups) for value in held]
+    said_auto = {group for group in chosen if _last_said(group, words, held) in (None, "auto")}
+    choices = [f"{group}={chosen[group][0]}" for group in said_auto]
+    kept = [word.text for word in words if not (word.key in said_auto and word.value == "auto")]
+    kept_env = [text for text, value in zip(texts, held, strict=True) if value.key not in said_auto]
+    composed = compose(tree, ours, [*kept_env, *kept, *choices])
+    provenance = _provenance(tree, ours, composed, words, env)
+    for group in said_auto:
+        option, reason = chosen[group]
+        provenance = provenance.put(group, Origin("chosen", reason, option))
+    for value, by in dropped:
+        origins = provenance.origins[value.key]
+        lost = next(o for o in origins if o.layer == "env" and o.where == value.variable)
+        top = next((o for o in origins if o.layer in ("command line", "conf")), origins[0])
+        rest = tuple(o for o in origins if o not in (lost, top))
+        provenance = Provenance({**provenance.origins, value.key: (top, lost, *rest)})
+    notices = tuple(
+        f"{value.variable} is overridden by {by} on the command line"
+        for value, by in dropped
+        if composed.values.get(value.key, composed.choices.get(value.key)) != value.value
+    )
+    return Layered(composed, provenance, tuple(texts), notices)
+
+
+def _last_said(group: str, words: Sequence[Word], env: Sequence[EnvValue]) -> Any:
+    said = [value.value for value in env if value.key == group] + [word.value for word in words if word.key == group]
+    return said[-1] if said else None
+
+
+def _provenance(
+    tree: OptionTree, ours: Path, composed: Composed, words: Sequence[Word], env: Sequence[EnvValue]
+) -> Provenance:
+    origins: dict[str, list[Origin]] = {}
+    defaults = _schema_defaults()
+    for key in composed.values:
+        origins[key] = [Origin("default", "schema default", defaults.get(key))]
+    for group, option in sorted(composed.choices.items(), key=lambda choice: choice[0] == PROFILE):
+        origins[group] = [Origin("conf", _shown(ours / "config.yaml", ours), option)]
+        for key, (value, file) in tree.values(group, option).items():
+            origins.setdefault(key, []).insert(0, Origin("conf", f"{_shown(file, ours)} ({group}={option})", value))
+    for value in env:
+        origins.setdefault(value.key, []).insert(0, Origin("env", value.variable, value.value))
+    for word in words:
+        for key, said in _leaves(word):
+            origins.setdefault(key, []).insert(0, Origin("command line", word.text, said))
+    return Provenance({key: tuple(said) for key, said in origins.items()})
+
+
+def _leaves(word: Word) -> list[tuple[str, Any]]:
+    if isinstance(word.value, Mapping):
+        return list(flatten(word.value, word.key))
+    return [(word.key, word.value)]
+
+
+def _schema_defaults() -> dict[str, Any]:
+    run = RunConfig()
+
+    def value_at(key: str) -> Any:
+        node: Any = run
+        for part in key.split("."):
+            node = getattr(node, part)
+        return node
+
+    return {key: value_at(key) for key in keys_of(RunConfig)}
+
+
+def _shown(file: Path, ours: Path) -> str:
+    return f"conf/{file.relative_to(ours)}" if file.is_relative_to(ours) else str(file)

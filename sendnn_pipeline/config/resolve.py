@@ -1,0 +1,166 @@
+"""From layers to a run: read the model's facts, replace every ``auto``, check, freeze."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sendnn_pipeline.config.check import check
+from sendnn_pipeline.config.cpu import computes_bfloat16
+from sendnn_pipeline.config.layers import Layered, Origin, Provenance
+from sendnn_pipeline.config.model_facts import ModelFacts
+from sendnn_pipeline.config.schema import EngineConfig, ModelConfig, RunConfig
+from sendnn_pipeline.config.shapes import AUTO, Shape, auto_shapes, parse_shapes, zip_shapes
+from sendnn_pipeline.config.usage import unused_by
+from sendnn_pipeline.errors import ConfigError
+
+SHAPE_KEYS = ("warmup.shapes", "warmup.prompt_lens", "warmup.batch_sizes")
+# The registry's values, for the list that goes unsaid when only the other is set.
+REGISTRY_PROMPT_LENS = [64]
+REGISTRY_BATCH_SIZES = [1]
+SAID_BY_USER = ("env", "command line")
+_RANK_OF_LAYER = {"default": 0, "conf": 1, "known": 2, "env": 3, "command line": 4}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, resolved: no ``auto`` is left, nothing below reads the environment or Hydra."""
+
+    config: RunConfig
+    model: ModelFacts
+    shapes: tuple[Shape, ...]
+    cache_dir: Path
+    served_name: str
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A run and, for every key, where its value came from."""
+
+    run: Run
+    provenance: Provenance
+
+
+def cache_dir_of(config: RunConfig, environ: dict[str, str]) -> Path:
+    """Return the folder of fetched models and compiler caches."""
+    if config.cache_dir:
+        return Path(config.cache_dir).expanduser().absolute()
+    base = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "sendnn_pipeline"
+
+
+def resolve(layered: Layered, facts: ModelFacts, cache_dir: Path) -> Resolved:
+    """Replace every ``auto`` with a value and a reason, then check the whole.
+
+    Raises:
+        ConfigError: a value does not fit the model or the others; the message names the key and where it was set.
+    """
+    given, provenance = layered.composed.run, layered.provenance
+    engine, provenance = _engine(given.engine, facts, provenance)
+    model, provenance = _model(given.model, facts, provenance)
+    shapes, provenance = _shapes(given, model, provenance)
+    config = replace(
+        given, engine=engine, model=model, warmup=replace(given.warmup, shapes=[str(shape) for shape in shapes])
+    )
+    check(config, facts, shapes, provenance)
+    served = model.served_name or model.path.rstrip("/").rsplit("/", 1)[-1].split("==")[0]
+    run = Run(config, facts, shapes, cache_dir, served, (*layered.notices, *_unused(config, provenance), *_notices(config, facts, shapes)))
+    return Resolved(run, provenance)
+
+
+def _engine(given: EngineConfig, facts: ModelFacts, provenance: Provenance) -> tuple[EngineConfig, Provenance]:
+    name = given.name
+    if name == AUTO:
+        if facts.architecture.endswith("ForCausalLM") and not facts.has_pooling_files:
+            raise ConfigError(
+                f"{facts.architecture} is a generating model, and the generation engine is not part of this version",
+                hint="engine=pooling serves embeddings from it",
+            )
+        name = "pooling"
+        provenance = provenance.put("engine.name", Origin("chosen", f"{facts.architecture} gives embeddings", name))
+    elif name != "pooling":
+        raise ConfigError(f"engine.name={name} is no engine", where=provenance.where("engine.name"), hint="use pooling")
+    source = "the model's modules.json" if facts.has_pooling_files else "no modules.json: sentence-transformers' rule"
+    pooling, normalize = given.pooling, given.normalize
+    if pooling == AUTO:
+        pooling = facts.pooling
+        provenance = provenance.put("engine.pooling", Origin("model", source, pooling))
+    if normalize is None:
+        normalize = facts.normalize
+        provenance = provenance.put("engine.normalize", Origin("model", source, normalize))
+    return replace(given, name=name, pooling=pooling, normalize=normalize), provenance
+
+
+def _model(given: ModelConfig, facts: ModelFacts, provenance: Provenance) -> tuple[ModelConfig, Provenance]:
+    dtype, max_len, matryoshka = given.dtype, given.max_model_len, given.matryoshka
+    if dtype == AUTO:
+        native = computes_bfloat16()
+        dtype = "bfloat16" if native else "float32"
+        reason = "this CPU computes bfloat16" if native else "this CPU does not compute bfloat16"
+        provenance = provenance.put("model.dtype", Origin("chosen", reason, dtype))
+    if max_len is None:
+        max_len = facts.own_max_len
+        provenance = provenance.put("model.max_model_len", Origin("model", "the model's own files", max_len))
+    if matryoshka is None:
+        matryoshka = facts.matryoshka
+        provenance = provenance.put("model.matryoshka", Origin("model", "the model's config.json", matryoshka))
+    return replace(given, dtype=dtype, max_model_len=max_len, matryoshka=matryoshka), provenance
+
+
+def shape_winner(provenance: Provenance) -> str:
+    """Return which of the three keys of ``warmup`` holds: the one that the highest layer sets.
+
+    Raises:
+        ConfigError: one layer sets shapes both ways.
+    """
+    ranks = {
+        key: max(
+            (_RANK_OF_LAYER.get(o.layer, 0) for o in provenance.origins.get(key, ()) if o.value is not None), default=0
+        )
+        for key in SHAPE_KEYS
+    }
+    pair = max(ranks["warmup.prompt_lens"], ranks["warmup.batch_sizes"])
+    key = max(("warmup.prompt_lens", "warmup.batch_sizes"), key=lambda name: ranks[name])
+    if ranks["warmup.shapes"] == pair and pair:
+        raise ConfigError(
+            f"warmup.shapes and {key} are both set by {provenance.where(key)} and {provenance.where('warmup.shapes')}",
+            hint="they are one value; set it one way",
+        )
+    return key if pair > ranks["warmup.shapes"] else "warmup.shapes"
+
+
+def _shapes(given: RunConfig, model: ModelConfig, provenance: Provenance) -> tuple[tuple[Shape, ...], Provenance]:
+    winner = shape_winner(provenance)
+    where = provenance.where(winner)
+    if winner == "warmup.shapes":
+        shapes = parse_shapes(given.warmup.shapes or AUTO, where)
+        if shapes is None:
+            shapes = auto_shapes(model.max_model_len or 0, given.backend.name)
+            reason = f"auto: {len(shapes)} shapes cover {model.max_model_len} tokens"
+            provenance = provenance.put(winner, Origin("chosen", reason, [str(shape) for shape in shapes]))
+        return shapes, provenance
+    lens = given.warmup.prompt_lens or REGISTRY_PROMPT_LENS
+    sizes = given.warmup.batch_sizes or REGISTRY_BATCH_SIZES
+    shapes = zip_shapes(lens, sizes, where)
+    return shapes, provenance.put("warmup.shapes", Origin("zipped", where, [str(shape) for shape in shapes]))
+
+
+def _unused(config: RunConfig, provenance: Provenance) -> list[str]:
+    said = {key: origins[0] for key, origins in provenance.origins.items() if origins[0].layer in SAID_BY_USER}
+    return [
+        f"{key} (set by {origin.where}) is not used by this run: it belongs to {owner}"
+        for key, origin in said.items()
+        if (owner := unused_by(config.engine.name, key))
+    ]
+
+
+def _notices(config: RunConfig, facts: ModelFacts, shapes: tuple[Shape, ...]) -> list[str]:
+    notices = []
+    longest = max(shape.prompt_len for shape in shapes)
+    if longest < (config.model.max_model_len or 0):
+        notices.append(
+            f"inputs longer than {longest} tokens are refused, although the model takes {config.model.max_model_len}: "
+            "no warmup shape is longer"
+        )
+    if not facts.has_pooling_files and config.engine.pooling == "mean":
+        notices.append("the model has no modules.json; mean pooling is assumed (engine.pooling= says otherwise)")
+    return notices

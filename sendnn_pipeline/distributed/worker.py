@@ -1,0 +1,65 @@
+"""The engine's process: environment first, then everything that imports torch."""
+
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from multiprocessing.connection import wait
+
+from sendnn_pipeline.config.resolve import Run
+from sendnn_pipeline.distributed.port import Port
+from sendnn_pipeline.errors import PipelineError
+from sendnn_pipeline.messages import Fatal
+
+ORPHANED = 70
+
+
+def main(job: str, run: Run, address: str, environment: Mapping[str, str]) -> None:
+    """Run ``job``, written ``module:function``, with a port to the edge.
+
+    A string, since unpickling a function imports its module, and torch reads thread variables when it is imported.
+    """
+    os.environ.update(environment)  # noqa: TID251  the one place where a rank's environment is set
+    watch_parent()
+    if run.config.process.override_signal_handlers:
+        leave_signals_to_the_parent()
+    port = Port(address)
+    module, function = job.split(":")
+    try:
+        getattr(importlib.import_module(module), function)(port, run)
+    except PipelineError as error:
+        port.send(Fatal(str(error), error.exit_code))
+        sys.exit(error.exit_code)
+    except Exception as error:
+        traceback.print_exc()
+        reason = " ".join(str(error).split())[:500]
+        port.send(Fatal(f"the engine failed: {type(error).__name__}: {reason}", 1))
+        sys.exit(1)
+    finally:
+        port.close()
+
+
+def leave_signals_to_the_parent() -> None:
+    """Ignore what a terminal or a supervisor sends to the whole group; the parent drains and then says stop.
+
+    Called again after warmup, since device libraries install handlers of their own when they are first used.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def watch_parent() -> None:
+    """End this process when its parent is gone: nobody else would."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def end_with_parent() -> None:
+        wait([parent.sentinel])
+        os._exit(ORPHANED)
+
+    threading.Thread(target=end_with_parent, name="watch-parent", daemon=True).start()

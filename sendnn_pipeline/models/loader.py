@@ -1,0 +1,59 @@
+"""Weights into memory, through transformers; safetensors only, no remote code."""
+
+from typing import TYPE_CHECKING, Any
+
+from sendnn_pipeline.errors import ModelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+# Heads that a checkpoint of the bare encoder may lack and that no pooling here reads.
+UNUSED_PARTS = ("pooler.",)
+
+
+def load_encoder(folder: "Path", dtype: str) -> "nn.Module":
+    """Load the bare model, without heads, ready for inference.
+
+    Args:
+        folder: the model's folder.
+        dtype: name of a torch dtype.
+
+    Raises:
+        ModelError: the architecture is unknown, a file is broken, or weights are missing.
+    """
+    import torch
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        model, report = AutoModel.from_pretrained(
+            str(folder),
+            dtype=getattr(torch, dtype),
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise ModelError(
+            f"{folder} cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            hint="is its architecture known to the installed transformers?",
+        ) from error
+    _check_complete(folder, report)
+    model.eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return model  # type: ignore[no-any-return]
+
+
+def _check_complete(folder: "Path", report: dict[str, Any]) -> None:
+    missing = sorted(key for key in report.get("missing_keys", ()) if not key.startswith(UNUSED_PARTS))
+    wrong = sorted(str(key) for key in report.get("mismatched_keys", ()))
+    if missing or wrong:
+        what = f"lacks {len(missing)} tensors, {missing[0]} first" if missing else f"has the wrong shape in {wrong[0]}"
+        raise ModelError(f"the checkpoint in {folder} {what}", hint="it would be filled with random numbers; fetch it again")

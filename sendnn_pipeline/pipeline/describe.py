@@ -1,0 +1,98 @@
+"""From words to a resolved run: compose, find the model, resolve, and let the backend and the plugins check it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sendnn_pipeline.backends.base import CompileBackend
+from sendnn_pipeline.config.check import check_description
+from sendnn_pipeline.config.command_line import Word
+from sendnn_pipeline.config.layers import Layered, Provenance
+from sendnn_pipeline.config.model_facts import read_model_facts
+from sendnn_pipeline.config.resolve import Resolved, Run, cache_dir_of, resolve
+from sendnn_pipeline.config.schema import ModelConfig
+from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.hooks.host import Host
+from sendnn_pipeline.hooks.manager import Plugins
+from sendnn_pipeline.models.sources import ModelSource
+
+
+@dataclass(frozen=True)
+class Described:
+    """The words composed, with the place of the model; not read yet."""
+
+    layered: Layered
+    source: ModelSource
+    source_name: str
+    cache_dir: Path
+
+    @property
+    def model(self) -> ModelConfig:
+        """What is to be loaded."""
+        return self.layered.composed.run.model
+
+
+def describe(host: Host, words: Sequence[Word]) -> Described:
+    """Compose ``words`` and choose the model's source.
+
+    Raises:
+        ConfigError: they do not compose, or no source claims the model.
+    """
+    layered = host.layer(words)
+    check_description(layered.composed.run, layered.provenance)
+    name, source = _source(host.plugins, layered.composed.run.model, layered.provenance)
+    return Described(layered, source, name, cache_dir_of(layered.composed.run, dict(host.environ)))
+
+
+def _source(plugins: Plugins, model: ModelConfig, provenance: Provenance) -> tuple[str, ModelSource]:
+    sources = plugins.registry("register_model_sources", "model source")
+    if model.source != "auto":
+        where = provenance.where("model.source")
+        return model.source, sources.create(model.source, where=where, missing=plugins.missing())
+    claims = {name: source for name, source in sources.values().items() if source.claims(model.path)}
+    if len(claims) != 1:
+        what = "is claimed by " + " and ".join(sorted(claims)) if claims else "is no folder, hub id or package"
+        raise ConfigError(
+            f"model.path={model.path} {what}",
+            where=provenance.where("model.path"),
+            hint="say which with model.source=" if claims else "a package is written name==version",
+        )
+    return next(iter(claims.items()))
+
+
+def read_and_resolve(host: Host, described: Described, folder: Path) -> tuple[Resolved, CompileBackend]:
+    """Read the model's facts, resolve, and ask backend and plugins whether the run can work.
+
+    Raises:
+        PipelineError: it cannot; the message says why.
+    """
+    resolved = resolve(described.layered, read_model_facts(folder), described.cache_dir)
+    run, where = resolved.run, resolved.provenance.where
+    backends = host.plugins.registry("register_compile_backends", "compile backend")
+    missing = host.plugins.missing()
+    backend = backends.create(run.config.backend.name, where=where("backend.name"), missing=missing)
+    if run.config.backend.simple not in backends.entries or run.config.backend.simple == "sendnn":
+        backends.create(run.config.backend.simple, where=where("backend.simple"), missing=missing)
+        raise ConfigError("backend.simple=sendnn is not possible", where=where("backend.simple"), hint="use inductor")
+    _check_limits(run, backend, resolved.provenance)
+    problems = [problem for found in host.plugins.collect("check_config", run=lambda _: run).values() for problem in found]
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return resolved, backend
+
+
+def _check_limits(run: Run, backend: CompileBackend, provenance: Provenance) -> None:
+    limits = backend.limits(run)
+    for shape in run.shapes:
+        if shape.prompt_len % limits.token_multiple:
+            raise ConfigError(
+                f"shape {shape} in warmup is no multiple of {limits.token_multiple} tokens, as {backend.name} needs",
+                where=provenance.where("warmup.shapes"),
+                hint=f"use multiples of {limits.token_multiple}",
+            )
+    if run.config.model.dtype not in limits.dtypes:
+        raise ConfigError(
+            f"model.dtype={run.config.model.dtype} is not computed by {backend.name}",
+            where=provenance.where("model.dtype"),
+            hint=f"use {', '.join(limits.dtypes)}",
+        )

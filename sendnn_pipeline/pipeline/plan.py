@@ -1,0 +1,72 @@
+"""The plan, as the user sees it before anything is built."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from sendnn_pipeline.config.layers import Provenance
+from sendnn_pipeline.config.resolve import Run
+from sendnn_pipeline.programs.price import BYTES_OF_DTYPE, activation_bytes
+from sendnn_pipeline.programs.program import PoolProgram, plan_pooling
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Programs and their price."""
+
+    run: Run
+    num_parameters: int
+    compile_seconds: Mapping[str, float]
+    threads: int
+    threads_reason: str
+
+    @property
+    def programs(self) -> tuple[PoolProgram, ...]:
+        """What will be compiled."""
+        return plan_pooling(self.run.shapes).programs
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the weights take in memory, once for all Programs."""
+        return self.num_parameters * BYTES_OF_DTYPE[self.run.config.model.dtype]
+
+
+def price_key(run: Run, program: PoolProgram) -> str:
+    """Name a Program among all that this machine has compiled."""
+    return f"{run.model.folder.name} {run.config.backend.name} {run.config.model.dtype} {program.name}"
+
+
+def print_plan(console: Console, plan: Plan, provenance: Provenance) -> None:
+    """Print model, backend, dtype, Programs with their price, and where caches are."""
+    run = plan.run
+    config = run.config
+
+    def line(name: str, value: str, key: str = "") -> None:
+        why = provenance.where(key) if key else ""
+        console.print(
+            f"{name:<9}{value}" + (f"  ({why})" if why else ""), highlight=False, markup=False, soft_wrap=True
+        )
+
+    line("model", f"{run.served_name}: {run.model.architecture}, {plan.num_parameters / 1e6:.1f} M parameters")
+    line("backend", config.backend.name, "backend")
+    line("dtype", config.model.dtype, "model.dtype")
+    line("engine", f"{config.engine.name}, {config.engine.pooling} pooling, normalize={config.engine.normalize}")
+    line("threads", f"{plan.threads}  ({plan.threads_reason})")
+    line("caches", str(run.cache_dir))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("Program")
+    table.add_column("compile", justify="right")
+    table.add_column("activations", justify="right")
+    for program in plan.programs:
+        seconds = plan.compile_seconds.get(price_key(run, program))
+        table.add_row(
+            program.name.replace("[", r"\["),
+            "not measured yet" if seconds is None else f"{seconds:.1f} s",
+            f"{activation_bytes(program, run.model, config.model.dtype) / 2**20:.0f} MiB",
+        )
+    console.print(table, highlight=False)
+    known = [plan.compile_seconds.get(price_key(run, program)) for program in plan.programs]
+    total = f"{sum(second for second in known if second):.0f} s" if all(known) else "not all measured yet"
+    line("price", f"weights {plan.weight_bytes / 2**20:.0f} MiB, compile without caches {total}")

@@ -1,0 +1,48 @@
+"""The job of an engine process: the stages of the run, at its port."""
+
+from importlib.metadata import version
+
+from sendnn_pipeline.config.environment import process_environment
+from sendnn_pipeline.config.resolve import Run
+from sendnn_pipeline.distributed.port import Port
+from sendnn_pipeline.errors import BackendError
+from sendnn_pipeline.hooks.manager import load_plugins
+from sendnn_pipeline.pipeline.compile import Compile
+from sendnn_pipeline.pipeline.load import Load
+from sendnn_pipeline.pipeline.serve import Serve, ready_message
+from sendnn_pipeline.pipeline.stage import Stage, run_stages
+from sendnn_pipeline.pipeline.warmup import WarmEngine, Warmup
+
+JOB = "sendnn_pipeline.pipeline.rank:run_rank"
+
+
+def run_rank(port: Port, run: Run) -> None:
+    """Run the stages that ``run`` names, reporting each at the port.
+
+    Plugins are loaded anew: a plugin manager does not cross processes.
+    """
+    plugins = load_plugins(process_environment())
+    backends = plugins.registry("register_compile_backends", "compile backend")
+    backend = backends.create(run.config.backend.name, missing=plugins.missing())
+    simple = backends.create(run.config.backend.simple, missing=plugins.missing())
+    _set_threads(run)
+    about = {
+        "torch": version("torch"),
+        "transformers": version("transformers"),
+        "backend": backend.fingerprint(),
+    }
+    stages: list[Stage] = [Load(), Compile(backend, simple, port.send), Warmup(port.send), Serve(port, about)]
+    last = run_stages(stages[: len(run.config.pipeline.stages)], run, port.send)
+    if isinstance(last, WarmEngine):
+        port.send(ready_message(last, about))
+
+
+def _set_threads(run: Run) -> None:
+    """Tell torch, which reads OMP_NUM_THREADS once, when another library may have been first."""
+    import torch
+
+    threads = process_environment().get("OMP_NUM_THREADS", "")
+    if run.config.process.update_thread_config and threads:
+        if not threads.isdigit():
+            raise BackendError(f"OMP_NUM_THREADS={threads} is no number of threads")
+        torch.set_num_threads(int(threads))

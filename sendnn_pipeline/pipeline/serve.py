@@ -1,0 +1,66 @@
+"""Serve: the engine at its port, until it is told to stop."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from sendnn_pipeline.distributed.port import Port
+from sendnn_pipeline.distributed.worker import leave_signals_to_the_parent
+from sendnn_pipeline.messages import Cancel, Ready, Stop, Submit
+from sendnn_pipeline.pipeline.warmup import WarmEngine
+
+if TYPE_CHECKING:
+    from sendnn_pipeline.pooling.engine import PoolingEngine
+
+IDLE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Served:
+    """What was done until the end."""
+
+    num_steps: int
+
+
+def ready_message(warm: WarmEngine, about: dict[str, Any]) -> Ready:
+    """Say what a warm engine offers."""
+    costs = {program.name: cost_ms for program, cost_ms in warm.costs_ms.items()}
+    return Ready(costs_ms=costs, resident_bytes=psutil.Process().memory_info().rss, engine=about)
+
+
+class Serve:
+    """``WarmEngine`` to ``Served``."""
+
+    name = "serve"
+
+    def __init__(self, port: Port, about: dict[str, Any]) -> None:
+        self.port, self.about = port, about
+
+    def run(self, given: WarmEngine) -> Served:
+        """Announce the engine, then take messages and make steps."""
+        from sendnn_pipeline.pooling.engine import PoolingEngine, make_batcher
+
+        engine = PoolingEngine(given.runner, make_batcher(given.costs_ms), self.port.send)
+        if given.run.config.process.override_signal_handlers:
+            leave_signals_to_the_parent()
+        self.port.send(ready_message(given, self.about))
+        num_steps, stopping = 0, False
+        while not (stopping and engine.waiting == 0):
+            stopping = self._receive(engine) or stopping
+            if engine.waiting:
+                engine.step()
+                num_steps += 1
+        return Served(num_steps)
+
+    def _receive(self, engine: "PoolingEngine") -> bool:
+        stopping = False
+        for message in self.port.receive(0.0 if engine.waiting else IDLE_SECONDS):
+            match message:
+                case Submit():
+                    engine.submit(message)
+                case Cancel():
+                    engine.cancel(message)
+                case Stop():
+                    stopping = True
+        return stopping

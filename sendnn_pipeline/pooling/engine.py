@@ -1,0 +1,117 @@
+"""The pooling engine: decide, compute, account."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from sendnn_pipeline.messages import Cancel, FromEngine, Refused, StepDone, StepStarted, Submit, Vectors
+from sendnn_pipeline.pooling.batcher import Batch, Batcher, Item
+from sendnn_pipeline.pooling.runner import PoolingRunner
+from sendnn_pipeline.programs.program import PoolProgram
+
+
+@dataclass
+class PoolingEngine:
+    """Takes requests of token ids and gives messages of vectors, one Program a step."""
+
+    runner: PoolingRunner
+    batcher: Batcher
+    emit: Callable[[FromEngine], None]
+    clock: Callable[[], float] = time.monotonic
+    recompiles: int = field(default=0, init=False)
+
+    @property
+    def waiting(self) -> int:
+        """Texts that wait."""
+        return len(self.batcher)
+
+    def submit(self, request: Submit) -> None:
+        """Queue the texts of a request."""
+        now = self.clock()
+        self.batcher.add(
+            Item(request.request_id, index, ids, request.deadline, now) for index, ids in enumerate(request.items)
+        )
+
+    def cancel(self, request: Cancel) -> None:
+        """Forget a request; what already runs is computed and dropped by the other side."""
+        self.batcher.cancel(request.request_id)
+
+    def step(self) -> None:
+        """Drop what is too late, run one Program, and emit what came of it."""
+        for request_id in self.batcher.expire(self.clock()):
+            self.emit(Refused(request_id, "deadline", -1, "the deadline passed before it was computed"))
+        batch = self.batcher.next()
+        if batch is None:
+            return
+        self.emit(StepStarted(sorted({item.request_id for item in batch.items})))
+        started = self.clock()
+        try:
+            vectors, finite = self.runner.run(batch.program, [item.token_ids for item in batch.items])
+        except Exception as error:
+            # One broken step must not take the other requests with it.
+            self._refuse(batch, error)
+            return
+        finished = self.clock()
+        self._account(batch, started, finished)
+        self._answer(batch, vectors, finite, started, finished)
+
+    def _refuse(self, batch: Batch, error: Exception) -> None:
+        if "recompile" in str(error):
+            self.recompiles += 1
+        message = f"{batch.program.name} failed: {type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        for request_id in {item.request_id for item in batch.items}:
+            self.batcher.cancel(request_id)
+            self.emit(Refused(request_id, "failed", -1, message))
+        now = self.clock()
+        self._account(batch, now, now)
+
+    def _account(self, batch: Batch, started: float, finished: float) -> None:
+        program = batch.program
+        self.emit(
+            StepDone(
+                program=program.name,
+                batch_size=program.batch_size,
+                num_items=len(batch.items),
+                real_tokens=batch.real_tokens,
+                computed_tokens=program.num_tokens,
+                started=started,
+                finished=finished,
+                waiting=self.waiting,
+                recompiles=self.recompiles,
+            )
+        )
+
+    def _answer(
+        self, batch: Batch, vectors: torch.Tensor, finite: list[bool], started: float, finished: float
+    ) -> None:
+        by_request: dict[int, list[int]] = {}
+        for place, item in enumerate(batch.items):
+            by_request.setdefault(item.request_id, []).append(place)
+        for request_id, places in by_request.items():
+            broken = next((place for place in places if not finite[place]), None)
+            if broken is not None:
+                self.batcher.cancel(request_id)
+                index = batch.items[broken].index
+                self.emit(Refused(request_id, "failed", index, "the model gave a vector that is not finite"))
+                continue
+            items = [batch.items[place] for place in places]
+            self.emit(
+                Vectors(
+                    request_id=request_id,
+                    indices=[item.index for item in items],
+                    dimensions=vectors.shape[1],
+                    data=vectors[places].numpy().astype("<f4", copy=False).tobytes(),
+                    program=batch.program.name,
+                    padding=sum(batch.program.prompt_len - item.num_tokens for item in items),
+                    enqueued=items[0].enqueued,
+                    started=started,
+                    finished=finished,
+                )
+            )
+
+
+def make_batcher(costs_ms: Mapping[PoolProgram, float]) -> Batcher:
+    """Return an empty queue for measured Programs."""
+    return Batcher(tuple(costs_ms), costs_ms)

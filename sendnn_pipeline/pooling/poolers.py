@@ -1,0 +1,35 @@
+"""From hidden states to one vector a text."""
+
+import torch
+from torch.nn.functional import normalize as scale_to_one
+
+
+def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Reduce hidden states to one float32 vector a row, over real tokens only.
+
+    Args:
+        hidden: ``[batch, length, dimensions]``, padded on the right.
+        mask: ``[batch, length]``, 1 on real tokens; every row has one.
+        pooling: ``mean``, ``cls`` (first token) or ``last`` (last real token).
+
+    Returns:
+        ``[batch, dimensions]`` in float32.
+    """
+    hidden = hidden.float()
+    if pooling == "cls":
+        return hidden[:, 0]
+    if pooling == "last":
+        last = (mask.sum(dim=1) - 1).view(-1, 1, 1).expand(-1, 1, hidden.shape[-1])
+        return hidden.gather(1, last).squeeze(1)
+    weights = mask.unsqueeze(-1).float()
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def unit(vectors: torch.Tensor) -> torch.Tensor:
+    """Scale every row of ``[batch, dimensions]`` to length one."""
+    return scale_to_one(vectors, dim=-1)
+
+
+def finite_rows(vectors: torch.Tensor) -> torch.Tensor:
+    """Return for each row of ``[rows, dimensions]`` whether all of it is finite: ``[rows]`` of bool."""
+    return torch.isfinite(vectors).all(dim=1)

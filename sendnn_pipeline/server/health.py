@@ -1,0 +1,44 @@
+"""Liveness, readiness and progress: three different answers, all quick, none through the engine."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from sendnn_pipeline.server.state import state_of
+
+PROBES = ("/live", "/ready", "/startup", "/health")
+
+
+async def live(_request: Request) -> JSONResponse:
+    """Say that the process answers."""
+    return JSONResponse({"status": "live"})
+
+
+async def ready(request: Request) -> JSONResponse:
+    """Say whether work is taken: warm, not draining, and the engine moves."""
+    engine = state_of(request).engine
+    why = engine.unavailable()
+    stalled = engine.stalled_seconds()
+    if why is None and stalled is not None:
+        why = f"requests wait and the engine has said nothing for {stalled:.0f} s"
+    if why is None:
+        return JSONResponse({"status": "ready"})
+    return JSONResponse({"status": "not ready", "reason": why}, 503, {"Retry-After": "5"})
+
+
+async def startup(request: Request) -> JSONResponse:
+    """Say how far the start is."""
+    state = state_of(request)
+    progress: dict[str, Any] = state.startup.progress()
+    done = state.engine.ready is not None
+    return JSONResponse({"status": "started" if done else "starting", **progress}, 200 if done else 503)
+
+
+routes = [
+    Route("/live", live),
+    Route("/ready", ready),
+    Route("/startup", startup),
+    Route("/health", ready),
+]

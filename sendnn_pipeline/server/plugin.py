@@ -1,0 +1,21 @@
+"""The built-in serve target."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sendnn_pipeline.hooks import hookimpl
+
+if TYPE_CHECKING:
+    from sendnn_pipeline.distributed.target import ServeTarget
+
+
+def _http() -> "ServeTarget":
+    from sendnn_pipeline.server.http import HttpTarget
+
+    return HttpTarget()
+
+
+@hookimpl
+def register_serve_targets(register: "Callable[[str, Callable[[], ServeTarget]], None]") -> None:
+    """Register http."""
+    register("http", _http)

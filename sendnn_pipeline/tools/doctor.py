@@ -1,0 +1,112 @@
+"""``doctor``: is this machine ready, and if not, what to do."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from sendnn_pipeline.backends.inductor import check_writable
+from sendnn_pipeline.config.command_line import Word, parse_command_line
+from sendnn_pipeline.config.cpu import THREAD_VARIABLES, computes_bfloat16, count_cpus, read_cpu_facts
+from sendnn_pipeline.config.environment import process_environment
+from sendnn_pipeline.config.resolve import cache_dir_of
+from sendnn_pipeline.errors import PipelineError
+from sendnn_pipeline.hooks.host import Host, open_host
+from sendnn_pipeline.pipeline.run import plan_threads
+
+PACKAGES = ("torch", "transformers", "tokenizers", "hydra-core", "omegaconf", "pluggy", "pyzmq", "starlette", "uvicorn")
+SHARED_MEMORY = Path("/dev/shm")
+LEAST_SHARED_BYTES = 64 * 2**20
+LEAST_CACHE_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: ``ok``, ``note`` or ``fail``."""
+
+    state: str
+    what: str
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print the findings; ends with exit code 1 when one of them would stop a run."""
+    command = parse_command_line(argv)
+    host = open_host(process_environment(), command.config_dir)
+    findings = [*_versions(), *_machine(host), *_configured(host, command.words), *_plugins(host)]
+    for finding in findings:
+        sys.stdout.write(f"{finding.state:<5}{finding.what}\n")
+    if any(finding.state == "fail" for finding in findings):
+        sys.exit(1)
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("ok", f"Python {sys.version.split()[0]}")
+    for package in PACKAGES:
+        try:
+            yield Finding("ok", f"{package} {version(package)}")
+        except PackageNotFoundError:
+            yield Finding("fail", f"{package} is not installed; pip install sendnn_pipeline again")
+
+
+def _machine(host: Host) -> Iterator[Finding]:
+    facts = read_cpu_facts()
+    cpus, reason = count_cpus(0, facts)
+    yield Finding(
+        "ok",
+        f"{cpus:g} CPUs by {reason}; affinity {facts.affinity}, cgroup {facts.cgroup_quota or 'no quota'}, "
+        f"physical {facts.physical}, logical {facts.logical}"
+        if cpus
+        else reason,
+    )
+    for name in THREAD_VARIABLES:
+        text = host.environ.get(name, "")
+        if cpus and text.isdigit() and int(text) > cpus:
+            yield Finding("note", f"{name}={text} is more than {cpus:g} CPUs")
+    yield Finding("ok", f"bfloat16 {'is' if computes_bfloat16() else 'is not'} computed by this CPU")
+    if SHARED_MEMORY.is_dir():
+        free = shutil.disk_usage(SHARED_MEMORY).free
+        state = "ok" if free >= LEAST_SHARED_BYTES else "note"
+        yield Finding(state, f"{SHARED_MEMORY} has {free // 2**20} MiB free")
+    else:
+        yield Finding("note", f"{SHARED_MEMORY} is missing")
+
+
+def _configured(host: Host, words: Sequence[Word]) -> Iterator[Finding]:
+    try:
+        layered = host.layer(words)
+    except PipelineError as error:
+        yield Finding("fail", str(error))
+        return
+    run = layered.composed.run
+    cache_dir = cache_dir_of(run, dict(host.environ))
+    try:
+        check_writable(cache_dir)
+        free = shutil.disk_usage(cache_dir).free
+        yield Finding("ok" if free >= LEAST_CACHE_BYTES else "note", f"{cache_dir} is writable, {free // 2**30} GiB free")
+    except PipelineError as error:
+        yield Finding("fail", str(error))
+    try:
+        threads = plan_threads(run.process, dict(host.environ))
+        yield Finding("ok", f"the engine gets {threads.count} threads ({threads.reason})")
+        yield from (Finding("note", warning) for warning in threads.warnings)
+    except PipelineError as error:
+        yield Finding("fail", str(error))
+    compiler = host.environ.get("CXX", "g++")
+    if shutil.which(compiler, path=host.environ.get("PATH", os.defpath)):
+        yield Finding("ok", f"C++ compiler {compiler}")
+    else:
+        state = "fail" if run.backend.name == "inductor" else "note"
+        yield Finding(state, f"no C++ compiler {compiler}; backend=inductor needs one: install g++ or set CXX")
+    yield Finding("ok", f"backend {run.backend.name} ({layered.provenance.where('backend')})")
+
+
+def _plugins(host: Host) -> Iterator[Finding]:
+    for plugin in host.plugins.loaded:
+        yield Finding("ok", f"plugin {plugin.name} from {plugin.distribution}")
+    for failure in host.plugins.failures:
+        yield Finding("fail", f"plugin {failure.name} from {failure.distribution}: {failure.reason}")
+    for warning in host.warnings:
+        yield Finding("note", warning)

@@ -1,0 +1,32 @@
+"""``plugins``: what is loaded, from where, with which hooks, and what failed."""
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from sendnn_pipeline.config.environment import PLUGINS_ALLOW, PLUGINS_DENY, process_environment
+from sendnn_pipeline.hooks.host import open_host
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print the list; ends with exit code 1 when a plugin failed. ``-v`` adds tracebacks."""
+    host = open_host(process_environment())
+    plugins = host.plugins
+    for hook in ("register_compile_backends", "register_model_sources", "register_serve_targets"):
+        plugins.registry(hook, hook)
+    console = Console(soft_wrap=True)
+    table = Table("plugin", "state", "from", "hooks", box=None, pad_edge=False)
+    for plugin in plugins.loaded:
+        table.add_row(plugin.name, "loaded", f"{plugin.distribution} ({plugin.module})", ", ".join(plugin.hooks))
+    for name in plugins.disabled:
+        table.add_row(name, "kept out", f"by {PLUGINS_ALLOW} or {PLUGINS_DENY}", "")
+    for failure in plugins.failures:
+        table.add_row(failure.name, "failed", failure.distribution, failure.reason)
+    console.print(table, highlight=False, markup=False)
+    if plugins.failures:
+        if "-v" in argv:
+            for failure in plugins.failures:
+                sys.stdout.write(f"\n{failure.name}:\n{failure.trace}")
+        sys.exit(1)
