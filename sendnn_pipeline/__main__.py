@@ -1,5 +1,6 @@
 """``python -m sendnn_pipeline``: a tool by its name, or a run."""
 
+import os
 import sys
 import time
 
@@ -29,6 +30,10 @@ def main() -> None:
     except PipelineError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader, a pager or head, has seen enough.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  kept open until the interpreter's last flush
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)

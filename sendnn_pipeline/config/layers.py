@@ -1,15 +1,14 @@
-"""Layers, low to high: schema default, conf/ choice, environment, command line; and where each value came from."""
+"""Layers, low to high: schema default, conf/ choice, profile, environment, command line; and where each value came from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from sendnn_pipeline.config.command_line import Word
 from sendnn_pipeline.config.compose import Composed, compose, quote
 from sendnn_pipeline.config.environment import EnvValue
-from sendnn_pipeline.config.keys import keys_of
-from sendnn_pipeline.config.options import OptionTree, flatten
+from sendnn_pipeline.config.options import PRIMARY, OptionTree, flatten
 from sendnn_pipeline.config.schema import RunConfig
 
 
@@ -105,21 +104,19 @@ def layer(
     held, dropped = env_words(env, words, tree)
     groups = tree.groups()
     texts = [as_word(value, groups) for value in held]
-    said_auto = {group for group in chosen if _last_said(group, words, held) in (None, "auto")}
+    said_auto = {group for group in chosen if _option_of(group, tree, ours, words, held) == "auto"}
     choices = [f"{group}={chosen[group][0]}" for group in said_auto]
     kept = [word.text for word in words if not (word.key in said_auto and word.value == "auto")]
     kept_env = [text for text, value in zip(texts, held, strict=True) if value.key not in said_auto]
     composed = compose(tree, ours, [*kept_env, *kept, *choices])
-    provenance = _provenance(tree, ours, composed, words, env)
+    provenance = _provenance(tree, ours, composed, words, held)
     for group in said_auto:
         option, reason = chosen[group]
         provenance = provenance.put(group, Origin("chosen", reason, option))
-    for value, by in dropped:
-        origins = provenance.origins[value.key]
-        lost = next(o for o in origins if o.layer == "env" and o.where == value.variable)
-        top = next((o for o in origins if o.layer in ("command line", "conf")), origins[0])
-        rest = tuple(o for o in origins if o not in (lost, top))
-        provenance = Provenance({**provenance.origins, value.key: (top, lost, *rest)})
+    for value, _ in dropped:
+        held_by, *rest = provenance.origins[value.key]
+        lost = Origin("env", value.variable, value.value)
+        provenance = Provenance({**provenance.origins, value.key: (held_by, lost, *rest)})
     notices = tuple(
         f"{value.variable} is overridden by {by} on the command line"
         for value, by in dropped
@@ -128,22 +125,30 @@ def layer(
     return Layered(composed, provenance, tuple(texts), notices)
 
 
-def _last_said(group: str, words: Sequence[Word], env: Sequence[EnvValue]) -> Any:
+def _option_of(group: str, tree: OptionTree, ours: Path, words: Sequence[Word], env: Sequence[EnvValue]) -> str:
     said = [value.value for value in env if value.key == group] + [word.value for word in words if word.key == group]
-    return said[-1] if said else None
+    if said:
+        return str(said[-1])
+    if any(word.key == PROFILE for word in words):
+        # Keys of the group may not exist before its option is known, so only the choices are composed.
+        return compose(tree, ours, [word.text for word in words if word.key in tree.groups()]).choices[group]
+    return tree.default_options(ours)[group]
 
 
 def _provenance(
     tree: OptionTree, ours: Path, composed: Composed, words: Sequence[Word], env: Sequence[EnvValue]
 ) -> Provenance:
     origins: dict[str, list[Origin]] = {}
-    defaults = _schema_defaults()
+    defaults = _schema_defaults(composed.run)
     for key in composed.values:
         origins[key] = [Origin("default", "schema default", defaults.get(key))]
+    for group, option in tree.default_options(ours).items():
+        origins[group] = [Origin("conf", _shown(ours / f"{PRIMARY}.yaml", ours), option)]
     for group, option in sorted(composed.choices.items(), key=lambda choice: choice[0] == PROFILE):
-        origins[group] = [Origin("conf", _shown(ours / "config.yaml", ours), option)]
+        layer_name = PROFILE if group == PROFILE else "conf"
         for key, (value, file) in tree.values(group, option).items():
-            origins.setdefault(key, []).insert(0, Origin("conf", f"{_shown(file, ours)} ({group}={option})", value))
+            where = f"{_shown(file, ours)} ({group}={option})"
+            origins.setdefault(key, []).insert(0, Origin(layer_name, where, value))
     for value in env:
         origins.setdefault(value.key, []).insert(0, Origin("env", value.variable, value.value))
     for word in words:
@@ -158,16 +163,11 @@ def _leaves(word: Word) -> list[tuple[str, Any]]:
     return [(word.key, word.value)]
 
 
-def _schema_defaults() -> dict[str, Any]:
-    run = RunConfig()
-
-    def value_at(key: str) -> Any:
-        node: Any = run
-        for part in key.split("."):
-            node = getattr(node, part)
-        return node
-
-    return {key: value_at(key) for key in keys_of(RunConfig)}
+def _schema_defaults(run: RunConfig) -> dict[str, Any]:
+    """Return the defaults of the schema, and of a plugin's schema where its option is chosen."""
+    plain = {entry.name: getattr(run, entry.name) for entry in fields(run)}
+    groups = {name: asdict(type(value)()) for name, value in plain.items() if is_dataclass(value)}
+    return dict(flatten({**asdict(RunConfig()), **groups}))
 
 
 def _shown(file: Path, ours: Path) -> str:

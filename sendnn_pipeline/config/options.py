@@ -60,6 +60,18 @@ class OptionTree:
                 options[option] = file
         return found
 
+    def default_options(self, ours: Path) -> dict[str, str]:
+        """Return the option of each group that ``config.yaml`` in ``ours`` takes unless told otherwise."""
+        entries = yaml.safe_load((ours / f"{PRIMARY}.yaml").read_text())["defaults"]
+        groups = self.groups()
+        return {
+            group: str(option)
+            for entry in entries
+            if isinstance(entry, dict)
+            for group, option in entry.items()
+            if group in groups and option is not None
+        }
+
     def values(self, group: str, option: str) -> dict[str, tuple[Any, Path]]:
         """Return what choosing ``group=option`` sets: value and file by key.
 
@@ -79,6 +91,9 @@ class OptionTree:
         for parent in parents:
             if isinstance(parent, str) and parent in options and parent != option:
                 values.update(self.values(group, parent))
+            elif isinstance(parent, dict):
+                chosen = {str(key).rpartition("/")[2]: value for key, value in parent.items() if "override" in str(key)}
+                values.update({key: (value, file) for key, value in chosen.items()})
         package = "" if file.read_text().lstrip().startswith("# @package _global_") else group
         values.update({key: (value, file) for key, value in flatten(content, package)})
         return values

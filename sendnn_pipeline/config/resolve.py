@@ -16,8 +16,8 @@ SHAPE_KEYS = ("warmup.shapes", "warmup.prompt_lens", "warmup.batch_sizes")
 # The registry's values, for the list that goes unsaid when only the other is set.
 REGISTRY_PROMPT_LENS = [64]
 REGISTRY_BATCH_SIZES = [1]
-SAID_BY_USER = ("env", "command line")
-_RANK_OF_LAYER = {"default": 0, "conf": 1, "known": 2, "env": 3, "command line": 4}
+SAID_BY_USER = ("profile", "env", "command line")
+_RANK_OF_LAYER = {"default": 0, "conf": 1, "profile": 2, "env": 3, "command line": 4}
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,10 @@ def shape_winner(provenance: Provenance) -> str:
     Raises:
         ConfigError: one layer sets shapes both ways.
     """
-    ranks = {
-        key: max(
-            (_RANK_OF_LAYER.get(o.layer, 0) for o in provenance.origins.get(key, ()) if o.value is not None), default=0
-        )
-        for key in SHAPE_KEYS
-    }
+    ranks = {}
+    for key in SHAPE_KEYS:
+        held = provenance.origins[key][0]
+        ranks[key] = 0 if held.value is None else _RANK_OF_LAYER[held.layer]
     pair = max(ranks["warmup.prompt_lens"], ranks["warmup.batch_sizes"])
     key = max(("warmup.prompt_lens", "warmup.batch_sizes"), key=lambda name: ranks[name])
     if ranks["warmup.shapes"] == pair and pair:

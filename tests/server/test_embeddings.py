@@ -1,0 +1,102 @@
+"""The embeddings route through the real client, against transformers' own output."""
+
+import base64
+
+import numpy as np
+import openai
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+
+@pytest.fixture(scope="module")
+def reference(minilm):
+    """Mean pooling of transformers' own fp32 output, one text at a time, without padding."""
+    tokenizer, model = AutoTokenizer.from_pretrained(minilm), AutoModel.from_pretrained(minilm).eval()
+
+    def embed(texts):
+        rows = []
+        for text in texts:
+            inputs = tokenizer(text, truncation=True, max_length=256, return_tensors="pt")
+            with torch.no_grad():
+                vector = model(**inputs).last_hidden_state[0].mean(dim=0)
+            rows.append((vector / vector.norm()).numpy())
+        return np.stack(rows)
+
+    return embed
+
+
+def cosines(left, right):
+    left, right = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    return (left * right).sum(1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
+
+
+def embed(client, texts, **options):
+    answer = client.embeddings.create(model="minilm", input=texts, **options)
+    assert [row.index for row in answer.data] == list(range(len(texts)))
+    return np.array([row.embedding for row in answer.data])
+
+
+def test_500_texts_equal_transformers_in_fp32(served_minilm, reference, texts):
+    vectors = embed(served_minilm.client(), texts, extra_body={"truncate_prompt_tokens": 256})
+    assert cosines(vectors, reference(texts)).min() >= 0.99999
+
+
+def test_the_client_s_default_base64_equals_floats(served_minilm):
+    client = served_minilm.client()
+    texts = ["a first text", "and a second"]
+    assert np.array_equal(embed(client, texts), embed(client, texts, encoding_format="float").astype(np.float32))
+    raw = served_minilm.post("/v1/embeddings", json={"input": texts, "encoding_format": "base64"}).json()
+    vector = np.frombuffer(base64.b64decode(raw["data"][0]["embedding"]), dtype="<f4")
+    assert vector.shape == (384,)
+
+
+def test_usage_counts_real_tokens_and_all_input_kinds_agree(served_minilm):
+    client = served_minilm.client()
+    text = "compiled shapes are fixed"
+    ids = served_minilm.post("/tokenize", json={"prompt": text}).json()["tokens"]
+    one = client.embeddings.create(model="minilm", input=text, user="somebody")
+    assert one.usage.prompt_tokens == one.usage.total_tokens == len(ids)
+    for given in ([text], ids, [ids]):
+        again = client.embeddings.create(model="minilm", input=given)
+        assert len(again.data) == 1
+        assert np.allclose(again.data[0].embedding, one.data[0].embedding, atol=1e-6)
+
+
+def test_an_input_that_fits_no_program_names_itself_and_the_numbers(served_minilm):
+    with pytest.raises(openai.BadRequestError) as caught:
+        served_minilm.client().embeddings.create(model="minilm", input=["fine", "word " * 300])
+    body = caught.value.body
+    assert body["param"] == "input[1]" and body["code"] == "context_length_exceeded"
+    assert "302" in body["message"] and "256" in body["message"]
+
+
+def test_truncation_keeps_the_special_tokens(served_minilm, reference):
+    client, long = served_minilm.client(), "word " * 300
+    vectors = embed(client, [long], extra_body={"truncate_prompt_tokens": -1})
+    assert cosines(vectors, reference([long])).min() >= 0.99999
+    answer = client.embeddings.create(model="minilm", input=long, extra_body={"truncate_prompt_tokens": 20})
+    assert answer.usage.prompt_tokens == 20
+
+
+def test_dimensions(served_minilm):
+    client = served_minilm.client()
+    full = client.embeddings.create(model="minilm", input="a text", dimensions=384)
+    assert len(full.data[0].embedding) == 384
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.embeddings.create(model="minilm", input="a text", dimensions=64)
+    assert caught.value.body["param"] == "dimensions"
+
+
+def test_vectors_do_not_depend_on_batch_mates(served_minilm, texts):
+    client = served_minilm.client()
+    some = [text for text in texts if len(text) < 200][:24]
+    together = embed(client, some)
+    alone = np.concatenate([embed(client, [text]) for text in some])
+    assert cosines(together, alone).min() >= 0.999999
+
+
+def test_another_model_is_404(served_minilm):
+    with pytest.raises(openai.NotFoundError) as caught:
+        served_minilm.client().embeddings.create(model="other", input="a text")
+    assert caught.value.body["code"] == "model_not_found" and "minilm" in caught.value.body["message"]
