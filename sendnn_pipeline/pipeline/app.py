@@ -29,19 +29,20 @@ def run_app(argv: Sequence[str], started: float) -> None:
     for warning in host.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     inserted = _check(host, command)
-    task = _task(host, inserted, console, started)
+    task = _task(command.config_dir, inserted, console, started)
     sys.argv = [sys.argv[0], *command.argv([*search_path_word(host.tree, host.ours), *inserted])]
     hydra.main(version_base=VERSION_BASE, config_path=str(host.ours), config_name=PRIMARY)(task)()
 
 
-def _task(host: Host, inserted: Sequence[str], console: Console, started: float) -> Any:
+def _task(config_dir: str | None, inserted: Sequence[str], console: Console, started: float) -> Any:
+    """Return the job that Hydra calls; each job has plugins and observers of its own."""
     env_words = {(word.key, str(word.value)) for word in parse_words(inserted)}
 
     def task(_: Any) -> None:
         words = parse_words(list(HydraConfig.get().overrides.task))
         mine = [word for word in words if (word.key, str(word.value)) not in env_words]
         try:
-            run_words(host, mine, console, started)
+            run_words(open_host(process_environment(), config_dir), mine, console, started)
         except PipelineError as error:
             console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
             sys.exit(error.exit_code)

@@ -11,10 +11,13 @@ from sendnn_pipeline.config.layers import Layered, Provenance
 from sendnn_pipeline.config.model_facts import read_model_facts
 from sendnn_pipeline.config.resolve import Resolved, Run, cache_dir_of, resolve
 from sendnn_pipeline.config.schema import ModelConfig
-from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.errors import ConfigError, PluginError
 from sendnn_pipeline.hooks.host import Host
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.models.sources import ModelSource
+
+
+BACKEND_PARTS = ("compile", "compile_helper", "fingerprint", "limits", "name", "prepare")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,13 @@ def read_and_resolve(host: Host, described: Described, folder: Path) -> tuple[Re
     backends = host.plugins.registry("register_compile_backends", "compile backend")
     missing = host.plugins.missing()
     backend = backends.create(run.config.backend.name, where=where("backend.name"), missing=missing)
+    lacking = [name for name in BACKEND_PARTS if not hasattr(backend, name)]
+    if lacking:
+        owner = backends.entries[run.config.backend.name].owner
+        raise PluginError(
+            f"compile backend {run.config.backend.name} of plugin {owner} lacks {', '.join(lacking)}",
+            hint="see CompileBackend in sendnn_pipeline/backends/base.py",
+        )
     if run.config.backend.simple not in backends.entries or run.config.backend.simple == "sendnn":
         backends.create(run.config.backend.simple, where=where("backend.simple"), missing=missing)
         raise ConfigError("backend.simple=sendnn is not possible", where=where("backend.simple"), hint="use inductor")

@@ -12,7 +12,8 @@ from sendnn_pipeline.config.resolve import Run
 from sendnn_pipeline.pooling.poolers import finite_rows, pool, unit
 from sendnn_pipeline.programs.program import PoolProgram
 
-WARMUP_RUNS = 5
+LEAST_RUNS, MOST_RUNS = 2, 5
+ENOUGH_MS = 500.0
 
 type_program = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -95,8 +96,8 @@ def measure_ms(runner: PoolingRunner, programs: Iterable[PoolProgram], vocab_siz
     for program in programs:
         size = (program.batch_size, program.prompt_len)
         rows: Any = torch.randint(1, vocab_size, size, generator=generator).tolist()
-        timings = []
-        for _ in range(WARMUP_RUNS):
+        timings: list[float] = []
+        while len(timings) < LEAST_RUNS or (len(timings) < MOST_RUNS and sum(timings) < ENOUGH_MS):
             started = time.perf_counter()
             vectors, finite = runner.run(program, rows)
             timings.append((time.perf_counter() - started) * 1000)
