@@ -76,7 +76,7 @@ def host() -> Host:
     return open_host(clean_environ())
 
 
-def resolved_run(words: list[str], environ: dict[str, str] | None = None):  # noqa: ANN201
+def resolved_run(words: list[str], environ: dict[str, str] | None = None):
     """Resolve words over a model that is here already."""
     host = open_host(environ or clean_environ())
     described = describe(host, parse_words(words))
@@ -84,14 +84,14 @@ def resolved_run(words: list[str], environ: dict[str, str] | None = None):  # no
 
 
 @pytest.fixture(scope="session")
-def served_tiny(tiny: Path):  # noqa: ANN201
+def served_tiny(tiny: Path):
     """A real server of the tiny model, eager."""
     with Served(f"model.path={tiny}", "model=local", "backend=eager", "warmup.shapes=[16x1,16x4,48x4]") as served:
         yield served
 
 
 @pytest.fixture(scope="session")
-def served_minilm(minilm: Path):  # noqa: ANN201
+def served_minilm(minilm: Path):
     """A real server of the embedded model, eager."""
     with Served("model=minilm", "backend=eager", "warmup.shapes=[32x1,32x16,128x8,256x4]") as served:
         yield served

@@ -25,7 +25,7 @@ class InductorConfig(BackendConfig):
     """Options of ``backend=inductor``."""
 
     freezing: bool = False
-    """Fold the weights into each Program and prepack them; torch's caches are bypassed then, so every start compiles."""
+    """Fold the weights into each Program, prepacked; torch's caches are bypassed then, so every start compiles."""
 
 
 class InductorBackend:

@@ -80,7 +80,8 @@ def parse_command_line(argv: Sequence[str]) -> CommandLine:
     remaining = list(arguments.overrides)
     if arguments.config_name not in (None, PRIMARY) or arguments.config_path:
         raise ConfigError(
-            "--config-name and --config-path are fixed", hint="put FOLDER/profile/NAME.yaml and use --config-dir FOLDER profile=NAME"
+            "--config-name and --config-path are fixed",
+            hint="put FOLDER/profile/NAME.yaml and use --config-dir FOLDER profile=NAME",
         )
     flags = []
     for token in argv:
@@ -89,7 +90,9 @@ def parse_command_line(argv: Sequence[str]) -> CommandLine:
         else:
             flags.append(token)
     shows_only = bool(arguments.help or arguments.hydra_help or arguments.cfg or arguments.info)
-    return CommandLine(tuple(flags), parse_words(arguments.overrides), bool(arguments.multirun), shows_only, arguments.config_dir)
+    return CommandLine(
+        tuple(flags), parse_words(arguments.overrides), bool(arguments.multirun), shows_only, arguments.config_dir
+    )
 
 
 def plain(value: Any) -> Any:

@@ -52,12 +52,12 @@ class SchemaStore:
         self.schemas[group, name] = schema
 
 
-def thaw(node: Container) -> Container:
+def thaw(node: Any) -> Any:
     """Clear the read-only flags that frozen dataclasses leave behind, so that layers can merge."""
     OmegaConf.set_readonly(node, None)
     keys = list(node) if isinstance(node, DictConfig) else range(len(node))
     for key in keys:
-        child = node._get_node(key)  # type: ignore[union-attr, arg-type]  # OmegaConf has no public way to a node
+        child = node._get_node(key)  # OmegaConf has no public way to a node
         if isinstance(child, Container):
             thaw(child)
     return node
@@ -106,7 +106,7 @@ def compose(tree: OptionTree, ours: Path, words: Iterable[str]) -> Composed:
         try:
             config = hydra_compose(PRIMARY, overrides=words, return_hydra_config=True)
             choices = dict(config.hydra.runtime.choices)
-            config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+            config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
             OmegaConf.resolve(config)
             missing = sorted(OmegaConf.missing_keys(config))
             values = dict(flatten(OmegaConf.to_container(config)))  # type: ignore[arg-type]

@@ -43,4 +43,4 @@ def decoders_of_keys(groups: Iterable[str], schemas: Mapping[tuple[str, str], ty
     for (group, _), schema in schemas.items():
         types.update(keys_of(schema, group))
     decoders = {key: _DECODER_OF_TYPE[kind] for key, kind in types.items()}
-    return decoders | {group: "name" for group in groups}
+    return decoders | dict.fromkeys(groups, "name")

@@ -1,4 +1,4 @@
-"""Layers, low to high: schema default, conf/ choice, profile, environment, command line; and where each value came from."""
+"""Layers, low to high: schema default, conf/ choice, profile, environment, command line; where a value came from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -10,7 +10,6 @@ from sendnn_pipeline.config.compose import Composed, compose, quote
 from sendnn_pipeline.config.environment import EnvValue
 from sendnn_pipeline.config.options import PRIMARY, OptionTree, flatten
 from sendnn_pipeline.config.schema import RunConfig
-
 
 # Warmup shapes are one value written two ways: saying one replaces the other.
 SHAPE_FORMS = (
@@ -166,7 +165,7 @@ def _leaves(word: Word) -> list[tuple[str, Any]]:
 def _schema_defaults(run: RunConfig) -> dict[str, Any]:
     """Return the defaults of the schema, and of a plugin's schema where its option is chosen."""
     plain = {entry.name: getattr(run, entry.name) for entry in fields(run)}
-    groups = {name: asdict(type(value)()) for name, value in plain.items() if is_dataclass(value)}
+    groups = {name: asdict(type(value)()) for name, value in plain.items() if is_dataclass(value)}  # type: ignore[misc]
     return dict(flatten({**asdict(RunConfig()), **groups}))
 
 

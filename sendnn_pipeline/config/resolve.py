@@ -63,7 +63,14 @@ def resolve(layered: Layered, facts: ModelFacts, cache_dir: Path) -> Resolved:
     )
     check(config, facts, shapes, provenance)
     served = model.served_name or model.path.rstrip("/").rsplit("/", 1)[-1].split("==")[0]
-    run = Run(config, facts, shapes, cache_dir, served, (*layered.notices, *_unused(config, provenance), *_notices(config, facts, shapes)))
+    run = Run(
+        config,
+        facts,
+        shapes,
+        cache_dir,
+        served,
+        (*layered.notices, *_unused(config, provenance), *_notices(config, facts, shapes)),
+    )
     return Resolved(run, provenance)
 
 

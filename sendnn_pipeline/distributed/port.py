@@ -23,7 +23,7 @@ class Port:
     """The engine's end: blocks for as long as it is told."""
 
     def __init__(self, address: str) -> None:
-        self._socket = zmq.Context.instance().socket(zmq.PAIR)
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)
         self._socket.connect(address)
@@ -65,7 +65,8 @@ class AsyncPort:
 
     async def receive(self) -> FromEngine:
         """Wait for the next message."""
-        return self._decoder.decode(await self._socket.recv())
+        message: FromEngine = self._decoder.decode(await self._socket.recv())
+        return message
 
     def close(self) -> None:
         """Close at once."""

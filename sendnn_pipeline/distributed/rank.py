@@ -64,7 +64,9 @@ class Rank:
             loop.remove_reader(self.process.sentinel)
         self.process.join(timeout=5)
         if self.process.exitcode != 0:
-            raise EngineError(f"the engine process {_ending(self.process.exitcode)}", hint="the lines above may say why")
+            raise EngineError(
+                f"the engine process {_ending(self.process.exitcode)}", hint="the lines above may say why"
+            )
 
 
 def start_rank(job: str, run: Run, address: str, environment: Mapping[str, str]) -> Rank:

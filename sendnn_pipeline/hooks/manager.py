@@ -159,7 +159,9 @@ def _load(plugins: Plugins, entry: EntryPoint, namesakes: list[EntryPoint]) -> N
     distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
     try:
         if len(namesakes) > 1 or entry.name in BUILTINS:
-            owners = sorted({other.dist.name for other in namesakes if other.dist} | {distribution.split()[0]})
+            owners = sorted(
+                {other.dist.name for other in namesakes if other.dist} | {distribution.split(maxsplit=1)[0]}
+            )
             raise PluginError(f"plugin name {entry.name} is taken by {' and '.join(owners)}", hint="uninstall one")
         with time_limit(plugins.timeout_seconds):
             module = entry.load()
@@ -177,15 +179,13 @@ def _load(plugins: Plugins, entry: EntryPoint, namesakes: list[EntryPoint]) -> N
         reason = _misspelled(error) or _one_line(error)
         plugins.failures.append(PluginFailure(entry.name, distribution, reason, traceback.format_exc()))
         return
-    plugins.loaded.append(
-        PluginInfo(entry.name, entry.value, distribution, _hooks_of(plugins.manager, entry.name))
-    )
+    plugins.loaded.append(PluginInfo(entry.name, entry.value, distribution, _hooks_of(plugins.manager, entry.name)))
 
 
 def _misspelled(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, pluggy.PluginValidationError) and "unknown hook" in text:
-        hook = text.split("unknown hook")[1].split("'")[1]
+        hook = text.partition("unknown hook '")[2].partition("'")[0]
         return f"there is no hook {hook}; {nearest(hook, HOOKS)}"
     return ""
 
@@ -226,7 +226,7 @@ def _one_line(error: BaseException) -> str:
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in a body that runs longer; only the main thread can be interrupted, others are not limited."""
+    """Raise TimeoutError in a body that runs longer; only the main thread can be interrupted, others run free."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

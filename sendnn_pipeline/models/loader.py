@@ -27,8 +27,8 @@ def load_encoder(folder: "Path", dtype: str) -> "nn.Module":
     from transformers import AutoModel
     from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model, report = AutoModel.from_pretrained(
             str(folder),
@@ -56,4 +56,6 @@ def _check_complete(folder: "Path", report: dict[str, Any]) -> None:
     wrong = sorted(str(key) for key in report.get("mismatched_keys", ()))
     if missing or wrong:
         what = f"lacks {len(missing)} tensors, {missing[0]} first" if missing else f"has the wrong shape in {wrong[0]}"
-        raise ModelError(f"the checkpoint in {folder} {what}", hint="it would be filled with random numbers; fetch it again")
+        raise ModelError(
+            f"the checkpoint in {folder} {what}", hint="it would be filled with random numbers; fetch it again"
+        )

@@ -35,9 +35,7 @@ class ConsoleProgress:
             return
         if event.program:
             detail = f", {event.detail} a batch" if event.detail else ""
-            self.line(
-                f"  {event.stage} {event.place}/{event.count} {event.program} {event.seconds:.1f} s{detail}"
-            )
+            self.line(f"  {event.stage} {event.place}/{event.count} {event.program} {event.seconds:.1f} s{detail}")
             if self.console.is_terminal:
                 self._advance(event, event.place)
             return

@@ -16,7 +16,6 @@ from sendnn_pipeline.hooks.host import Host
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.models.sources import ModelSource
 
-
 BACKEND_PARTS = ("compile", "compile_helper", "fingerprint", "limits", "name", "prepare")
 
 
@@ -85,7 +84,9 @@ def read_and_resolve(host: Host, described: Described, folder: Path) -> tuple[Re
         backends.create(run.config.backend.simple, where=where("backend.simple"), missing=missing)
         raise ConfigError("backend.simple=sendnn is not possible", where=where("backend.simple"), hint="use inductor")
     _check_limits(run, backend, resolved.provenance)
-    problems = [problem for found in host.plugins.collect("check_config", run=lambda _: run).values() for problem in found]
+    problems = [
+        problem for found in host.plugins.collect("check_config", run=lambda _: run).values() for problem in found
+    ]
     if problems:
         raise ConfigError("; ".join(problems))
     return resolved, backend

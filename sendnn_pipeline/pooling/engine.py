@@ -83,9 +83,7 @@ class PoolingEngine:
             )
         )
 
-    def _answer(
-        self, batch: Batch, vectors: torch.Tensor, finite: list[bool], started: float, finished: float
-    ) -> None:
+    def _answer(self, batch: Batch, vectors: torch.Tensor, finite: list[bool], started: float, finished: float) -> None:
         by_request: dict[int, list[int]] = {}
         for place, item in enumerate(batch.items):
             by_request.setdefault(item.request_id, []).append(place)

@@ -63,9 +63,7 @@ def pad(rows: Sequence[Sequence[int]], program: PoolProgram, pad_token_id: int) 
     return ids, mask
 
 
-def compile_program(
-    backend: CompileBackend, program: PoolProgram, function: type_program, run: Run
-) -> type_program:
+def compile_program(backend: CompileBackend, program: PoolProgram, function: type_program, run: Run) -> type_program:
     """Compile ``program`` on inputs of its exact shape."""
     with torch.no_grad():
         return backend.compile(program, function, pad([], program, run.model.pad_token_id), run)
@@ -86,7 +84,9 @@ def _any_rows(vectors: torch.Tensor) -> torch.Tensor:
     return vectors
 
 
-def measure_ms(runner: PoolingRunner, programs: Iterable[PoolProgram], vocab_size: int) -> Iterable[tuple[PoolProgram, float]]:
+def measure_ms(
+    runner: PoolingRunner, programs: Iterable[PoolProgram], vocab_size: int
+) -> Iterable[tuple[PoolProgram, float]]:
     """Run each Program on full rows and yield the least of a few timings in milliseconds.
 
     Raises:

@@ -51,7 +51,7 @@ async def create_embeddings(request: Request) -> Response:
         work = _compute(state, body, deadline)
         ids, pending = await unless_client_leaves(request, work)
         response = _response(state, body, ids, pending)
-        _account(state, record, ids, pending, arrived, parsed)
+        _account(state, record, len(ids), pending, (arrived, parsed))
         reason = "stop"
         return response
     except (asyncio.CancelledError, ClientGoneError):
@@ -178,14 +178,16 @@ def _base64(row: npt.NDArray[np.float32]) -> str:
 def shortened(vectors: npt.NDArray[np.float32], dimensions: int) -> npt.NDArray[np.float32]:
     """Cut ``[rows, dimensions]`` and scale every row to length one again."""
     cut = vectors[:, :dimensions]
-    return cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    norms = np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    scaled: npt.NDArray[np.float32] = cut / norms
+    return scaled
 
 
 def _account(
-    state: ServerState, record: dict[str, str], ids: list[list[int]], pending: Pending, arrived: float, parsed: float
+    state: ServerState, record: dict[str, str], num_texts: int, pending: Pending, began: tuple[float, float]
 ) -> None:
-    answered = time.monotonic()
-    metrics, num_tokens = state.metrics, sum(map(len, ids))
+    (arrived, parsed), answered = began, time.monotonic()
+    metrics, num_tokens = state.metrics, pending.num_tokens
     queued, inference = pending.started - pending.enqueued, pending.finished - pending.started
     metrics.e2e.observe(answered - arrived)
     metrics.queue.observe(queued)
@@ -199,7 +201,7 @@ def _account(
             **record,
             "finish_reason": "stop",
             "num_prompt_tokens": num_tokens,
-            "num_texts": len(ids),
+            "num_texts": num_texts,
             "programs": sorted(pending.programs),
             "padding_tokens": pending.padding,
             # The parts follow each other without a gap: their sum is the whole.

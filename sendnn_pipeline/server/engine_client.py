@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from sendnn_pipeline.distributed.rank import Rank
 from sendnn_pipeline.messages import Cancel, FromEngine, Ready, Refused, StepDone, StepStarted, Stop, Submit, Vectors
 from sendnn_pipeline.observe.metrics import Metrics
 from sendnn_pipeline.server.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # An engine that answers nothing for this long while requests wait counts as stalled.
 STALLED_SECONDS = 30.0

@@ -61,9 +61,7 @@ def _as_items(given: type_input) -> Sequence[Any]:
         raise ApiError(400, "input is empty", param="input", code="invalid_value")
     kinds = {type(item) for item in given}
     if len(kinds) > 1:
-        raise ApiError(
-            400, "input mixes texts, token ids and lists; use one kind", param="input", code="invalid_value"
-        )
+        raise ApiError(400, "input mixes texts, token ids and lists; use one kind", param="input", code="invalid_value")
     if kinds == {int}:
         return [given]
     if len(given) > MAX_INPUTS:

@@ -1,11 +1,12 @@
 """The built-in serve target."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sendnn_pipeline.hooks import hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sendnn_pipeline.distributed.target import ServeTarget
 
 

@@ -55,7 +55,7 @@ class TextTokenizer:
 
     def tokens(self, token_ids: Sequence[int]) -> list[str]:
         """Return the string of each token."""
-        return [self._tokenizer.id_to_token(token_id) for token_id in token_ids]
+        return [self._tokenizer.id_to_token(token_id) or "" for token_id in token_ids]
 
     def close(self) -> None:
         """End the threads."""

@@ -85,7 +85,9 @@ def _configured(host: Host, words: Sequence[Word]) -> Iterator[Finding]:
     try:
         check_writable(cache_dir)
         free = shutil.disk_usage(cache_dir).free
-        yield Finding("ok" if free >= LEAST_CACHE_BYTES else "note", f"{cache_dir} is writable, {free // 2**30} GiB free")
+        yield Finding(
+            "ok" if free >= LEAST_CACHE_BYTES else "note", f"{cache_dir} is writable, {free // 2**30} GiB free"
+        )
     except PipelineError as error:
         yield Finding("fail", str(error))
     try:

@@ -43,4 +43,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _shell(word: str) -> str:
-    return f"'{word}'" if any(mark in word for mark in "\"[]{}() $&;*?") else word
+    return f"'{word}'" if any(mark in word for mark in '"[]{}() $&;*?') else word

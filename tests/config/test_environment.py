@@ -113,5 +113,5 @@ def test_every_key_is_reachable_by_prefix(tiny):
 
 
 def test_a_prefixed_variable_for_no_key_is_refused():
-    with pytest.raises(ConfigError, match="did you mean serve.port"):
+    with pytest.raises(ConfigError, match=r"did you mean serve\.port"):
         open_host(clean_environ(SENDNN_PIPELINE__serve__prt="1"))

@@ -22,7 +22,9 @@ def shapes(tiny, *words, **variables):
 LENS, SIZES = "SENDNN_INFERENCE_WARMUP_PROMPT_LENS", "SENDNN_INFERENCE_WARMUP_BATCH_SIZES"
 
 
-@pytest.mark.parametrize("text", ["a,b", 'q"x', "a=b", "back\\", '\\"', "it's", "null", "1", "[1,2]", "{a: 1}", "a b", ""])
+@pytest.mark.parametrize(
+    "text", ["a,b", 'q"x', "a=b", "back\\", '\\"', "it's", "null", "1", "[1,2]", "{a: 1}", "a b", ""]
+)
 def test_quoting_survives_hydra(text):
     assert layered(f"metrics.perf_log.dir={quote(text)}").composed.run.metrics.perf_log.dir == text
 

@@ -1,5 +1,7 @@
 """Shapes as one value."""
 
+from itertools import pairwise
+
 import pytest
 
 from sendnn_pipeline.config.shapes import Shape, auto_shapes, parse_shapes, zip_shapes
@@ -37,7 +39,7 @@ def test_auto_covers_every_length_within_double(longest):
     assert max(shape.prompt_len for shape in shapes) == longest
     lengths = sorted({shape.prompt_len for shape in shapes})
     assert lengths[0] <= 32
-    for shorter, longer in zip(lengths, lengths[1:], strict=False):
+    for shorter, longer in pairwise(lengths):
         assert longer <= 2 * shorter
     assert len(shapes) <= 2 * len(lengths)
 

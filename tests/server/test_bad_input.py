@@ -10,7 +10,11 @@ CASES = {
     "nothing": (b"", 400, None),
     "NaN": (b'{"input": NaN}', 400, None),
     "deeply nested": (b'{"input": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, "input[0][0]"),
-    "deeply nested where nothing is expected": (b'{"input": "a", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, None),
+    "deeply nested where nothing is expected": (
+        b'{"input": "a", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        400,
+        None,
+    ),
     "not an object": (b"[1]", 400, None),
     "no input": (b"{}", 400, "input"),
     "null input": (b'{"input": null}', 400, "input"),

@@ -67,9 +67,9 @@ def test_the_api_key_guards_everything_but_the_probes(tiny, tmp_path: Path):
         assert served.get("/v1/models", headers={"Authorization": "Bearer wrong"}).status_code == 401
         assert served.client(api_key="secret-of-the-test").models.list().data
         assert "secret-of-the-test" not in served.output
-        assert "secret-of-the-test" not in served.get(
-            "/info", headers={"Authorization": "Bearer secret-of-the-test"}
-        ).text
+        assert (
+            "secret-of-the-test" not in served.get("/info", headers={"Authorization": "Bearer secret-of-the-test"}).text
+        )
 
 
 def test_request_ids_are_echoed(served_tiny):

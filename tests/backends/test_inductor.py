@@ -1,0 +1,129 @@
+"""Inductor for real: what it computes, that nothing compiles after warmup, and its checks before it starts."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sendnn_pipeline.backends.inductor import InductorBackend
+from sendnn_pipeline.errors import BackendError
+from tests.conftest import resolved_run
+from tests.served import Served, sendnn
+
+CODE = """
+import json, sys
+import torch
+from torch._dynamo.utils import counters
+from sendnn_pipeline.backends.inductor import InductorBackend
+from sendnn_pipeline.config.environment import process_environment
+from sendnn_pipeline.messages import Submit, Vectors
+from sendnn_pipeline.pipeline.compile import Compile
+from sendnn_pipeline.pipeline.load import Load
+from sendnn_pipeline.pipeline.stage import run_stages
+from sendnn_pipeline.pipeline.warmup import Warmup
+from sendnn_pipeline.pooling.engine import PoolingEngine, make_batcher
+from tests.conftest import resolved_run
+
+run = resolved_run(sys.argv[1:]).run
+quiet = lambda event: None
+warm = run_stages([Load(), Compile(InductorBackend(), InductorBackend(), quiet), Warmup(quiet)], run, quiet)
+graphs = counters["stats"]["unique_graphs"]
+said = []
+engine = PoolingEngine(warm.runner, make_batcher(warm.costs_ms), said.append)
+for request_id, length in enumerate(range(1, 65)):
+    for items in (1, 3):
+        engine.submit(Submit(request_id * 10 + items, [[2 + length % 50] * length] * items, float("inf")))
+    while engine.waiting:
+        engine.step()
+print(json.dumps({
+    "before": graphs,
+    "after": counters["stats"]["unique_graphs"],
+    "vectors": sum(len(m.indices) for m in said if isinstance(m, Vectors)),
+    "failed": [m.message for m in said if type(m).__name__ == "Refused"],
+    "recompiles": engine.recompiles,
+}))
+"""
+
+
+@pytest.mark.slow
+def test_no_length_compiles_anything_after_warmup(tiny, tmp_path):
+    import subprocess
+    import sys
+
+    from tests.served import ROOT, environment
+
+    # Nine shapes: the ninth specialisation of one callable would be silently eager.
+    shapes = ",".join(f"{length}x{batch}" for length in (8, 32, 64) for batch in (1, 2, 4))
+    words = ["model=local", f"model.path={tiny}", "backend=inductor", f"warmup.shapes=[{shapes}]"]
+    ended = subprocess.run(
+        [sys.executable, "-c", CODE, *words, f"cache_dir={tmp_path}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+        timeout=600,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout.splitlines()[-1])
+    # One graph for each Program, and one for the helper, whatever the number of rows.
+    assert found["before"] == found["after"] == 10
+    assert found["vectors"] == 64 * 4 and found["failed"] == [] and found["recompiles"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_served_vectors_against_transformers(minilm, texts, dtype):
+    from transformers import AutoModel, AutoTokenizer
+
+    words = ("model=minilm", "backend=inductor", f"model.dtype={dtype}", "warmup.shapes=[64x16,256x4]")
+    words += ("serve.request_timeout_seconds=280",)
+    with Served(*words) as served:
+        answer = served.client(timeout=300).embeddings.create(
+            model="minilm", input=texts, extra_body={"truncate_prompt_tokens": 256}
+        )
+    vectors = np.array([row.embedding for row in answer.data], dtype=np.float64)
+    expected = reference(AutoTokenizer.from_pretrained(minilm), AutoModel.from_pretrained(minilm).eval(), texts)
+    cosines = (vectors * expected).sum(axis=1)
+    assert cosines.min() >= {"float32": 0.99999, "bfloat16": 0.995}[dtype]
+    assert cosines.mean() >= {"float32": 0.99999, "bfloat16": 0.999}[dtype]
+
+
+def reference(tokenizer, model, texts):
+    """Mean pooling of transformers' own fp32 output, one text at a time, without padding."""
+    import torch
+
+    rows = []
+    for text in texts:
+        with torch.no_grad():
+            inputs = tokenizer(text, truncation=True, max_length=256, return_tensors="pt")
+            vector = model(**inputs).last_hidden_state[0].mean(dim=0)
+        rows.append((vector / vector.norm()).double().numpy())
+    return np.stack(rows)
+
+
+def prepare(tiny, tmp_path, environ):
+    run = resolved_run(["model=local", f"model.path={tiny}", "backend=inductor", f"cache_dir={tmp_path}"]).run
+    return InductorBackend().prepare(run, environ)
+
+
+def test_a_missing_compiler_is_one_line(tiny):
+    ended = sendnn("model=local", f"model.path={tiny}", "backend=inductor", CXX="no-such-compiler")
+    assert ended.returncode == 1
+    (line,) = [line for line in ended.stdout.splitlines() if line.startswith("error")]
+    assert "no-such-compiler is not on PATH" in line and "backend=eager" in line and "load" not in ended.stdout
+
+
+def test_a_cache_that_cannot_be_written_is_named(tiny, tmp_path):
+    import os
+
+    (tmp_path / "inductor").write_text("a file where the folder would be")
+    with pytest.raises(BackendError, match=f"{tmp_path}/inductor cannot be written"):
+        prepare(tiny, tmp_path, {"PATH": os.environ["PATH"]})
+
+
+def test_the_user_s_own_cache_folder_is_kept(tiny, tmp_path):
+    import os
+
+    mine = {"PATH": os.environ["PATH"], "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "mine")}
+    assert prepare(tiny, tmp_path, mine) == {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "mine")}

@@ -1,0 +1,44 @@
+"""The README's generated tables; ``python -m tests.contract.tables`` writes them anew."""
+
+import re
+from pathlib import Path
+
+from sendnn_pipeline.config.options import conf_dir
+from sendnn_pipeline.config.usage import unused_by
+from sendnn_pipeline.hooks.host import Host, open_host
+
+ROOT = Path(__file__).parents[2]
+
+
+def variables_table(host: Host) -> str:
+    """Return the table of environment variables."""
+    lines = ["| variable | key | registry default | what it does |", "|---|---|---|---|"]
+    for row in host.rows.values():
+        unused = unused_by("pooling", row.key)
+        doc = row.doc + (f" *Lands on its key; {unused.split(',')[0]} not in this version.*" if unused else "")
+        lines.append(f"| `{row.variable}` | `{row.key}` | {row.default or 'none'} | {doc} |")
+    return "\n".join(lines)
+
+
+def options_table() -> str:
+    """Return the table of groups and options."""
+    lines = ["| option | what it is |", "|---|---|"]
+    for file in sorted(conf_dir().glob("*/*.yaml")):
+        comment = re.match(r"# (?!@)(.*)", file.read_text())
+        if file.parent.name != "env":
+            lines.append(f"| `{file.parent.name}={file.stem}` | {comment[1] if comment else ''} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Write both tables between their marks."""
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    for name, table in (("variables", variables_table(open_host({}))), ("options", options_table())):
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        text = re.sub(f"{begin}.*?{end}", lambda _, b=begin, t=table, e=end: f"{b}\n{t}\n{e}", text, flags=re.DOTALL)
+    readme.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

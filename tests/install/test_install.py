@@ -1,0 +1,72 @@
+"""The wheel and the editable install find their configuration from anywhere."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.served import ROOT, environment
+
+
+def run(*words, cwd, **variables):
+    return subprocess.run(
+        words, cwd=cwd, capture_output=True, text=True, env=environment(**variables), timeout=300, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dist")
+    built = run(
+        sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT), cwd=folder
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_carries_conf_and_nothing_else_at_the_top(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"sendnn_pipeline"}
+    for file in (ROOT / "conf").rglob("*.yaml"):
+        assert f"sendnn_pipeline/conf/{file.relative_to(ROOT / 'conf')}" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_from_a_wheel(wheel, tmp_path):
+    target = tmp_path / "site"
+    install = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel))
+    assert run(*install, cwd=tmp_path).returncode == 0
+    code = "import sendnn_pipeline.config.options as o; print(o.conf_dir())"
+    shown = run(sys.executable, "-c", code, cwd="/", PYTHONPATH=str(target))
+    assert Path(shown.stdout.strip()) == target / "sendnn_pipeline" / "conf"
+    ended = run(
+        sys.executable,
+        "-m",
+        "sendnn_pipeline",
+        "explain",
+        "warmup.shapes",
+        "warmup=short",
+        cwd="/",
+        PYTHONPATH=str(target),
+    )
+    assert "warmup.shapes = [32x1, 32x32, 64x16]" in ended.stdout, ended.stderr
+
+
+def test_the_installed_package_and_its_command_work_from_anywhere(tmp_path):
+    ended = run(sys.executable, "-m", "sendnn_pipeline", "explain", "backend", "backend=eager", cwd="/")
+    assert "backend = eager" in ended.stdout, ended.stderr
+    command = Path(sys.executable).parent / "sendnn-pipeline"
+    ended = run(str(command), "--version", cwd=tmp_path)
+    assert ended.stdout.startswith("sendnn_pipeline ") and "checkout" not in ended.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_leaves_nothing_in_the_folder_it_was_started_from(tiny, tmp_path):
+    words = ("model=local", f"model.path={tiny}", "backend=eager", "pipeline=precompile", "warmup.shapes=[16x1]")
+    ended = run(sys.executable, "-m", "sendnn_pipeline", *words, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    ended = run(sys.executable, "-m", "sendnn_pipeline", "-m", *words, "warmup.shapes=[16x1],[16x2]", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert list(tmp_path.iterdir()) == []

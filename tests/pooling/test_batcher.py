@@ -1,0 +1,76 @@
+"""The batcher's promises, on thousands of made-up queues."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sendnn_pipeline.pooling.batcher import Batcher, Item
+from sendnn_pipeline.programs.program import PoolProgram
+
+SINGLE, SHORT, LONG = PoolProgram(32, 1), PoolProgram(32, 32), PoolProgram(256, 4)
+COSTS = {SINGLE: 10.0, SHORT: 170.0, LONG: 200.0}
+
+
+def item(request_id, num_tokens, index=0, deadline=100.0):
+    return Item(request_id, index, [7] * num_tokens, deadline, 0.0)
+
+
+def batcher(items=()):
+    made = Batcher(tuple(COSTS), COSTS)
+    made.add(items)
+    return made
+
+
+def test_nothing_waits():
+    assert batcher().next() is None
+
+
+def test_a_single_text_takes_the_cheap_program():
+    assert batcher([item(1, 20)]).next().program == SINGLE
+
+
+def test_many_short_texts_share_a_batch():
+    batch = batcher([item(i, 30) for i in range(40)]).next()
+    assert batch.program == SHORT and len(batch.items) == 32
+
+
+def test_lengths_are_grouped_and_the_oldest_is_always_taken():
+    items = [item(0, 10), *(item(i, 250 if i % 2 else 30) for i in range(1, 9))]
+    queue = batcher(items)
+    batch = queue.next()
+    assert batch.items[0].request_id == 0
+    assert len(batch.items) == 1 or {i.num_tokens for i in batch.items[1:]} in ({30}, {250})
+
+
+def test_cancel_and_expire():
+    queue = batcher([item(1, 20), item(1, 20, index=1), item(2, 20, deadline=5.0), item(3, 20)])
+    assert queue.cancel(1) == 2 and queue.cancel(1) == 0
+    assert queue.expire(now=4.9) == set() and queue.expire(now=5.0) == {2}
+    assert [i.request_id for i in queue.next().items] == [3]
+
+
+lengths = st.lists(st.integers(1, 256), min_size=1, max_size=300)
+
+
+@settings(max_examples=300, deadline=None)
+@given(lengths)
+def test_every_text_is_run_once_in_a_program_that_takes_it_and_the_oldest_never_waits(lengths):
+    queue = batcher([item(i, n) for i, n in enumerate(lengths)])
+    waiting, done = list(range(len(lengths))), []
+    while (batch := queue.next()) is not None:
+        ids = [i.request_id for i in batch.items]
+        assert ids[0] == waiting[0]
+        assert len(ids) <= batch.program.batch_size
+        assert all(i.num_tokens <= batch.program.prompt_len for i in batch.items)
+        waiting = [i for i in waiting if i not in ids]
+        done += ids
+    assert sorted(done) == list(range(len(lengths))) and len(queue) == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(lengths)
+def test_no_other_program_would_have_been_cheaper_for_the_same_texts(lengths):
+    queue = batcher([item(i, n) for i, n in enumerate(lengths)])
+    while (batch := queue.next()) is not None:
+        longest = max(i.num_tokens for i in batch.items)
+        fitting = [p for p in COSTS if p.prompt_len >= longest and p.batch_size >= len(batch.items)]
+        assert COSTS[batch.program] == min(COSTS[p] for p in fitting)
