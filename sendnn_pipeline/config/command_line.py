@@ -37,9 +37,9 @@ class CommandLine:
     shows_only: bool
     config_dir: str | None = None
 
-    def argv(self, inserted: Sequence[str]) -> list[str]:
-        """Return the command line with words of lower layers put before the user's first, after every flag."""
-        return [*self.flags, *inserted, *(word.text for word in self.words)]
+    def argv(self, inserted: Sequence[str], removed: Sequence[str]) -> list[str]:
+        """Return the command line with ``inserted`` before the user's first word, after every flag."""
+        return [*self.flags, *inserted, *(word.text for word in self.words if word.text not in removed)]
 
 
 def parse_words(texts: Sequence[str]) -> tuple[Word, ...]:

@@ -53,7 +53,10 @@ class Layered:
 
     composed: Composed
     provenance: Provenance
-    env_words: tuple[str, ...]
+    inserted: tuple[str, ...]
+    """Override words that stand for the environment and for groups left at ``auto``."""
+    removed: tuple[str, ...]
+    """The user's words that ``inserted`` replaces."""
     notices: tuple[str, ...]
 
 
@@ -103,11 +106,12 @@ def layer(
     held, dropped = env_words(env, words, tree)
     groups = tree.groups()
     texts = [as_word(value, groups) for value in held]
+    # A typed option's keys exist only once it is chosen, so ``auto`` is replaced before composing, not after.
     said_auto = {group for group in chosen if _option_of(group, tree, ours, words, held) == "auto"}
     choices = [f"{group}={chosen[group][0]}" for group in said_auto]
-    kept = [word.text for word in words if not (word.key in said_auto and word.value == "auto")]
-    kept_env = [text for text, value in zip(texts, held, strict=True) if value.key not in said_auto]
-    composed = compose(tree, ours, [*kept_env, *kept, *choices])
+    removed = [word.text for word in words if word.key in said_auto]
+    inserted = [*(text for text, value in zip(texts, held, strict=True) if value.key not in said_auto), *choices]
+    composed = compose(tree, ours, [*inserted, *(word.text for word in words if word.text not in removed)])
     provenance = _provenance(tree, ours, composed, words, held)
     for group in said_auto:
         option, reason = chosen[group]
@@ -121,7 +125,7 @@ def layer(
         for value, by in dropped
         if composed.values.get(value.key, composed.choices.get(value.key)) != value.value
     )
-    return Layered(composed, provenance, tuple(texts), notices)
+    return Layered(composed, provenance, tuple(inserted), tuple(removed), notices)
 
 
 def _option_of(group: str, tree: OptionTree, ours: Path, words: Sequence[Word], env: Sequence[EnvValue]) -> str:

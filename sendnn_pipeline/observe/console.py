@@ -54,7 +54,12 @@ class ConsoleProgress:
 
     def _advance(self, event: StageEvent, done: int) -> None:
         if self.bar is None:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+            )
             self.bar = Progress(*columns, console=self.console, transient=True)
             self.bar.start()
         if not self.bar.tasks or self.bar.tasks[-1].fields.get("stage") != event.stage:

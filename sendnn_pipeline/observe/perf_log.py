@@ -1,5 +1,6 @@
 """The performance log: startup phases as text, one JSON line per finished request. Appended to, never truncated."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from sendnn_pipeline.errors import ServeError
 from sendnn_pipeline.hooks import hookimpl
 from sendnn_pipeline.messages import StageEvent
 
+log = logging.getLogger(__name__)
 STARTUP_FILE = "perf_log_rank_0.txt"
 REQUEST_FILE = "request_metrics.jsonl"
 # The names that users of the log know, by our stage.
@@ -58,11 +60,17 @@ class PerfLog:
         """Append one line: time, name, seconds, then pairs."""
         pairs = {**about, "model": self.model_name, "run_id": self.run_id}
         parts = [utc_now(), name, f"{seconds:.3f}", *(str(part) for pair in pairs.items() for part in pair)]
-        with (self.folder / STARTUP_FILE).open("a") as stream:
-            stream.write(", ".join(parts) + "\n")
+        self._append(STARTUP_FILE, (", ".join(parts) + "\n").encode())
 
     def request(self, fields: Mapping[str, Any]) -> None:
         """Append one line for a finished request."""
         line = orjson.dumps({"timestamp": utc_now(), "run_id": self.run_id, "model": self.model_name, **fields})
-        with (self.folder / REQUEST_FILE).open("ab") as stream:
-            stream.write(line + b"\n")
+        self._append(REQUEST_FILE, line + b"\n")
+
+    def _append(self, name: str, line: bytes) -> None:
+        """Write whole lines; a disk that is full must not fail the request that is logged."""
+        try:
+            with (self.folder / name).open("ab") as stream:
+                stream.write(line)
+        except OSError as error:
+            log.error("%s cannot be written: %s", self.folder / name, error)

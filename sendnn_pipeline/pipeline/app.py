@@ -28,30 +28,31 @@ def run_app(argv: Sequence[str], started: float) -> None:
     console = Console(stderr=False)
     for warning in host.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
-    inserted = _check(host, command)
+    inserted, removed = _check(host, command)
     task = _task(command.config_dir, inserted, console, started)
-    sys.argv = [sys.argv[0], *command.argv([*search_path_word(host.tree, host.ours), *inserted])]
+    sys.argv = [sys.argv[0], *command.argv([*search_path_word(host.tree, host.ours), *inserted], removed)]
     hydra.main(version_base=VERSION_BASE, config_path=str(host.ours), config_name=PRIMARY)(task)()
 
 
 def _task(config_dir: str | None, inserted: Sequence[str], console: Console, started: float) -> Any:
     """Return the job that Hydra calls; each job has plugins and observers of its own."""
-    env_words = {(word.key, str(word.value)) for word in parse_words(inserted)}
+    not_the_user_s = {(word.key, str(word.value)) for word in parse_words(inserted)}
 
     def task(_: Any) -> None:
         words = parse_words(list(HydraConfig.get().overrides.task))
-        mine = [word for word in words if (word.key, str(word.value)) not in env_words]
+        mine = [word for word in words if (word.key, str(word.value)) not in not_the_user_s]
         try:
             run_words(open_host(process_environment(), config_dir), mine, console, started)
         except PipelineError as error:
-            console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+            sys.stdout.flush()
+            sys.stderr.write(f"error: {error}\n")
             sys.exit(error.exit_code)
 
     return task
 
 
-def _check(host: Host, command: CommandLine) -> list[str]:
-    """Compose every job once and return the words that stand for the environment.
+def _check(host: Host, command: CommandLine) -> tuple[list[str], tuple[str, ...]]:
+    """Compose every job once and return the words to insert for the environment, and those to remove.
 
     Raises:
         ConfigError: a job does not compose, a sweep lacks ``-m``, or one would never end.
@@ -70,8 +71,7 @@ def _check(host: Host, command: CommandLine) -> list[str]:
             _refuse_endless(host, layered.composed.run.serve.target)
     assert layered is not None
     swept = {word.key for word in ours if word.sweeps}
-    texts = [*layered.env_words]
-    return [text for text in texts if text.partition("=")[0] not in swept]
+    return [text for text in layered.inserted if text.partition("=")[0] not in swept], layered.removed
 
 
 def _refuse_endless(host: Host, target: str) -> None:
@@ -83,13 +83,13 @@ def _refuse_endless(host: Host, target: str) -> None:
 
 
 def _jobs(words: Sequence[Word]) -> Iterator[list[Word]]:
-    """Yield the jobs that try every value of every sweep at least once, the other sweeps at their first value."""
-    choices = [[word] if not word.sweeps else _choices(word) for word in words]
+    """Yield jobs that try every listed value of every sweep, the other sweeps at their first value.
+
+    A sweep whose values only its sweeper knows, such as an interval, is left out.
+    """
+    choices = [[word] if not word.sweeps else list(parse_words(word.expanded)) for word in words]
+    choices = [options for options in choices if options]
     yield [options[0] for options in choices]
     for place, options in enumerate(choices):
         for option in options[1:]:
             yield [option if other == place else first[0] for other, first in enumerate(choices)]
-
-
-def _choices(word: Word) -> list[Word]:
-    return list(parse_words(word.expanded))

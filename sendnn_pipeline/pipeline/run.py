@@ -82,7 +82,7 @@ def run_words(host: Host, words: Sequence[Word], console: Console, started: floa
         start_rank=lambda address: start_rank(JOB, run, address, environment),
         observe=partial(_observe_event, host.plugins, observers.metrics),
         say=say,
-        on_ready=lambda _: prices.record(_compile_seconds(run, observers.startup)),
+        on_ready=lambda _: _record(prices, _compile_seconds(run, observers.startup), say),
         metrics=observers.metrics,
         startup=observers.startup,
         perf_log=observers.perf_log,
@@ -170,6 +170,13 @@ def _compile_seconds(run: Run, startup: Startup) -> dict[str, float]:
     compiled = startup.programs.get("compile", {})
     programs = plan_pooling(run.shapes).programs
     return {price_key(run, program): compiled[program.name] for program in programs if program.name in compiled}
+
+
+def _record(prices: PriceBook, seconds: Mapping[str, float], say: Callable[[str], None]) -> None:
+    try:
+        prices.record(seconds)
+    except OSError as error:
+        say(f"note: compile times are not kept: {prices.file} cannot be written: {error.strerror}")
 
 
 async def _follow(session: Session, rank: Rank) -> None:

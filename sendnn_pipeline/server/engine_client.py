@@ -80,12 +80,20 @@ class EngineClient:
         """Refuse what cannot be taken now.
 
         Raises:
-            ApiError: 503 while loading, draining or dead; 429 when the queue is full.
+            ApiError: 503 while loading, draining or dead; 429 when the queue is full, 400 if it could never fit.
         """
         why = self.unavailable()
         if why is not None:
             self._metrics.rejected("unavailable")
             raise ApiError(503, why, code="server_unavailable", retry_after_seconds=5)
+        if num_items > self._max_queue:
+            self._metrics.rejected("too_many")
+            raise ApiError(
+                400,
+                f"input has {num_items} texts and the whole queue holds {self._max_queue} (serve.max_queue)",
+                param="input",
+                code="invalid_value",
+            )
         queued = self._num_items
         if queued + num_items > self._max_queue:
             self._metrics.rejected("queue_full")
@@ -207,17 +215,17 @@ class EngineClient:
                     ApiError(503, f"the engine is gone: {reason}", code="server_unavailable", retry_after_seconds=5)
                 )
 
-    async def drain(self, seconds: float) -> bool:
-        """Take no new work, wait for what runs, and tell the engine to stop; False if time ran out first."""
+    async def drain(self, seconds: float) -> int:
+        """Take no new work, wait for what runs, tell the engine to stop, and return how many requests were lost."""
         self.draining = True
         ends = time.monotonic() + seconds
         while self._pending and time.monotonic() < ends:
             await asyncio.sleep(0.02)
-        emptied = not self._pending
-        if not emptied:
+        num_lost = len(self._pending)
+        if num_lost:
             self.die("the drain time ran out")
         await self._rank.port.send(Stop())
-        return emptied
+        return num_lost
 
     def _gauge(self) -> None:
         self._metrics.running.set(self._num_running)

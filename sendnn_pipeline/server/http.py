@@ -21,7 +21,7 @@ from sendnn_pipeline.messages import Ready, StageEvent
 from sendnn_pipeline.server.app import make_app
 from sendnn_pipeline.server.engine_client import EngineClient
 from sendnn_pipeline.server.state import ServerState
-from sendnn_pipeline.server.tokenizer import load_tokenizer
+from sendnn_pipeline.server.tokenizer import TextTokenizer, load_tokenizer
 
 LINGER_SECONDS = 2.0
 
@@ -41,9 +41,11 @@ class HttpTarget:
 
     ends = False
     listening: socket.socket | None = field(default=None, init=False)
+    tokenizer: TextTokenizer | None = field(default=None, init=False)
 
     def claim(self, run: Run) -> None:
-        """Bind the address, so that a taken port is known before anything is loaded."""
+        """Bind the address and read the tokenizer, so that both are known to work before weights are loaded."""
+        self.tokenizer = load_tokenizer(run.model.folder)
         host, port = run.config.serve.host, run.config.serve.port
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.listening = socket.socket(family, socket.SOCK_STREAM)
@@ -63,15 +65,14 @@ class HttpTarget:
         """Serve until a signal or the engine's end."""
         import uvloop
 
-        assert self.listening is not None
+        assert self.listening is not None and self.tokenizer is not None
         with new_address() as address, self.listening:
-            uvloop.run(_serve(session, self.listening, session.start_rank(address)))
+            uvloop.run(_serve(session, self.listening, self.tokenizer, session.start_rank(address)))
 
 
-async def _serve(session: Session, listening: socket.socket, rank: Rank) -> None:
+async def _serve(session: Session, listening: socket.socket, tokenizer: TextTokenizer, rank: Rank) -> None:
     run = session.run
     engine = EngineClient(rank, session.metrics, run.config.serve.max_queue)
-    tokenizer = load_tokenizer(run.model.folder)
     state = ServerState(
         run, engine, tokenizer, session.metrics, session.startup, session.perf_log, session.about, int(time.time())
     )
@@ -96,6 +97,8 @@ async def _serve(session: Session, listening: socket.socket, rank: Rank) -> None
             await _drain(session, engine, listen)
         if listen.done():
             listen.result()
+        if edge.done() and not stop.is_set():
+            raise ServeError("the HTTP server ended by itself", hint="the lines above may say why")
     finally:
         rank.kill()
         server.should_exit = True
@@ -132,9 +135,11 @@ async def _drain(session: Session, engine: EngineClient, listen: "asyncio.Task[N
         return
     seconds = session.run.config.serve.drain_seconds
     session.say(f"draining {engine.num_requests} requests, at most {seconds:g} s; a second signal ends at once")
-    emptied = await engine.drain(seconds)
+    num_lost = await engine.drain(seconds)
     await asyncio.wait({listen}, timeout=LINGER_SECONDS)
-    session.say("drained" if emptied else f"gave up on {engine.num_requests} requests after {seconds:g} s")
+    if num_lost:
+        raise ServeError(f"gave up on {num_lost} requests after {seconds:g} s", hint="raise serve.drain_seconds")
+    session.say("drained")
 
 
 def _handle_signals(stop: asyncio.Event, rank: Rank) -> None:

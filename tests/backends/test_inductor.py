@@ -110,7 +110,7 @@ def prepare(tiny, tmp_path, environ):
 def test_a_missing_compiler_is_one_line(tiny):
     ended = sendnn("model=local", f"model.path={tiny}", "backend=inductor", CXX="no-such-compiler")
     assert ended.returncode == 1
-    (line,) = [line for line in ended.stdout.splitlines() if line.startswith("error")]
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error")]
     assert "no-such-compiler is not on PATH" in line and "backend=eager" in line and "load" not in ended.stdout
 
 

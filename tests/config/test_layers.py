@@ -137,6 +137,12 @@ def test_errors_are_one_line_and_exit_non_zero(word, message, minilm):
     assert "Traceback" not in ended.stderr
 
 
+def test_an_option_of_the_auto_backend_reaches_a_run():
+    for words in (["backend.freezing=true"], ["backend=auto", "backend.freezing=true"]):
+        ended = sendnn(*words, "--cfg", "job")
+        assert ended.returncode == 0 and "freezing: true" in ended.stdout, ended.stderr
+
+
 def test_cfg_job_shows_the_environment():
     ended = sendnn("--cfg", "job", SENDNN_INFERENCE_NUM_CPUS="7", SENDNN_INFERENCE_PERF_METRIC_LOGGING_DIR="/a,b")
     assert ended.returncode == 0 and "num_cpus: 7" in ended.stdout and "dir: /a,b" in ended.stdout

@@ -123,7 +123,7 @@ def test_a_plugin_adds_options_types_variables_and_a_backend(site):
 def test_a_plugin_s_problems_with_a_run_stop_it(site, tiny):
     install(site, "strict", HEAD + "@hookimpl\ndef check_config(run): return ['serve.port: not on a Sunday']\n")
     ended = sendnn("model=local", f"model.path={tiny}", "backend=eager")
-    assert ended.returncode == 2 and "error: serve.port: not on a Sunday" in ended.stdout
+    assert ended.returncode == 2 and "error: serve.port: not on a Sunday" in ended.stderr
 
 
 def test_a_backend_that_is_none_is_refused(site, tiny):
@@ -133,7 +133,7 @@ def test_a_backend_that_is_none_is_refused(site, tiny):
     code += "@hookimpl\ndef register_compile_backends(register): register('hollow', object)\n"
     install(site, "hollow", HEAD + code)
     ended = sendnn("model=local", f"model.path={tiny}", "backend=hollow")
-    assert ended.returncode == 1 and "compile backend hollow of plugin hollow lacks compile" in ended.stdout
+    assert ended.returncode == 1 and "compile backend hollow of plugin hollow lacks compile" in ended.stderr
 
 
 def test_a_run_that_names_what_a_failed_plugin_was_to_provide_ends_non_zero(site):

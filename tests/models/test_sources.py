@@ -101,5 +101,13 @@ def test_an_unknown_architecture_ends_the_run_in_one_line(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     ended = sendnn("model=local", f"model.path={folder}", "backend=eager", "serve.port=0")
     assert ended.returncode == 1
-    (line,) = [line for line in ended.stdout.splitlines() if line.startswith("error")]
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error")]
     assert str(folder) in line and "cannot be loaded" in line and "Traceback" not in ended.stderr
+
+
+def test_a_broken_tokenizer_is_named_before_weights_are_loaded(tmp_path):
+    folder = make_tiny(tmp_path)
+    (folder / "tokenizer.json").write_text('{"version": "1.0"}')
+    ended = sendnn("model=local", f"model.path={folder}", "backend=eager", "serve.port=0")
+    assert ended.returncode == 1 and "tokenizer.json is no usable tokenizer" in ended.stderr
+    assert "load" not in ended.stdout

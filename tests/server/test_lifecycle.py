@@ -96,6 +96,21 @@ def test_sigterm_finishes_what_runs_refuses_new_work_and_exits_0(slow):
     assert "drained" in slow.output
 
 
+def test_a_drain_that_runs_out_of_time_answers_503_and_exits_non_zero(minilm):
+    words = ("model=minilm", "backend=eager", "warmup.shapes=[256x16]", "serve.drain_seconds=0.2")
+    with Served(*words) as served, ThreadPoolExecutor(4) as pool:
+        first = pool.submit(served.post, "/v1/embeddings", json={"input": ["word"] * 96})
+        wait_for(lambda: metric(served, "vllm:num_requests_running") == 1)
+        served.terminate()
+        assert first.result().status_code == 503
+        assert served.exit_code() == 1 and "gave up on 1 requests" in served.output
+
+
+def test_more_texts_than_the_queue_ever_holds_are_400(shared):
+    answer = shared.post("/v1/embeddings", json={"input": ["word"] * 101})
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == "input"
+
+
 def test_a_second_signal_ends_at_once_and_takes_the_engine_along(slow):
     rank = psutil.Process(slow.process.pid).children()[-1]
     threading.Thread(target=lambda: _ignore(slow), daemon=True).start()
