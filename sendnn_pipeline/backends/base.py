@@ -21,6 +21,8 @@ class Limits:
 
     token_multiple: int = 1
     dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
+    helpers: bool = True
+    """Whether it compiles small helper graphs on the CPU, so that ``backend.simple`` can name it."""
 
 
 class CompileBackend(Protocol):

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import psutil
+
 from sendnn_pipeline.backends.eager import EagerBackend
 from sendnn_pipeline.backends.inductor import InductorBackend, InductorConfig
 from sendnn_pipeline.backends.sendnn import SendnnBackend
@@ -10,12 +12,29 @@ from sendnn_pipeline.hooks import hookimpl
 
 if TYPE_CHECKING:
     from sendnn_pipeline.backends.base import CompileBackend
+    from sendnn_pipeline.config.resolve import Run
 
 
 @hookimpl
 def register_schemas(store: Callable[[str, str, type], None]) -> None:
     """Type the options of inductor."""
     store("backend", "inductor", InductorConfig)
+
+
+@hookimpl
+def check_config(run: "Run") -> list[str]:
+    """Refuse frozen Programs that cannot fit: each holds the weights once more."""
+    config = run.config.backend
+    if not isinstance(config, InductorConfig) or not config.freezing:
+        return []
+    weight_bytes = sum(file.stat().st_size for file in run.model.weight_files)
+    needed, available = weight_bytes * (1 + len(run.shapes)), psutil.virtual_memory().available
+    if needed <= available:
+        return []
+    return [
+        f"backend.freezing=true keeps {1 + len(run.shapes)} copies of the weights, {needed / 2**30:.1f} GiB, and "
+        f"{available / 2**30:.1f} GiB are free; use fewer warmup shapes or backend.freezing=false"
+    ]
 
 
 @hookimpl

@@ -20,8 +20,8 @@ class SendnnBackend:
     name = "sendnn"
 
     def limits(self, run: "Run") -> Limits:
-        """Ask for lengths in whole 64-token blocks."""
-        return Limits(token_multiple=64)
+        """Ask for lengths in whole 64-token blocks; helpers run on the CPU."""
+        return Limits(token_multiple=64, helpers=False)
 
     def prepare(self, run: "Run", environ: Mapping[str, str]) -> NoReturn:
         """Refuse, saying what is missing."""
@@ -41,8 +41,8 @@ class SendnnBackend:
         raise BackendError(f"{program.name} cannot be compiled for sendnn by this version")
 
     def compile_helper(self, function: type_function) -> NoReturn:
-        """Refuse: helpers run on the CPU."""
-        raise BackendError("backend.simple=sendnn is not possible", hint="use inductor or eager")
+        """Never reached: ``limits`` says so."""
+        raise BackendError("sendnn compiles no helper graphs")
 
     def fingerprint(self) -> str:
         """Return torch_sendnn's version."""

@@ -10,11 +10,9 @@ from sendnn_pipeline.config.compose import SchemaStore, store_schemas
 from sendnn_pipeline.config.environment import EnvRow, EnvValue, read_environment, read_rows
 from sendnn_pipeline.config.keys import decoders_of_keys
 from sendnn_pipeline.config.layers import Layered, layer
-from sendnn_pipeline.config.options import OptionTree, conf_dir
+from sendnn_pipeline.config.options import OptionTree
 from sendnn_pipeline.errors import ConfigError
-from sendnn_pipeline.hooks.manager import Plugins, load_plugins
-
-OURS = "sendnn_pipeline"
+from sendnn_pipeline.hooks.manager import CONFIG_PLUGIN, Plugins, load_plugins
 
 
 @dataclass(frozen=True)
@@ -50,13 +48,13 @@ def open_host(environ: Mapping[str, str], config_dir: str | None = None) -> Host
         PluginError: two plugins claim one name.
     """
     plugins = load_plugins(environ)
-    ours = conf_dir()
     folders = {name: Path(path) for name, path in plugins.collect("config_paths").items()}
+    ours = folders[CONFIG_PLUGIN]
     if config_dir is not None:
         if not Path(config_dir).is_dir():
             raise ConfigError(f"--config-dir {config_dir} is no folder", hint="name a folder of config groups")
         folders["--config-dir"] = Path(config_dir).absolute()
-    tree = OptionTree({OURS: ours, **folders})
+    tree = OptionTree(folders)
     store = SchemaStore()
     plugins.collect("register_schemas", store=lambda _: store)
     store_schemas(store.schemas)

@@ -18,7 +18,9 @@ from sendnn_pipeline.hooks.registry import Registry
 from sendnn_pipeline.hooks.specs import HOOKS, PROJECT, SPECS
 
 # Rooms that plug in through the same door as everybody else. Named, not imported: they lie above this one.
+CONFIG_PLUGIN = "builtin.config"
 BUILTINS = {
+    CONFIG_PLUGIN: "sendnn_pipeline.hooks.plugin",
     "builtin.backends": "sendnn_pipeline.backends.plugin",
     "builtin.models": "sendnn_pipeline.models.plugin",
     "builtin.observe": "sendnn_pipeline.observe.plugin",

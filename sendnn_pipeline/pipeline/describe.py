@@ -80,9 +80,13 @@ def read_and_resolve(host: Host, described: Described, folder: Path) -> tuple[Re
             f"compile backend {run.config.backend.name} of plugin {owner} lacks {', '.join(lacking)}",
             hint="see CompileBackend in sendnn_pipeline/backends/base.py",
         )
-    if run.config.backend.simple not in backends.entries or run.config.backend.simple == "sendnn":
-        backends.create(run.config.backend.simple, where=where("backend.simple"), missing=missing)
-        raise ConfigError("backend.simple=sendnn is not possible", where=where("backend.simple"), hint="use inductor")
+    simple = backends.create(run.config.backend.simple, where=where("backend.simple"), missing=missing)
+    if not simple.limits(run).helpers:
+        raise ConfigError(
+            f"backend.simple={run.config.backend.simple} compiles no helper graphs",
+            where=where("backend.simple"),
+            hint="use inductor or eager",
+        )
     _check_limits(run, backend, resolved.provenance)
     problems = [
         problem for found in host.plugins.collect("check_config", run=lambda _: run).values() for problem in found

@@ -25,8 +25,8 @@ def run_rank(port: Port, run: Run) -> None:
     backends = plugins.registry("register_compile_backends", "compile backend")
     backend = backends.create(run.config.backend.name, missing=plugins.missing())
     simple = backends.create(run.config.backend.simple, missing=plugins.missing())
-    _set_threads(run)
     about = {
+        "threads": _set_threads(run),
         "torch": version("torch"),
         "transformers": version("transformers"),
         "backend": backend.fingerprint(),
@@ -37,8 +37,8 @@ def run_rank(port: Port, run: Run) -> None:
         port.send(ready_message(last, about))
 
 
-def _set_threads(run: Run) -> None:
-    """Tell torch, which reads OMP_NUM_THREADS once, when another library may have been first."""
+def _set_threads(run: Run) -> int:
+    """Tell torch, which reads OMP_NUM_THREADS once, when another library may have been first; return its threads."""
     import torch
 
     threads = process_environment().get("OMP_NUM_THREADS", "")
@@ -46,3 +46,4 @@ def _set_threads(run: Run) -> None:
         if not threads.isdigit():
             raise BackendError(f"OMP_NUM_THREADS={threads} is no number of threads")
         torch.set_num_threads(int(threads))
+    return torch.get_num_threads()

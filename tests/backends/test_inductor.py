@@ -1,12 +1,13 @@
 """Inductor for real: what it computes, that nothing compiles after warmup, and its checks before it starts."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from sendnn_pipeline.backends.inductor import InductorBackend
-from sendnn_pipeline.errors import BackendError
+from sendnn_pipeline.errors import BackendError, ConfigError
 from tests.conftest import resolved_run
 from tests.served import Served, sendnn
 
@@ -115,15 +116,27 @@ def test_a_missing_compiler_is_one_line(tiny):
 
 
 def test_a_cache_that_cannot_be_written_is_named(tiny, tmp_path):
-    import os
-
     (tmp_path / "inductor").write_text("a file where the folder would be")
     with pytest.raises(BackendError, match=f"{tmp_path}/inductor cannot be written"):
         prepare(tiny, tmp_path, {"PATH": os.environ["PATH"]})
 
 
-def test_the_user_s_own_cache_folder_is_kept(tiny, tmp_path):
-    import os
+def test_frozen_programs_that_do_not_fit_are_refused(tiny, tmp_path):
+    weights = tmp_path / "model"
+    weights.mkdir()
+    for file in tiny.rglob("*"):
+        if file.is_file():
+            target = weights / file.relative_to(tiny)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(file.read_bytes())
+    # Sparse: a size on paper, no block on the disk.
+    os.truncate(weights / "model.safetensors", 2**40)
+    words = ["model=local", f"model.path={weights}", "backend=inductor"]
+    resolved_run(words)
+    with pytest.raises(ConfigError, match=r"copies of the weights.*use fewer warmup shapes"):
+        resolved_run([*words, "backend.freezing=true"])
 
+
+def test_the_user_s_own_cache_folder_is_kept(tiny, tmp_path):
     mine = {"PATH": os.environ["PATH"], "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "mine")}
     assert prepare(tiny, tmp_path, mine) == {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "mine")}

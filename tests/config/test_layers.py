@@ -122,6 +122,7 @@ def test_profiles_lie_over_options_and_under_the_environment(tmp_path, tiny):
         ("warmup.shapes=[512x1]", "longer than the model's 256 tokens (set by warmup.shapes=[512x1])"),
         ("model.max_model_len=1024", "512 positions"),
         ("model.source=ftp", "no plugin provides model source ftp"),
+        ("backend.simple=sendnn", "backend.simple=sendnn compiles no helper graphs"),
         ("backend.simple=fast", "compile backend fast"),
         ("serve.target=grpc", "no plugin provides serve target grpc"),
         ("serve.api_key_file=/no/such/file", "serve.api_key_file"),

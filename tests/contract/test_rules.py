@@ -62,8 +62,7 @@ def test_every_hook_is_documented_and_used():
     plugins = load_plugins(clean_environ())
     plugins.add("run.everything", _observers())
     used = {hook for plugin in plugins.loaded for hook in plugin.hooks}
-    # Two hooks are for others: our own folder and constraints need no door.
-    assert set(HOOKS) - used == {"config_paths", "check_config"}
+    assert set(HOOKS) == used
     assert set(BUILTINS) <= {plugin.name for plugin in plugins.loaded}
 
 

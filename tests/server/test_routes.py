@@ -75,3 +75,12 @@ def test_the_api_key_guards_everything_but_the_probes(tiny, tmp_path: Path):
 def test_request_ids_are_echoed(served_tiny):
     assert served_tiny.get("/version", headers={"X-Request-Id": "mine"}).headers["x-request-id"] == "mine"
     assert re.fullmatch(r"[0-9a-f]{32}", served_tiny.get("/version").headers["x-request-id"])
+
+
+def test_the_engine_s_threads_follow_the_variables(tiny):
+    words = ("model=local", f"model.path={tiny}", "backend=eager", "warmup.shapes=[16x1]")
+    with Served(*words, SENDNN_INFERENCE_NUM_CPUS="1", OMP_NUM_THREADS="64") as served:
+        assert served.get("/info").json()["engine"]["threads"] == 1
+    with Served(*words, SENDNN_INFERENCE_UPDATE_THREAD_CONFIG="0", OMP_NUM_THREADS="3") as served:
+        assert served.get("/info").json()["engine"]["threads"] == 3
+        assert "note: MKL_NUM_THREADS is unset" in served.output
