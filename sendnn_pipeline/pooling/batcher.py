@@ -6,7 +6,7 @@ from itertools import islice
 
 from sendnn_pipeline.programs.program import PoolProgram
 
-# How far behind the oldest text the batcher looks for texts of fitting length, in batches of the largest Program.
+# How far behind the first text the batcher looks for texts of fitting length, in batches of the largest Program.
 WINDOW_BATCHES = 8
 
 
@@ -40,54 +40,60 @@ class Batch:
 
 
 class Batcher:
-    """A queue that is served oldest first, filled up with texts that make the step cheap.
+    """A queue that is served in the order in which texts fall due, filled up with texts that make the step cheap.
 
-    Every step takes the oldest text, so none starves. Among the Programs that fit it, the one with the least
-    measured milliseconds per real token wins, each filled with the longest texts that it takes: short ones are left to
-    shorter Programs.
+    A text is due when its request arrived, plus the time that the texts before it in the same request take: the tail of
+    a large request lets a small one pass that came later, and no due time ever moves, so none starves. Every step
+    takes the text that is due first. Among the Programs that fit it, the one with the least measured milliseconds per
+    real token wins, each filled with the longest texts that it takes: short ones are left to shorter Programs.
     """
 
     def __init__(self, programs: Sequence[PoolProgram], costs_ms: Mapping[PoolProgram, float]) -> None:
         self._programs = tuple(programs)
         self._costs_ms = dict(costs_ms)
         self._window = WINDOW_BATCHES * max(program.batch_size for program in programs)
-        self._waiting: dict[tuple[int, int], Item] = {}
+        self._seconds_per_token = min(costs_ms[program] / program.num_tokens for program in programs) / 1000
+        self._waiting: list[tuple[float, Item]] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, items: Iterable[Item]) -> None:
-        """Queue texts, each no longer than the longest Program."""
-        self._waiting.update({(item.request_id, item.index): item for item in items})
+    def add(self, request: Iterable[Item]) -> None:
+        """Queue the texts of one request, each no longer than the longest Program."""
+        tokens_before = 0
+        for item in request:
+            self._waiting.append((item.enqueued + tokens_before * self._seconds_per_token, item))
+            tokens_before += item.num_tokens
+        # Stable, and the list is two sorted runs: merging them is one pass.
+        self._waiting.sort(key=lambda entry: entry[0])
 
     def cancel(self, request_id: int) -> int:
         """Forget a request and return how many of its texts waited."""
-        gone = [key for key in self._waiting if key[0] == request_id]
-        for key in gone:
-            del self._waiting[key]
-        return len(gone)
+        before = len(self._waiting)
+        self._waiting = [entry for entry in self._waiting if entry[1].request_id != request_id]
+        return before - len(self._waiting)
 
     def expire(self, now: float) -> set[int]:
         """Forget every request with a deadline that has passed, and return which."""
-        late = {item.request_id for item in self._waiting.values() if item.deadline <= now}
-        for request_id in late:
-            self.cancel(request_id)
+        late = {item.request_id for _, item in self._waiting if item.deadline <= now}
+        if late:
+            self._waiting = [entry for entry in self._waiting if entry[1].request_id not in late]
         return late
 
     def next(self) -> Batch | None:
         """Take the texts of the next step out of the queue; None when nothing waits."""
         if not self._waiting:
             return None
-        window = list(islice(self._waiting.values(), self._window))
-        oldest, others = window[0], sorted(window[1:], key=lambda item: -item.num_tokens)
+        first, *window = [item for _, item in self._waiting[: self._window]]
+        others = sorted(window, key=lambda item: -item.num_tokens)
         candidates = [
-            Batch(program, (oldest, *self._longest(others, program)))
+            Batch(program, (first, *self._longest(others, program)))
             for program in self._programs
-            if program.prompt_len >= oldest.num_tokens
+            if program.prompt_len >= first.num_tokens
         ]
         best = min(candidates, key=lambda batch: self._costs_ms[batch.program] / max(1, batch.real_tokens))
-        for item in best.items:
-            del self._waiting[item.request_id, item.index]
+        taken = set(map(id, best.items))
+        self._waiting = [entry for entry in self._waiting if id(entry[1]) not in taken]
         return best
 
     @staticmethod

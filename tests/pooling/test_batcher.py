@@ -15,8 +15,10 @@ def item(request_id, num_tokens, index=0, deadline=100.0):
 
 
 def batcher(items=()):
+    """A queue of requests of one text each, all arrived at once."""
     made = Batcher(tuple(COSTS), COSTS)
-    made.add(items)
+    for one in items:
+        made.add([one])
     return made
 
 
@@ -33,12 +35,28 @@ def test_many_short_texts_share_a_batch():
     assert batch.program == SHORT and len(batch.items) == 32
 
 
-def test_lengths_are_grouped_and_the_oldest_is_always_taken():
+def test_lengths_are_grouped_and_the_first_is_always_taken():
     items = [item(0, 10), *(item(i, 250 if i % 2 else 30) for i in range(1, 9))]
     queue = batcher(items)
     batch = queue.next()
     assert batch.items[0].request_id == 0
     assert len(batch.items) == 1 or {i.num_tokens for i in batch.items[1:]} in ({30}, {250})
+
+
+def test_a_small_request_passes_the_tail_of_a_large_one_but_not_its_head():
+    queue = batcher()
+    queue.add([item(1, 30, index=index) for index in range(1000)])
+    queue.add([Item(2, 0, [7] * 30, 1e9, enqueued=0.5)])
+    done = []
+    while not any(i.request_id == 2 for i in done):
+        done += queue.next().items
+    # Half a second of work, at 32 texts in 170 ms, was due before it.
+    assert 64 <= len(done) <= 256
+    queue.add([Item(3, 0, [7] * 30, 1e9, enqueued=1e6)])
+    rest = []
+    while (batch := queue.next()) is not None:
+        rest += batch.items
+    assert rest[-1].request_id == 3 and len(done) + len(rest) == 1002
 
 
 def test_cancel_and_expire():
