@@ -40,10 +40,11 @@ class Batch:
 
 
 class Batcher:
-    """A queue that is served in the order in which texts fall due, filled up with texts that make the step cheap.
+    """A queue that requests share fairly, each step filled up with texts that make it cheap.
 
-    A text is due when its request arrived, plus the time that the texts before it in the same request take: the tail of
-    a large request lets a small one pass that came later, and no due time ever moves, so none starves. Every step
+    Virtual time runs in tokens: as many as each waiting request would have been served, had they shared evenly. A text
+    is due at the virtual time of its arrival plus the tokens before it in its own request, so the tail of a large request
+    lets later small ones pass. A due time never moves and virtual time always advances, so none starves. Every step
     takes the text that is due first. Among the Programs that fit it, the one with the least measured milliseconds per
     real token wins, each filled with the longest texts that it takes: short ones are left to shorter Programs.
     """
@@ -52,7 +53,7 @@ class Batcher:
         self._programs = tuple(programs)
         self._costs_ms = dict(costs_ms)
         self._window = WINDOW_BATCHES * max(program.batch_size for program in programs)
-        self._seconds_per_token = min(costs_ms[program] / program.num_tokens for program in programs) / 1000
+        self._virtual_tokens = 0.0
         self._waiting: list[tuple[float, Item]] = []
 
     def __len__(self) -> int:
@@ -60,10 +61,10 @@ class Batcher:
 
     def add(self, request: Iterable[Item]) -> None:
         """Queue the texts of one request, each no longer than the longest Program."""
-        tokens_before = 0
+        due = self._virtual_tokens
         for item in request:
-            self._waiting.append((item.enqueued + tokens_before * self._seconds_per_token, item))
-            tokens_before += item.num_tokens
+            self._waiting.append((due, item))
+            due += item.num_tokens
         # Stable, and the list is two sorted runs: merging them is one pass.
         self._waiting.sort(key=lambda entry: entry[0])
 
@@ -92,6 +93,7 @@ class Batcher:
             if program.prompt_len >= first.num_tokens
         ]
         best = min(candidates, key=lambda batch: self._costs_ms[batch.program] / max(1, batch.real_tokens))
+        self._virtual_tokens += best.real_tokens / len({item.request_id for _, item in self._waiting})
         taken = set(map(id, best.items))
         self._waiting = [entry for entry in self._waiting if id(entry[1]) not in taken]
         return best
