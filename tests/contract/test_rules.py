@@ -13,7 +13,6 @@ from sendnn_pipeline.config.options import conf_dir
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.hooks.manager import BUILTINS, load_plugins
 from sendnn_pipeline.hooks.specs import HOOKS
-from sendnn_pipeline.messages import StageEvent
 from tests.conftest import clean_environ
 
 ROOT = Path(__file__).parents[2]
@@ -72,10 +71,6 @@ def _observers():
     from sendnn_pipeline.observe.console import ConsoleProgress
 
     return ConsoleProgress(Console())
-
-
-def test_events_and_fields_of_the_schema_are_plain():
-    assert StageEvent("load", "started").program == ""
 
 
 def options():
