@@ -42,11 +42,12 @@ class Batch:
 class Batcher:
     """A queue that requests share fairly, each step filled up with texts that make it cheap.
 
-    Virtual time runs in tokens: as many as each waiting request would have been served, had they shared evenly. A text
-    is due at the virtual time of its arrival plus the tokens before it in its own request, so the tail of a large
-    request lets later small ones pass. A due time never moves and virtual time always advances, so none starves. Every step
-    takes the text that is due first. Among the Programs that fit it, the one with the least measured milliseconds per
-    real token wins, each filled with the longest texts that it takes: short ones are left to shorter Programs.
+    Virtual time runs in tokens: as many as each waiting request would have been served, had they shared evenly.
+    A text is due at the virtual time of its arrival plus the tokens before it in its own request, so the tail
+    of a large request lets later small ones pass. A due time never moves and virtual time always advances, so
+    none starves. Every step takes the text that is due first. Among the Programs that fit it, the one with the
+    least measured milliseconds per real token wins, each filled with the longest texts that it takes: short
+    ones are left to shorter Programs.
     """
 
     def __init__(self, programs: Sequence[PoolProgram], costs_ms: Mapping[PoolProgram, float]) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import time
-import uuid
 from collections.abc import Coroutine
 from typing import Any, Literal, TypeVar
 
@@ -41,7 +40,7 @@ async def create_embeddings(request: Request) -> Response:
     arrived = time.monotonic()
     state = state_of(request)
     reason = "error"
-    record = {"request_id": request.headers.get("x-request-id") or f"embd-{uuid.uuid4().hex}"}
+    record = {"request_id": request.scope["request_id"]}
     try:
         body = await read_body(request, EmbeddingRequest, state.run.config.serve.max_body_bytes)
         _check(state, body)
