@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sendnn_pipeline.config.keys import keys_of
 from sendnn_pipeline.config.options import PRIMARY, SCHEMA_SUFFIX, OptionTree, flatten
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.errors import ConfigError, nearest
@@ -156,6 +157,4 @@ def one_line(error: Exception, tree: OptionTree) -> ConfigError:
 
 def unknown_key(key: str, groups: Iterable[str]) -> ConfigError:
     """Return the error for a key that no schema has, with the nearest one that exists."""
-    from sendnn_pipeline.config.keys import keys_of
-
     return ConfigError(f"{key} is no key", hint=nearest(key, [*keys_of(RunConfig), *groups]))

@@ -60,7 +60,7 @@ class Layered:
     notices: tuple[str, ...]
 
 
-def env_words(
+def split_environment(
     env: Sequence[EnvValue], words: Sequence[Word], tree: OptionTree
 ) -> tuple[list[EnvValue], list[tuple[EnvValue, str]]]:
     """Split environment values into those that hold and those that the command line overrides, with by what.
@@ -103,7 +103,7 @@ def layer(
         env: decoded environment values.
         chosen: for groups left at ``auto``, the option taken and the reason.
     """
-    held, dropped = env_words(env, words, tree)
+    held, dropped = split_environment(env, words, tree)
     groups = tree.groups()
     texts = [as_word(value, groups) for value in held]
     # A typed option's keys exist only once it is chosen, so ``auto`` is replaced before composing, not after.

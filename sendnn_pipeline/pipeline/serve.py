@@ -39,9 +39,10 @@ class Serve:
 
     def run(self, given: WarmEngine) -> Served:
         """Announce the engine, then take messages and make steps."""
-        from sendnn_pipeline.pooling.engine import PoolingEngine, make_batcher
+        from sendnn_pipeline.pooling.batcher import Batcher
+        from sendnn_pipeline.pooling.engine import PoolingEngine
 
-        engine = PoolingEngine(given.runner, make_batcher(given.costs_ms), self.port.send)
+        engine = PoolingEngine(given.runner, Batcher(given.costs_ms), self.port.send)
         if given.run.config.process.override_signal_handlers:
             leave_signals_to_the_parent()
         self.port.send(ready_message(given, self.about))

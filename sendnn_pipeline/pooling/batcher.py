@@ -50,10 +50,9 @@ class Batcher:
     ones are left to shorter Programs.
     """
 
-    def __init__(self, programs: Sequence[PoolProgram], costs_ms: Mapping[PoolProgram, float]) -> None:
-        self._programs = tuple(programs)
+    def __init__(self, costs_ms: Mapping[PoolProgram, float]) -> None:
         self._costs_ms = dict(costs_ms)
-        self._window = WINDOW_BATCHES * max(program.batch_size for program in programs)
+        self._window = WINDOW_BATCHES * max(program.batch_size for program in costs_ms)
         self._virtual_tokens = 0.0
         self._waiting: list[tuple[float, Item]] = []
 
@@ -90,7 +89,7 @@ class Batcher:
         others = sorted(window, key=lambda item: -item.num_tokens)
         candidates = [
             Batch(program, (first, *self._longest(others, program)))
-            for program in self._programs
+            for program in self._costs_ms
             if program.prompt_len >= first.num_tokens
         ]
         best = min(candidates, key=lambda batch: self._costs_ms[batch.program] / max(1, batch.real_tokens))

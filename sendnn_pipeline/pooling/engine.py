@@ -1,7 +1,7 @@
 """The pooling engine: decide, compute, account."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -9,7 +9,6 @@ import torch
 from sendnn_pipeline.messages import Cancel, FromEngine, Refused, StepDone, StepStarted, Submit, Vectors
 from sendnn_pipeline.pooling.batcher import Batch, Batcher, Item
 from sendnn_pipeline.pooling.runner import PoolingRunner
-from sendnn_pipeline.programs.program import PoolProgram
 
 
 @dataclass
@@ -108,8 +107,3 @@ class PoolingEngine:
                     finished=finished,
                 )
             )
-
-
-def make_batcher(costs_ms: Mapping[PoolProgram, float]) -> Batcher:
-    """Return an empty queue for measured Programs."""
-    return Batcher(tuple(costs_ms), costs_ms)

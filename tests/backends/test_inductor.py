@@ -9,6 +9,7 @@ import pytest
 from sendnn_pipeline.backends.inductor import InductorBackend
 from sendnn_pipeline.errors import BackendError, ConfigError
 from tests.conftest import resolved_run
+from tests.reference import mean_pooled
 from tests.served import Served, sendnn
 
 CODE = """
@@ -22,7 +23,8 @@ from sendnn_pipeline.pipeline.compile import Compile
 from sendnn_pipeline.pipeline.load import Load
 from sendnn_pipeline.pipeline.stage import run_stages
 from sendnn_pipeline.pipeline.warmup import Warmup
-from sendnn_pipeline.pooling.engine import PoolingEngine, make_batcher
+from sendnn_pipeline.pooling.batcher import Batcher
+from sendnn_pipeline.pooling.engine import PoolingEngine
 from tests.conftest import resolved_run
 
 run = resolved_run(sys.argv[1:]).run
@@ -30,7 +32,7 @@ quiet = lambda event: None
 warm = run_stages([Load(), Compile(InductorBackend(), InductorBackend(), quiet), Warmup(quiet)], run, quiet)
 graphs = counters["stats"]["unique_graphs"]
 said = []
-engine = PoolingEngine(warm.runner, make_batcher(warm.costs_ms), said.append)
+engine = PoolingEngine(warm.runner, Batcher(warm.costs_ms), said.append)
 for request_id, length in enumerate(range(1, 65)):
     for items in (1, 3):
         engine.submit(Submit(request_id * 10 + items, [[2 + length % 50] * length] * items, float("inf")))
@@ -75,8 +77,6 @@ def test_no_length_compiles_anything_after_warmup(tiny, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_served_vectors_against_transformers(minilm, texts, dtype):
-    from transformers import AutoModel, AutoTokenizer
-
     words = ("model=minilm", "backend=inductor", f"model.dtype={dtype}", "warmup.shapes=[64x16,256x4]")
     words += ("serve.request_timeout_seconds=280",)
     with Served(*words) as served:
@@ -84,23 +84,10 @@ def test_served_vectors_against_transformers(minilm, texts, dtype):
             model="minilm", input=texts, extra_body={"truncate_prompt_tokens": 256}
         )
     vectors = np.array([row.embedding for row in answer.data], dtype=np.float64)
-    expected = reference(AutoTokenizer.from_pretrained(minilm), AutoModel.from_pretrained(minilm).eval(), texts)
+    expected = mean_pooled(minilm, texts)
     cosines = (vectors * expected).sum(axis=1)
     assert cosines.min() >= {"float32": 0.99999, "bfloat16": 0.995}[dtype]
     assert cosines.mean() >= {"float32": 0.99999, "bfloat16": 0.999}[dtype]
-
-
-def reference(tokenizer, model, texts):
-    """Mean pooling of transformers' own fp32 output, one text at a time, without padding."""
-    import torch
-
-    rows = []
-    for text in texts:
-        with torch.no_grad():
-            inputs = tokenizer(text, truncation=True, max_length=256, return_tensors="pt")
-            vector = model(**inputs).last_hidden_state[0].mean(dim=0)
-        rows.append((vector / vector.norm()).double().numpy())
-    return np.stack(rows)
 
 
 def prepare(tiny, tmp_path, environ):

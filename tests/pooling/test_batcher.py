@@ -17,7 +17,7 @@ def item(request_id, num_tokens, index=0, deadline=100.0):
 
 def batcher(items=()):
     """A queue of requests of one text each, all arrived at once."""
-    made = Batcher(tuple(COSTS), COSTS)
+    made = Batcher(COSTS)
     for one in items:
         made.add([one])
     return made

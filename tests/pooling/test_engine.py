@@ -6,7 +6,8 @@ import torch
 from transformers import AutoModel
 
 from sendnn_pipeline.messages import Refused, StepDone, Submit, Vectors
-from sendnn_pipeline.pooling.engine import PoolingEngine, make_batcher
+from sendnn_pipeline.pooling.batcher import Batcher
+from sendnn_pipeline.pooling.engine import PoolingEngine
 from sendnn_pipeline.pooling.poolers import finite_rows
 from sendnn_pipeline.pooling.runner import PoolingRunner, pool_function
 from sendnn_pipeline.programs.program import PoolProgram
@@ -22,7 +23,7 @@ def function(tiny):
 def make(function, clock=None):
     said = []
     runner = PoolingRunner({SHORT: function, LONG: function}, finite_rows, 0)
-    engine = PoolingEngine(runner, make_batcher({SHORT: 1.0, LONG: 3.0}), said.append, clock or (lambda: 1.0))
+    engine = PoolingEngine(runner, Batcher({SHORT: 1.0, LONG: 3.0}), said.append, clock or (lambda: 1.0))
     return engine, said
 
 

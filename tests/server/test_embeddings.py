@@ -5,25 +5,8 @@ import base64
 import numpy as np
 import openai
 import pytest
-import torch
-from transformers import AutoModel, AutoTokenizer
 
-
-@pytest.fixture(scope="module")
-def reference(minilm):
-    """Mean pooling of transformers' own fp32 output, one text at a time, without padding."""
-    tokenizer, model = AutoTokenizer.from_pretrained(minilm), AutoModel.from_pretrained(minilm).eval()
-
-    def embed(texts):
-        rows = []
-        for text in texts:
-            inputs = tokenizer(text, truncation=True, max_length=256, return_tensors="pt")
-            with torch.no_grad():
-                vector = model(**inputs).last_hidden_state[0].mean(dim=0)
-            rows.append((vector / vector.norm()).numpy())
-        return np.stack(rows)
-
-    return embed
+from tests.reference import mean_pooled
 
 
 def cosines(left, right):
@@ -37,9 +20,9 @@ def embed(client, texts, **options):
     return np.array([row.embedding for row in answer.data])
 
 
-def test_500_texts_equal_transformers_in_fp32(served_minilm, reference, texts):
+def test_500_texts_equal_transformers_in_fp32(served_minilm, minilm, texts):
     vectors = embed(served_minilm.client(), texts, extra_body={"truncate_prompt_tokens": 256})
-    assert cosines(vectors, reference(texts)).min() >= 0.99999
+    assert cosines(vectors, mean_pooled(minilm, texts)).min() >= 0.99999
 
 
 def test_the_client_s_default_base64_equals_floats(served_minilm):
@@ -71,10 +54,10 @@ def test_an_input_that_fits_no_program_names_itself_and_the_numbers(served_minil
     assert "302" in body["message"] and "256" in body["message"]
 
 
-def test_truncation_keeps_the_special_tokens(served_minilm, reference):
+def test_truncation_keeps_the_special_tokens(served_minilm, minilm):
     client, long = served_minilm.client(), "word " * 300
     vectors = embed(client, [long], extra_body={"truncate_prompt_tokens": -1})
-    assert cosines(vectors, reference([long])).min() >= 0.99999
+    assert cosines(vectors, mean_pooled(minilm, [long])).min() >= 0.99999
     answer = client.embeddings.create(model="minilm", input=long, extra_body={"truncate_prompt_tokens": 20})
     assert answer.usage.prompt_tokens == 20
 
