@@ -44,6 +44,10 @@ class BackendError(PipelineError):
     """A compile backend is missing or failed."""
 
 
+class ArtifactError(PipelineError):
+    """A compiled Program cannot be kept, or is not to be used."""
+
+
 class PluginError(PipelineError):
     """A plugin failed, or two plugins claim one name."""
 

@@ -15,12 +15,23 @@ class StageEvent(msgspec.Struct, frozen=True, tag="stage"):
     count: int = 0
     seconds: float = 0.0
     detail: str = ""
+    source: Literal["", "artifact", "compiled"] = ""
+
+
+class MeasuredStep(msgspec.Struct, frozen=True):
+    """What a full step of one size took."""
+
+    program: str
+    batch_size: int
+    length: int
+    ms: float
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The engine is warm. ``costs_ms`` has the measured milliseconds of every Program."""
+    """The engine is warm."""
 
-    costs_ms: dict[str, float]
+    steps: list[MeasuredStep]
+    measured: bool
     resident_bytes: int
     engine: dict[str, Any]
 

@@ -1,16 +1,15 @@
 """What a compile backend is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import torch
 
     from sendnn_pipeline.config.resolve import Run
-    from sendnn_pipeline.programs.program import PoolProgram
+    from sendnn_pipeline.config.schema import RunConfig
 
 type_function = Callable[..., "torch.Tensor"]
 
@@ -23,6 +22,32 @@ class Limits:
     dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
     helpers: bool = True
     """Whether it compiles small helper graphs on the CPU, so that ``backend.simple`` can name it."""
+    ranges: bool = False
+    """Whether one Program can take every size between two bounds."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """A dimension of the inputs that is no fixed size. Equal names are equal sizes."""
+
+    name: str
+    least: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What is compiled as one Program."""
+
+    name: str
+    function: "torch.nn.Module"
+    """Takes the inputs and returns one tensor."""
+    example: "tuple[torch.Tensor, ...]"
+    """Inputs with the shapes that are compiled for; ranged dimensions have any size within, two or more."""
+    ranges: Sequence[Mapping[int, Range]]
+    """For every input its dimensions that are ranges."""
+    weights: "Mapping[str, torch.Tensor]"
+    """The checkpoint's tensors in the run's dtype, by the checkpoint's names."""
 
 
 class CompileBackend(Protocol):
@@ -30,8 +55,8 @@ class CompileBackend(Protocol):
 
     name: str
 
-    def limits(self, run: "Run") -> Limits:
-        """Return what Programs must respect; called before the model is loaded, without torch."""
+    def limits(self, config: "RunConfig") -> Limits:
+        """Return what Programs must respect; called before the model is read, without torch."""
 
     def prepare(self, run: "Run", environ: Mapping[str, str]) -> dict[str, str]:
         """Check that the backend can work here and return the environment its library must find at import.
@@ -42,19 +67,28 @@ class CompileBackend(Protocol):
             BackendError: a library or compiler is missing, or a cache cannot be written.
         """
 
-    def compile(
-        self, program: "PoolProgram", function: type_function, example: "Sequence[torch.Tensor]", run: "Run"
-    ) -> type_function:
-        """Compile ``function`` as a full graph of its own for exactly the shapes of ``example``.
-
-        The example is run once. No call of the result compiles again.
+    def compile(self, graph: Graph, run: "Run") -> type_function:
+        """Compile ``graph`` as a full graph of its own. No call of the result compiles again.
 
         Raises:
             BackendError: the function does not compile; there is no fallback.
         """
 
-    def compile_helper(self, function: type_function) -> type_function:
-        """Compile a small graph that takes any size in its first dimension."""
+    def save(self, compiled: type_function, folder: Path) -> bool:
+        """Write what ``compile`` returned into the empty ``folder``; False when it cannot leave the process."""
 
-    def fingerprint(self) -> str:
-        """Return the version of what generates code, for caches and ``/info``."""
+    def load(self, folder: Path, weights: "Mapping[str, torch.Tensor]", run: "Run") -> type_function:
+        """Open what ``save`` wrote, compiling nothing. The files were verified.
+
+        Raises:
+            BackendError: they cannot be opened.
+        """
+
+    def portable(self, run: "Run") -> bool:
+        """Return whether ``save`` will write: then artifacts are looked for before anything is compiled."""
+
+    def embeds_weights(self, run: "Run") -> bool:
+        """Return whether each Program holds a copy of the weights; the plan prices it."""
+
+    def fingerprint(self, run: "Run") -> Mapping[str, str]:
+        """Return the versions and options that decide what is generated, for the store's keys and ``/info``."""

@@ -1,15 +1,18 @@
-"""PyTorch's own compiler, for CPUs."""
+"""PyTorch's own compiler for CPUs: ahead of time, into a library that opens in a millisecond without a compiler."""
 
+import json
 import shutil
 import sysconfig
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from types import FunctionType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from sendnn_pipeline.backends.base import Limits, type_function
+from sendnn_pipeline.backends.base import Graph, Limits, type_function
 from sendnn_pipeline.config.schema import BackendConfig
 from sendnn_pipeline.errors import BackendError
 
@@ -17,25 +20,44 @@ if TYPE_CHECKING:
     import torch
 
     from sendnn_pipeline.config.resolve import Run
-    from sendnn_pipeline.programs.program import PoolProgram
+    from sendnn_pipeline.config.schema import RunConfig
+
+LIBRARY, CONSTANTS, EMBEDDED = "program.so", "constants.json", "constants.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class InductorConfig(BackendConfig):
     """Options of ``backend=inductor``."""
 
-    freezing: bool = False
-    """Fold the weights into each Program, prepacked; torch's caches are bypassed then, so every start compiles."""
+    freezing: bool | None = None
+    """Fold the weights into each Program, prepacked; null does so for bfloat16, where it is faster."""
+
+
+@dataclass
+class AotProgram:
+    """An opened library and the tensors that it reads."""
+
+    runner: Any
+    constants: "Mapping[str, torch.Tensor]"
+    """By the library's names. They are read in place and must live as long as the library."""
+    names: Mapping[str, str]
+    """The checkpoint's name of a constant, for those that are the checkpoint's."""
+    library: Path
+    owned: "tempfile.TemporaryDirectory[str] | None" = field(default=None, repr=False)
+
+    def __call__(self, *inputs: "torch.Tensor") -> "torch.Tensor":
+        """Run it."""
+        return cast("torch.Tensor", self.runner.run(list(inputs))[0])
 
 
 class InductorBackend:
-    """Compiles each Program with torch.compile as one full, static graph."""
+    """Compiles each Program with AOTInductor."""
 
     name = "inductor"
 
-    def limits(self, run: "Run") -> Limits:
-        """Ask nothing of the Programs."""
-        return Limits()
+    def limits(self, config: "RunConfig") -> Limits:
+        """Take any size between two bounds: as fast as fixed sizes, see programs/README.md."""
+        return Limits(ranges=True)
 
     def prepare(self, run: "Run", environ: Mapping[str, str]) -> dict[str, str]:
         """Find the C++ compiler and Python's headers, and make the folder of compiled code."""
@@ -55,35 +77,85 @@ class InductorBackend:
         check_writable(folder)
         return {"TORCHINDUCTOR_CACHE_DIR": str(folder)}
 
-    def compile(
-        self, program: "PoolProgram", function: type_function, example: "Sequence[torch.Tensor]", run: "Run"
-    ) -> type_function:
-        """Compile a copy of ``function`` with a code object of its own: shapes of one code object share a limit."""
-        import torch
-        from torch._inductor import config as inductor_config
-
-        own = _own_code(cast("FunctionType", function), program.name)
-        compiled = torch.compile(own, fullgraph=True, dynamic=False, backend="inductor")
-        freezing = cast("InductorConfig", run.config.backend).freezing
+    def compile(self, graph: Graph, run: "Run") -> AotProgram:
+        """Export the graph and generate, build and open its library."""
+        frozen = self.embeds_weights(run)
+        options = {
+            "freezing": frozen,
+            "aot_inductor.package_constants_in_so": frozen,
+            # Else the number of threads at compile time is baked in, and any other crashes.
+            "cpp.dynamic_threads": True,
+        }
+        owned = tempfile.TemporaryDirectory(prefix="sendnn_pipeline-")
         try:
-            with inductor_config.patch(freezing=freezing):
-                compiled(*example)
+            exported = _export(graph)
+            import torch._inductor
+
+            package = torch._inductor.aoti_compile_and_package(
+                exported, package_path=f"{owned.name}/program.pt2", inductor_configs=options
+            )
+            library = Path(owned.name) / LIBRARY
+            with zipfile.ZipFile(package) as archive:
+                (member,) = [name for name in archive.namelist() if name.endswith(".so")]
+                library.write_bytes(archive.read(member))
+            Path(package).unlink()
+            runner = _open(library)
         except Exception as error:
             raise BackendError(
-                f"{program.name} does not compile: {type(error).__name__}: {str(error).splitlines()[0]}",
+                f"{graph.name} does not compile: {type(error).__name__}: {(str(error).splitlines() or ['?'])[0][:300]}",
                 hint="backend=eager runs without a compiler",
             ) from error
-        return cast("type_function", compiled)
+        if frozen:
+            return AotProgram(runner, {}, {}, library, owned)
+        tensors = {**exported.state_dict, **exported.constants}
+        wanted = runner.get_constant_names_to_original_fqns()
+        constants = {name: tensors[original].detach().contiguous() for name, original in wanted.items()}
+        names = _checkpoint_names(wanted, constants, graph.weights)
+        constants = {name: graph.weights[names[name]] if name in names else held for name, held in constants.items()}
+        runner.update_constant_buffer(constants, False, True, True)
+        return AotProgram(runner, constants, names, library, owned)
 
-    def compile_helper(self, function: type_function) -> type_function:
-        """Compile one graph for every size of the first dimension, which the caller marks unbacked."""
-        import torch
+    def save(self, compiled: type_function, folder: Path) -> bool:
+        """Write the library, the names of its constants, and those that are not the checkpoint's."""
+        from safetensors.torch import save_file
 
-        return cast("type_function", torch.compile(function, fullgraph=True, backend="inductor"))
+        assert isinstance(compiled, AotProgram)
+        shutil.copyfile(compiled.library, folder / LIBRARY)
+        (folder / CONSTANTS).write_text(json.dumps(dict(compiled.names), indent=1))
+        others = {name: held.clone() for name, held in compiled.constants.items() if name not in compiled.names}
+        save_file(others, folder / EMBEDDED)
+        return True
 
-    def fingerprint(self) -> str:
-        """Return torch's version."""
-        return f"torch {version('torch')}"
+    def load(self, folder: Path, weights: "Mapping[str, torch.Tensor]", run: "Run") -> AotProgram:
+        """Open a library over the checkpoint's tensors, which it shares with every other Program."""
+        from safetensors.torch import load_file
+
+        try:
+            names = json.loads((folder / CONSTANTS).read_text())
+            constants = {name: weights[original] for name, original in names.items()}
+            constants |= load_file(folder / EMBEDDED)
+            runner = _open(folder / LIBRARY)
+            if constants:
+                runner.update_constant_buffer(constants, False, True, True)
+        except Exception as error:
+            raise BackendError(
+                f"{folder} cannot be opened: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+                hint="remove it with the catalog tool; it is compiled again",
+            ) from error
+        return AotProgram(runner, constants, names, folder / LIBRARY)
+
+    def portable(self, run: "Run") -> bool:
+        """Say yes."""
+        return True
+
+    def embeds_weights(self, run: "Run") -> bool:
+        """Say whether the weights are folded in."""
+        freezing = getattr(run.config.backend, "freezing", None)
+        return run.config.model.dtype == "bfloat16" if freezing is None else bool(freezing)
+
+    def fingerprint(self, run: "Run") -> dict[str, str]:
+        """Return torch's version and whether weights are folded in."""
+        return {"torch": version("torch"), "freezing": str(self.embeds_weights(run)).lower()}
 
 
 def check_writable(folder: Path) -> None:
@@ -104,6 +176,48 @@ def check_writable(folder: Path) -> None:
         ) from None
 
 
-def _own_code(function: FunctionType, name: str) -> FunctionType:
-    code = function.__code__.replace(co_name=name)
-    return FunctionType(code, function.__globals__, name, function.__defaults__, function.__closure__)
+def _export(graph: Graph) -> Any:
+    import torch
+    from torch.export import Dim
+
+    ranges = {held.name: held for given in graph.ranges for held in given.values()}
+    dims = {name: Dim(name, min=held.least, max=held.most) for name, held in ranges.items()}
+    dynamic = tuple({place: dims[held.name] for place, held in given.items()} for given in graph.ranges)
+    with torch.no_grad(), warnings.catch_warnings():
+        # Torch's own use of what it deprecates.
+        warnings.simplefilter("ignore", FutureWarning)
+        return torch.export.export(
+            graph.function, graph.example, dynamic_shapes=dynamic if dims else None, strict=False
+        )
+
+
+def _open(library: Path) -> Any:
+    import torch
+
+    return torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1)
+
+
+def _checkpoint_names(
+    wanted: Mapping[str, str], constants: "Mapping[str, torch.Tensor]", weights: "Mapping[str, torch.Tensor]"
+) -> dict[str, str]:
+    """Find each constant among the checkpoint's tensors: the longest name that ends alike, and equal in value.
+
+    What is equal under no such name, such as a table that the model computes, is kept with the Program.
+    """
+    import torch
+
+    names = {}
+    for name, original in wanted.items():
+        parts = original.split(".")
+        for start in range(len(parts)):
+            ending = ".".join(parts[start:])
+            alike = [key for key in weights if key == ending or key.endswith(f".{ending}")]
+            same = [key for key in alike if _same(weights[key], constants[name], torch)]
+            if same:
+                names[name] = same[0]
+                break
+    return names
+
+
+def _same(left: "torch.Tensor", right: "torch.Tensor", torch: Any) -> bool:
+    return left.dtype == right.dtype and left.shape == right.shape and bool(torch.equal(left, right))

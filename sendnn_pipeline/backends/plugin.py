@@ -24,8 +24,7 @@ def register_schemas(store: Callable[[str, str, type], None]) -> None:
 @hookimpl
 def check_config(run: "Run") -> list[str]:
     """Refuse frozen Programs that cannot fit: each holds the weights once more."""
-    config = run.config.backend
-    if not isinstance(config, InductorConfig) or not config.freezing:
+    if run.config.backend.name != InductorBackend.name or not InductorBackend().embeds_weights(run):
         return []
     weight_bytes = sum(file.stat().st_size for file in run.model.weight_files)
     needed, available = weight_bytes * (1 + len(run.shapes)), psutil.virtual_memory().available

@@ -1,17 +1,18 @@
 """IBM Spyre through torch_sendnn."""
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from sendnn_pipeline.backends.base import Limits, type_function
+from sendnn_pipeline.backends.base import Graph, Limits, type_function
 from sendnn_pipeline.errors import BackendError
 
 if TYPE_CHECKING:
     import torch
 
     from sendnn_pipeline.config.resolve import Run
-    from sendnn_pipeline.programs.program import PoolProgram
+    from sendnn_pipeline.config.schema import RunConfig
 
 
 class SendnnBackend:
@@ -19,7 +20,7 @@ class SendnnBackend:
 
     name = "sendnn"
 
-    def limits(self, run: "Run") -> Limits:
+    def limits(self, config: "RunConfig") -> Limits:
         """Ask for lengths in whole 64-token blocks; helpers run on the CPU."""
         return Limits(token_multiple=64, helpers=False)
 
@@ -34,18 +35,28 @@ class SendnnBackend:
             "torch_sendnn is importable, but this version does not drive it yet", hint="use backend=inductor"
         )
 
-    def compile(
-        self, program: "PoolProgram", function: type_function, example: "Sequence[torch.Tensor]", run: "Run"
-    ) -> NoReturn:
+    def compile(self, graph: Graph, run: "Run") -> NoReturn:
         """Never reached: ``prepare`` refuses."""
-        raise BackendError(f"{program.name} cannot be compiled for sendnn by this version")
+        raise BackendError(f"{graph.name} cannot be compiled for sendnn by this version")
 
-    def compile_helper(self, function: type_function) -> NoReturn:
-        """Never reached: ``limits`` says so."""
-        raise BackendError("sendnn compiles no helper graphs")
+    def save(self, compiled: type_function, folder: Path) -> bool:
+        """Keep nothing."""
+        return False
 
-    def fingerprint(self) -> str:
+    def load(self, folder: Path, weights: "Mapping[str, torch.Tensor]", run: "Run") -> NoReturn:
+        """Never reached: nothing is portable."""
+        raise BackendError("backend=sendnn keeps no artifacts")
+
+    def portable(self, run: "Run") -> bool:
+        """Say no."""
+        return False
+
+    def embeds_weights(self, run: "Run") -> bool:
+        """Say yes: a device Program holds its weights."""
+        return True
+
+    def fingerprint(self, run: "Run") -> dict[str, str]:
         """Return torch_sendnn's version."""
         from importlib.metadata import version
 
-        return f"torch_sendnn {version('torch_sendnn')}"
+        return {"torch_sendnn": version("torch_sendnn")}

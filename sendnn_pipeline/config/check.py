@@ -36,6 +36,8 @@ def _numbers(config: RunConfig) -> Iterator[tuple[str, str, str]]:
     for key, value in (
         ("serve.max_queue", serve.max_queue),
         ("serve.max_body_bytes", serve.max_body_bytes),
+        ("warmup.budget", config.warmup.budget),
+        ("artifacts.max_bytes", config.artifacts.max_bytes),
         ("parallel.gloo_timeout_minutes", config.parallel.gloo_timeout_minutes),
     ):
         if value < 1:
@@ -53,6 +55,9 @@ def _numbers(config: RunConfig) -> Iterator[tuple[str, str, str]]:
     ):
         if not amount >= 0:
             yield key, f"{key}={amount} must be 0 or more", ""
+    most = config.scheduler.max_num_batched_tokens
+    if most is not None and most < 1:
+        yield "scheduler.max_num_batched_tokens", f"scheduler.max_num_batched_tokens={most} must be 1 or more", ""
     if model.max_model_len is not None and model.max_model_len < 1:
         yield "model.max_model_len", f"model.max_model_len={model.max_model_len} must be 1 or more", ""
 

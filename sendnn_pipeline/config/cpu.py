@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import psutil
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "DT_PARALLEL_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 OVERSUBSCRIBED = 1.2
+# Feature flags of x86-64 and of ARM that compilers generate code for.
+VECTOR_EXTENSION = re.compile(r"avx\w*|amx\w*|fma4?|f16c|bmi[12]|gfni|v?aes|vpclmulqdq|asimd\w*|sve\w*|i8mm|bf16")
 
 
 @dataclass(frozen=True)
@@ -91,3 +94,12 @@ def computes_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = plat
     except OSError:
         return False
     return bool(words & {"avx512_bf16", "amx_bf16"}) if machine == "x86_64" else "bf16" in words
+
+
+def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = platform.machine()) -> str:
+    """Return the architecture and the vector extensions for which native code may have been generated."""
+    try:
+        words = set(cpuinfo.read_text().split())
+    except OSError:
+        words = set()
+    return " ".join([machine, *sorted(word for word in words if VECTOR_EXTENSION.fullmatch(word))])

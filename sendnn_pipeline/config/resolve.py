@@ -1,14 +1,16 @@
 """From layers to a run: read the model's facts, replace every ``auto``, check, freeze."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sendnn_pipeline.config.auto_shapes import Choice
 from sendnn_pipeline.config.check import check
-from sendnn_pipeline.config.cpu import computes_bfloat16
+from sendnn_pipeline.config.cpu import computes_bfloat16, count_cpus, read_cpu_facts, threads_per_worker
 from sendnn_pipeline.config.layers import Layered, Origin, Provenance
 from sendnn_pipeline.config.model_facts import ModelFacts
-from sendnn_pipeline.config.schema import EngineConfig, ModelConfig, RunConfig
-from sendnn_pipeline.config.shapes import AUTO, Shape, auto_shapes, parse_shapes, zip_shapes
+from sendnn_pipeline.config.schema import EngineConfig, ModelConfig, RunConfig, SchedulerConfig
+from sendnn_pipeline.config.shapes import AUTO, Shape, parse_shapes, zip_shapes
 from sendnn_pipeline.config.usage import unused_by
 from sendnn_pipeline.errors import ConfigError
 
@@ -17,7 +19,11 @@ SHAPE_KEYS = ("warmup.shapes", "warmup.prompt_lens", "warmup.batch_sizes")
 REGISTRY_PROMPT_LENS = [64]
 REGISTRY_BATCH_SIZES = [1]
 SAID_BY_USER = ("profile", "env", "command line")
+STEP_TOKENS_OF_THREAD = 512
 _RANK_OF_LAYER = {"default": 0, "conf": 1, "profile": 2, "env": 3, "command line": 4}
+
+
+type_choose = Callable[[RunConfig], Choice]
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,11 @@ class Run:
     cache_dir: Path
     served_name: str
     notices: tuple[str, ...] = ()
+
+    @property
+    def step_tokens(self) -> int:
+        """Most tokens of a step whose batch is a range."""
+        return self.config.scheduler.max_num_batched_tokens or STEP_TOKENS_OF_THREAD
 
 
 @dataclass(frozen=True)
@@ -48,8 +59,14 @@ def cache_dir_of(config: RunConfig, environ: dict[str, str]) -> Path:
     return Path(base) / "sendnn_pipeline"
 
 
-def resolve(layered: Layered, facts: ModelFacts, cache_dir: Path) -> Resolved:
+def resolve(layered: Layered, facts: ModelFacts, cache_dir: Path, choose: type_choose) -> Resolved:
     """Replace every ``auto`` with a value and a reason, then check the whole.
+
+    Args:
+        layered: the composed words.
+        facts: the model's.
+        cache_dir: where caches are.
+        choose: what ``warmup=auto`` stands for, given everything but the shapes.
 
     Raises:
         ConfigError: a value does not fit the model or the others; the message names the key and where it was set.
@@ -57,10 +74,10 @@ def resolve(layered: Layered, facts: ModelFacts, cache_dir: Path) -> Resolved:
     given, provenance = layered.composed.run, layered.provenance
     engine, provenance = _engine(given.engine, facts, provenance)
     model, provenance = _model(given.model, facts, provenance)
-    shapes, provenance = _shapes(given, model, provenance)
-    config = replace(
-        given, engine=engine, model=model, warmup=replace(given.warmup, shapes=[str(shape) for shape in shapes])
-    )
+    scheduler, provenance = _scheduler(given, provenance)
+    config = replace(given, engine=engine, model=model, scheduler=scheduler)
+    shapes, provenance = _shapes(config, provenance, choose)
+    config = replace(config, warmup=replace(given.warmup, shapes=[str(shape) for shape in shapes]))
     check(config, facts, shapes, provenance)
     served = model.served_name or model.path.rstrip("/").rsplit("/", 1)[-1].split("==")[0]
     run = Run(
@@ -133,14 +150,27 @@ def shape_winner(provenance: Provenance) -> str:
     return key if pair > ranks["warmup.shapes"] else "warmup.shapes"
 
 
-def _shapes(given: RunConfig, model: ModelConfig, provenance: Provenance) -> tuple[tuple[Shape, ...], Provenance]:
+def _scheduler(given: RunConfig, provenance: Provenance) -> tuple[SchedulerConfig, Provenance]:
+    if given.scheduler.max_num_batched_tokens is not None:
+        return given.scheduler, provenance
+    cpus, _ = count_cpus(given.process.num_cpus, read_cpu_facts())
+    threads = threads_per_worker(cpus or 1, 1)
+    tokens = STEP_TOKENS_OF_THREAD * threads
+    origin = Origin("chosen", f"{STEP_TOKENS_OF_THREAD} for each of {threads} threads", tokens)
+    provenance = provenance.put("scheduler.max_num_batched_tokens", origin)
+    return replace(given.scheduler, max_num_batched_tokens=tokens), provenance
+
+
+def _shapes(given: RunConfig, provenance: Provenance, choose: type_choose) -> tuple[tuple[Shape, ...], Provenance]:
     winner = shape_winner(provenance)
     where = provenance.where(winner)
     if winner == "warmup.shapes":
         shapes = parse_shapes(given.warmup.shapes or AUTO, where)
         if shapes is None:
-            shapes = auto_shapes(model.max_model_len or 0, given.backend.name)
-            reason = f"auto: {len(shapes)} shapes cover {model.max_model_len} tokens"
+            choice = choose(given)
+            shapes = choice.shapes
+            what = f"{len(shapes)} shapes cover" if len(shapes) > 1 else f"{shapes[0]} covers"
+            reason = f"auto: {what} {given.model.max_model_len} tokens, {choice.padding:.1%} padding expected"
             provenance = provenance.put(winner, Origin("chosen", reason, [str(shape) for shape in shapes]))
         return shapes, provenance
     lens = given.warmup.prompt_lens or REGISTRY_PROMPT_LENS

@@ -62,6 +62,12 @@ class WarmupConfig:
     """Lengths in tokens, zipped with `batch_sizes`; a single one goes with every batch size."""
     batch_sizes: list[int] | None = None
     """Batch sizes, zipped with `prompt_lens`; a single one goes with every length."""
+    trace: str | None = None
+    """Lengths that `auto` chooses for: a number a line, or JSON lines such as the perf log's; null is mixed prose."""
+    budget: int = 8
+    """Most Programs that `auto` chooses where a backend compiles fixed sizes only."""
+    remeasure: bool = False
+    """Time every Program at every start, also where artifacts were timed on this machine before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +82,10 @@ class PipelineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerConfig:
-    """Continuous batching (generation)."""
+    """What a step takes; all but the first key are generation's."""
 
+    max_num_batched_tokens: int | None = None
+    """Most tokens of a step, padding included, where a Program's batch is a range; null is 512 for each thread."""
     max_num_seqs: int | None = None
     """Most requests that run at once."""
     chunk_size: int | None = None
@@ -138,8 +146,18 @@ class MultimodalConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactsConfig:
-    """Compiled artifacts."""
+    """Compiled Programs, kept for the next start."""
 
+    enabled: bool = True
+    """Look for artifacts and keep what is compiled."""
+    dir: str | None = None
+    """Their folder; null is `artifacts` in `cache_dir`."""
+    require: bool = False
+    """Refuse to compile: a Program without an artifact ends the start."""
+    max_bytes: int = 10_737_418_240
+    """What the folder may hold; what was used longest ago goes first."""
+    trusted: list[str] = field(default_factory=list)
+    """sha256 of manifests whose artifacts are used although others can write them."""
     require_precompiled_decoders: bool = False
     """Refuse to compile decoders; only artifacts are used."""
 

@@ -1,4 +1,4 @@
-"""Warmup shapes as one value: length x batch, written ``64x8``."""
+"""Warmup shapes as one value: length x batch, written ``64x8``, or ``8..256x1..32`` where ranges are compiled."""
 
 import re
 from collections.abc import Sequence
@@ -10,15 +10,30 @@ from sendnn_pipeline.errors import ConfigError
 AUTO = "auto"
 
 
+def bounds(most: int, least: int | None) -> str:
+    """Write a dimension: ``8``, or ``1..8`` where anything between is taken."""
+    return str(most) if least is None else f"{least}..{most}"
+
+
 @dataclass(frozen=True, order=True)
 class Shape:
-    """A batch of ``batch_size`` inputs, each padded to ``prompt_len`` tokens."""
+    """A batch of ``batch_size`` inputs, each padded to ``prompt_len`` tokens.
+
+    With a least value, the dimension is a range and the number beside it is its upper end.
+    """
 
     prompt_len: int
     batch_size: int
+    least_len: int | None = None
+    least_batch: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.prompt_len}x{self.batch_size}"
+        return f"{bounds(self.prompt_len, self.least_len)}x{bounds(self.batch_size, self.least_batch)}"
+
+    @property
+    def is_range(self) -> bool:
+        """Whether some dimension is a range."""
+        return self.least_len is not None or self.least_batch is not None
 
 
 def parse_shapes(value: Any, where: str = "") -> tuple[Shape, ...] | None:
@@ -34,17 +49,24 @@ def parse_shapes(value: Any, where: str = "") -> tuple[Shape, ...] | None:
         raise ConfigError(
             f"warmup.shapes={value!r} is no list of shapes", where=where, hint="write auto or [64x8,128x4]"
         )
-    shapes = []
-    for word in words:
-        match = re.fullmatch(r"(\d+)x(\d+)", str(word))
-        if match is None or "0" in (match[1].lstrip("0") or "0", match[2].lstrip("0") or "0"):
-            raise ConfigError(
-                f"warmup.shapes has {word!r}, which is no shape",
-                where=where,
-                hint="write LENGTHxBATCH, both 1 or more, such as 64x8",
-            )
-        shapes.append(Shape(int(match[1]), int(match[2])))
-    return _unique(shapes, where)
+    return _unique([_parse_shape(str(word), where) for word in words], where)
+
+
+def _parse_shape(word: str, where: str) -> Shape:
+    match = re.fullmatch(r"(?:(\d+)\.\.)?(\d+)x(?:(\d+)\.\.)?(\d+)", word)
+    numbers = [None if group is None else int(group) for group in match.groups()] if match else []
+    if not match or 0 in numbers:
+        raise ConfigError(
+            f"warmup.shapes has {word!r}, which is no shape",
+            where=where,
+            hint="write LENGTHxBATCH, both 1 or more, such as 64x8; a range is written 8..256x1..32",
+        )
+    least_len, longest, least_batch, largest = numbers
+    assert longest is not None and largest is not None
+    for least, most in ((least_len, longest), (least_batch, largest)):
+        if least is not None and least >= most:
+            raise ConfigError(f"warmup.shapes has {word!r}, and {least}..{most} is no range", where=where)
+    return Shape(longest, largest, least_len, least_batch)
 
 
 def zip_shapes(prompt_lens: Sequence[int], batch_sizes: Sequence[int], where: str = "") -> tuple[Shape, ...]:
@@ -68,25 +90,8 @@ def zip_shapes(prompt_lens: Sequence[int], batch_sizes: Sequence[int], where: st
     return _unique([Shape(length, size) for length, size in zip(lens, sizes, strict=True)], where)
 
 
-def auto_shapes(max_model_len: int, backend: str) -> tuple[Shape, ...]:
-    """Choose shapes that cover every length up to ``max_model_len``.
-
-    Lengths double, so that no input is padded by more than its own length past the shortest shape; batches
-    hold about 1,024 tokens, where throughput has levelled off, and two single-input shapes keep latency low. On sendnn
-    the registry's 64x1 is kept.
-    """
-    if backend == "sendnn":
-        return (Shape(64, 1),)
-    lengths = [max_model_len]
-    while lengths[-1] > 32:
-        lengths.append((lengths[-1] + 15) // 16 * 8)
-    throughput = {Shape(length, max(1, 1024 // length)) for length in lengths}
-    latency = {Shape(lengths[-1], 1), Shape(max_model_len, 1)}
-    return tuple(sorted(throughput | latency))
-
-
 def _unique(shapes: list[Shape], where: str) -> tuple[Shape, ...]:
     twice = next((shape for shape in shapes if shapes.count(shape) > 1), None)
     if twice is not None:
         raise ConfigError(f"shape {twice} stands twice in warmup", where=where, hint="name it once")
-    return tuple(sorted(shapes))
+    return tuple(sorted(shapes, key=lambda shape: (shape.prompt_len, shape.batch_size, str(shape))))

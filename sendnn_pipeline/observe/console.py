@@ -34,7 +34,8 @@ class ConsoleProgress:
         if event.stage == "serve":
             return
         if event.program:
-            detail = f", {event.detail} a batch" if event.detail else ""
+            detail = f", {event.source}" if event.source else ""
+            detail += f": {event.detail}" if event.detail else ""
             self.line(f"  {event.stage} {event.place}/{event.count} {event.program} {event.seconds:.1f} s{detail}")
             if self.console.is_terminal:
                 self._advance(event, event.place)

@@ -49,6 +49,12 @@ class Metrics:
             ["phase", "shape", "source"],
             registry=registry,
         )
+        self._artifacts = Counter(
+            "sendnn_pipeline:artifact_cache_events",
+            "Programs opened from artifacts (hit) or compiled (miss).",
+            ["event"],
+            registry=registry,
+        )
         self._phase = Gauge(
             "sendnn_pipeline:startup_phase_seconds", "Seconds of each phase of the start.", ["phase"], registry=registry
         )
@@ -110,6 +116,8 @@ class Metrics:
     def staged(self, event: StageEvent) -> None:
         """Keep how long a stage or a Program of it took."""
         if event.state == "finished" and event.program:
-            self._compile.labels(event.stage, event.program, "start").set(event.seconds)
+            self._compile.labels(event.stage, event.program, event.source or "start").set(event.seconds)
+            if event.source:
+                self._artifacts.labels("hit" if event.source == "artifact" else "miss").inc()
         elif event.state == "finished":
             self._phase.labels(event.stage).set(event.seconds)

@@ -16,6 +16,8 @@ class Startup:
     clock: Callable[[], float] = time.monotonic
     phases: dict[str, float] = field(default_factory=dict)
     programs: dict[str, dict[str, float]] = field(default_factory=dict)
+    compiled: dict[str, float] = field(default_factory=dict)
+    """Seconds of the Programs that had no artifact."""
     current: StageEvent | None = None
     began: float = field(init=False)
 
@@ -32,6 +34,8 @@ class Startup:
         """Remember how long it took."""
         if event.program:
             self.programs.setdefault(event.stage, {})[event.program] = event.seconds
+            if event.source == "compiled":
+                self.compiled[event.program] = event.seconds
             self.current = event
         else:
             self.phases[event.stage] = event.seconds
@@ -43,6 +47,7 @@ class Startup:
             "stage": now.stage if now else "start",
             "program": now.program if now else "",
             "programs_done": {stage: len(done) for stage, done in self.programs.items()},
+            "programs_compiled": len(self.compiled),
             "programs_total": now.count if now else 0,
             "elapsed_seconds": round(self.clock() - self.began, 3),
             "phases_seconds": {name: round(seconds, 3) for name, seconds in self.phases.items()},

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sendnn_pipeline.backends.base import CompileBackend
@@ -15,8 +16,19 @@ from sendnn_pipeline.errors import ConfigError, PluginError
 from sendnn_pipeline.hooks.host import Host
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.models.sources import ModelSource
+from sendnn_pipeline.pipeline.choose import choose_shapes
 
-BACKEND_PARTS = ("compile", "compile_helper", "fingerprint", "limits", "name", "prepare")
+BACKEND_PARTS = (
+    "compile",
+    "embeds_weights",
+    "fingerprint",
+    "limits",
+    "load",
+    "name",
+    "portable",
+    "prepare",
+    "save",
+)
 
 
 @dataclass(frozen=True)
@@ -68,20 +80,23 @@ def read_and_resolve(host: Host, described: Described, folder: Path) -> tuple[Re
     Raises:
         PipelineError: it cannot; the message says why.
     """
-    resolved = resolve(described.layered, read_model_facts(folder), described.cache_dir)
-    run, where = resolved.run, resolved.provenance.where
+    given, where = described.layered.composed.run, described.layered.provenance.where
     backends = host.plugins.registry("register_compile_backends", "compile backend")
     missing = host.plugins.missing()
-    backend = backends.create(run.config.backend.name, where=where("backend.name"), missing=missing)
+    backend = backends.create(given.backend.name, where=where("backend.name"), missing=missing)
     lacking = [name for name in BACKEND_PARTS if not hasattr(backend, name)]
     if lacking:
-        owner = backends.entries[run.config.backend.name].owner
+        owner = backends.entries[given.backend.name].owner
         raise PluginError(
-            f"compile backend {run.config.backend.name} of plugin {owner} lacks {', '.join(lacking)}",
+            f"compile backend {given.backend.name} of plugin {owner} lacks {', '.join(lacking)}",
             hint="see CompileBackend in sendnn_pipeline/backends/base.py",
         )
+    facts = read_model_facts(folder)
+    choose = partial(choose_shapes, backend, facts, described.cache_dir, where("warmup.trace"))
+    resolved = resolve(described.layered, facts, described.cache_dir, choose)
+    run, where = resolved.run, resolved.provenance.where
     simple = backends.create(run.config.backend.simple, where=where("backend.simple"), missing=missing)
-    if not simple.limits(run).helpers:
+    if not simple.limits(run.config).helpers:
         raise ConfigError(
             f"backend.simple={run.config.backend.simple} compiles no helper graphs",
             where=where("backend.simple"),
@@ -97,8 +112,14 @@ def read_and_resolve(host: Host, described: Described, folder: Path) -> tuple[Re
 
 
 def _check_limits(run: Run, backend: CompileBackend, provenance: Provenance) -> None:
-    limits = backend.limits(run)
+    limits = backend.limits(run.config)
     for shape in run.shapes:
+        if shape.is_range and not limits.ranges:
+            raise ConfigError(
+                f"shape {shape} in warmup is a range, and {backend.name} compiles fixed sizes only",
+                where=provenance.where("warmup.shapes"),
+                hint=f"write {shape.prompt_len}x{shape.batch_size}",
+            )
         if shape.prompt_len % limits.token_multiple:
             raise ConfigError(
                 f"shape {shape} in warmup is no multiple of {limits.token_multiple} tokens, as {backend.name} needs",

@@ -1,11 +1,15 @@
 """Load: weights into memory."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sendnn_pipeline.config.resolve import Run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import torch
     from torch import nn
 
 
@@ -14,7 +18,10 @@ class LoadedModel:
     """A run and its weights."""
 
     run: Run
-    module: "nn.Module"
+    weights: "Mapping[str, torch.Tensor]"
+    """By the checkpoint's names; empty where the backend needs the module anyway."""
+    module: "Callable[[], nn.Module]"
+    """Builds the module once, for what has to be traced; importing transformers takes seconds."""
 
 
 class Load:
@@ -22,8 +29,21 @@ class Load:
 
     name = "load"
 
-    def run(self, given: Run) -> LoadedModel:
-        """Load the encoder in the run's dtype."""
-        from sendnn_pipeline.models.loader import load_encoder
+    def __init__(self, traces_always: bool) -> None:
+        self.traces_always = traces_always
 
-        return LoadedModel(given, load_encoder(given.model.folder, given.config.model.dtype))
+    def run(self, given: Run) -> LoadedModel:
+        """Map the weights, or build the module at once where it is needed in any case."""
+
+        @lru_cache(maxsize=1)
+        def module() -> "nn.Module":
+            from sendnn_pipeline.models.loader import load_encoder
+
+            return load_encoder(given.model.folder, given.config.model.dtype)
+
+        if self.traces_always:
+            module()
+            return LoadedModel(given, {}, module)
+        from sendnn_pipeline.models.weights import load_weights
+
+        return LoadedModel(given, load_weights(given.model.weight_files, given.config.model.dtype), module)

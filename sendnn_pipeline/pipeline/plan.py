@@ -8,7 +8,7 @@ from rich.table import Table
 
 from sendnn_pipeline.config.layers import Provenance
 from sendnn_pipeline.config.resolve import Run
-from sendnn_pipeline.programs.price import BYTES_OF_DTYPE, activation_bytes
+from sendnn_pipeline.programs.price import BYTES_OF_DTYPE, activation_bytes, model_key
 from sendnn_pipeline.programs.program import PoolProgram, plan_pooling
 
 
@@ -35,7 +35,7 @@ class Plan:
 
 def price_key(run: Run, program: PoolProgram) -> str:
     """Name a Program among all that this machine has compiled."""
-    return f"{run.model.folder.name} {run.config.backend.name} {run.config.model.dtype} {program.name}"
+    return model_key(run.model.folder.name, run.config.backend.name, run.config.model.dtype) + program.name
 
 
 def print_plan(console: Console, plan: Plan, provenance: Provenance) -> None:
@@ -64,7 +64,7 @@ def print_plan(console: Console, plan: Plan, provenance: Provenance) -> None:
         table.add_row(
             program.name.replace("[", r"\["),
             "not measured yet" if seconds is None else f"{seconds:.1f} s",
-            f"{activation_bytes(program, run.model, config.model.dtype) / 2**20:.0f} MiB",
+            f"{activation_bytes(program, run.model, config.model.dtype, run.step_tokens) / 2**20:.0f} MiB",
         )
     console.print(table, highlight=False)
     known = [plan.compile_seconds.get(price_key(run, program)) for program in plan.programs]

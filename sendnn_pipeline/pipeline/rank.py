@@ -12,6 +12,7 @@ from sendnn_pipeline.pipeline.load import Load
 from sendnn_pipeline.pipeline.serve import Serve, ready_message
 from sendnn_pipeline.pipeline.stage import Stage, run_stages
 from sendnn_pipeline.pipeline.warmup import WarmEngine, Warmup
+from sendnn_pipeline.programs.store import store_of
 
 JOB = "sendnn_pipeline.pipeline.rank:run_rank"
 
@@ -29,9 +30,14 @@ def run_rank(port: Port, run: Run) -> None:
         "threads": _set_threads(run),
         "torch": version("torch"),
         "transformers": version("transformers"),
-        "backend": backend.fingerprint(),
+        "backend": backend.fingerprint(run),
     }
-    stages: list[Stage] = [Load(), Compile(backend, simple, port.send), Warmup(port.send), Serve(port, about)]
+    stages: list[Stage] = [
+        Load(traces_always=not backend.portable(run)),
+        Compile(backend, simple, store_of(run), port.send),
+        Warmup(port.send),
+        Serve(port, about),
+    ]
     last = run_stages(stages[: len(run.config.pipeline.stages)], run, port.send)
     if isinstance(last, WarmEngine):
         port.send(ready_message(last, about))

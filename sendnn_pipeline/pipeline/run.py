@@ -32,10 +32,9 @@ from sendnn_pipeline.observe.startup import Startup
 from sendnn_pipeline.pipeline.describe import Described, describe, read_and_resolve
 from sendnn_pipeline.pipeline.plan import Plan, price_key, print_plan
 from sendnn_pipeline.pipeline.rank import JOB
-from sendnn_pipeline.programs.price import PriceBook, count_parameters
+from sendnn_pipeline.programs.checkpoint import count_parameters
+from sendnn_pipeline.programs.price import PriceBook, StepBook
 from sendnn_pipeline.programs.program import plan_pooling
-
-PRICE_FILE = "compile_seconds.json"
 
 
 @dataclass(frozen=True)
@@ -70,19 +69,20 @@ def run_words(host: Host, words: Sequence[Word], console: Console, started: floa
     environment = {**threads.environment, **backend.prepare(run, host.environ)}
     api_key = read_api_key(host.environ, run.config.serve.api_key_file, provenance.where("serve.api_key_file"))
     target = _claim_target(host.plugins, run, provenance)
-    prices = PriceBook(run.cache_dir / PRICE_FILE)
+    prices = PriceBook(run.cache_dir / PriceBook.FILE)
     print_plan(console, Plan(run, num_parameters, prices.read(), threads.count, threads.reason), provenance)
     for notice in (*run.notices, *threads.warnings):
         say(f"note: {notice}")
     observers = _observe(host.plugins, run, console)
     info = observers.metrics.backend_info
-    info.labels(run.config.backend.name, backend.fingerprint(), run.config.device, "none").set(1)
+    made_by = ", ".join(f"{name} {value}" for name, value in backend.fingerprint(run).items())
+    info.labels(run.config.backend.name, made_by, run.config.device, "none").set(1)
     session = Session(
         run=run,
         start_rank=lambda address: start_rank(JOB, run, address, environment),
         observe=partial(_observe_event, host.plugins, observers.metrics),
         say=say,
-        on_ready=lambda _: _record(prices, _compile_seconds(run, observers.startup), say),
+        on_ready=partial(_record, run, prices, observers.startup, say),
         metrics=observers.metrics,
         startup=observers.startup,
         perf_log=observers.perf_log,
@@ -166,17 +166,19 @@ def _observe_event(plugins: Plugins, metrics: Metrics, event: StageEvent) -> Non
     plugins.observe(f"stage_{event.state}", event=event)
 
 
-def _compile_seconds(run: Run, startup: Startup) -> dict[str, float]:
-    compiled = startup.programs.get("compile", {})
+def _record(run: Run, prices: PriceBook, startup: Startup, say: Callable[[str], None], ready: Ready) -> None:
+    """Keep what this start measured, for the plans of later ones."""
     programs = plan_pooling(run.shapes).programs
-    return {price_key(run, program): compiled[program.name] for program in programs if program.name in compiled}
-
-
-def _record(prices: PriceBook, seconds: Mapping[str, float], say: Callable[[str], None]) -> None:
+    compiled = startup.compiled
+    seconds = {price_key(run, program): compiled[program.name] for program in programs if program.name in compiled}
+    steps = StepBook(run.cache_dir / StepBook.FILE)
     try:
         prices.record(seconds)
+        for program in programs if ready.measured else ():
+            mine = [step for step in ready.steps if step.program == program.name]
+            steps.record(price_key(run, program), {(step.batch_size, step.length): step.ms for step in mine})
     except OSError as error:
-        say(f"note: compile times are not kept: {prices.file} cannot be written: {error.strerror}")
+        say(f"note: measured times are not kept: {run.cache_dir} cannot be written: {error.strerror}")
 
 
 async def _follow(session: Session, rank: Rank) -> None:

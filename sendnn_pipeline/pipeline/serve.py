@@ -25,8 +25,9 @@ class Served:
 
 def ready_message(warm: WarmEngine, about: dict[str, Any]) -> Ready:
     """Say what a warm engine offers."""
-    costs = {program.name: cost_ms for program, cost_ms in warm.costs_ms.items()}
-    return Ready(costs_ms=costs, resident_bytes=psutil.Process().memory_info().rss, engine=about)
+    return Ready(
+        steps=list(warm.steps), measured=warm.measured, resident_bytes=psutil.Process().memory_info().rss, engine=about
+    )
 
 
 class Serve:
@@ -42,7 +43,7 @@ class Serve:
         from sendnn_pipeline.pooling.batcher import Batcher
         from sendnn_pipeline.pooling.engine import PoolingEngine
 
-        engine = PoolingEngine(given.runner, Batcher(given.costs_ms), self.port.send)
+        engine = PoolingEngine(given.runner, Batcher(given.costs, given.run.step_tokens), self.port.send)
         if given.run.config.process.override_signal_handlers:
             leave_signals_to_the_parent()
         self.port.send(ready_message(given, self.about))

@@ -67,14 +67,14 @@ class PoolingEngine:
         self._account(batch, now, now)
 
     def _account(self, batch: Batch, started: float, finished: float) -> None:
-        program = batch.program
+        rows, length = batch.dims
         self.emit(
             StepDone(
-                program=program.name,
-                batch_size=program.batch_size,
+                program=batch.program.name,
+                batch_size=rows,
                 num_items=len(batch.items),
                 real_tokens=batch.real_tokens,
-                computed_tokens=program.num_tokens,
+                computed_tokens=rows * length,
                 started=started,
                 finished=finished,
                 waiting=self.waiting,
@@ -83,6 +83,7 @@ class PoolingEngine:
         )
 
     def _answer(self, batch: Batch, vectors: torch.Tensor, finite: list[bool], started: float, finished: float) -> None:
+        _, length = batch.dims
         by_request: dict[int, list[int]] = {}
         for place, item in enumerate(batch.items):
             by_request.setdefault(item.request_id, []).append(place)
@@ -101,7 +102,7 @@ class PoolingEngine:
                     dimensions=vectors.shape[1],
                     data=vectors[places].numpy().astype("<f4", copy=False).tobytes(),
                     program=batch.program.name,
-                    padding=sum(batch.program.prompt_len - item.num_tokens for item in items),
+                    padding=sum(length - item.num_tokens for item in items),
                     enqueued=items[0].enqueued,
                     started=started,
                     finished=finished,

@@ -28,8 +28,3 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
 def unit(vectors: torch.Tensor) -> torch.Tensor:
     """Scale every row of ``[batch, dimensions]`` to length one."""
     return scale_to_one(vectors, dim=-1)
-
-
-def finite_rows(vectors: torch.Tensor) -> torch.Tensor:
-    """Return for each row of ``[rows, dimensions]`` whether all of it is finite: ``[rows]`` of bool."""
-    return torch.isfinite(vectors).all(dim=1)

@@ -7,9 +7,6 @@ from typing import Any
 
 import torch
 
-from sendnn_pipeline.backends.base import CompileBackend
-from sendnn_pipeline.config.resolve import Run
-from sendnn_pipeline.pooling.poolers import finite_rows, pool, unit
 from sendnn_pipeline.programs.program import PoolProgram
 
 LEAST_RUNS, MOST_RUNS = 2, 5
@@ -27,35 +24,25 @@ class PoolingRunner:
     pad_token_id: int
 
     def run(self, program: PoolProgram, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, list[bool]]:
-        """Run ``program`` on up to ``batch_size`` rows of token ids.
+        """Run ``program`` on rows of token ids, as many as it takes or fewer.
 
         Returns:
             Vectors ``[len(rows), dimensions]`` in float32, and whether each is finite.
         """
-        ids, mask = pad(rows, program, self.pad_token_id)
-        with torch.no_grad():
-            vectors = self.compiled[program](ids, mask)[: len(rows)]
-            return vectors, self.finite(_any_rows(vectors)).tolist()
+        batch, length = program.dims(len(rows), max(map(len, rows)))
+        ids, mask = pad(rows, batch, length, self.pad_token_id)
+        with torch.inference_mode():
+            vectors = self.compiled[program](ids, mask)
+            return vectors[: len(rows)], self.finite(vectors)[: len(rows)].tolist()
 
 
-def pool_function(model: torch.nn.Module, pooling: str, normalize: bool) -> type_program:
-    """Return the function that is compiled: ids and mask ``[batch, length]`` to vectors ``[batch, dimensions]``."""
-
-    def forward(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        hidden = model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        vectors = pool(hidden, attention_mask, pooling)
-        return unit(vectors) if normalize else vectors
-
-    return forward
-
-
-def pad(rows: Sequence[Sequence[int]], program: PoolProgram, pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fill ``[batch_size, prompt_len]`` with rows padded on the right.
+def pad(rows: Sequence[Sequence[int]], batch: int, length: int, pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fill ``[batch, length]`` with rows padded on the right, and return it with its mask.
 
     Rows beyond the last keep one unmasked token: a row without any would divide by zero.
     """
-    ids = torch.full((program.batch_size, program.prompt_len), pad_token_id, dtype=torch.int64)
-    mask = torch.zeros((program.batch_size, program.prompt_len), dtype=torch.int64)
+    ids = torch.full((batch, length), pad_token_id, dtype=torch.int64)
+    mask = torch.zeros((batch, length), dtype=torch.int64)
     mask[len(rows) :, 0] = 1
     for place, row in enumerate(rows):
         ids[place, : len(row)] = torch.tensor(row, dtype=torch.int64)
@@ -63,44 +50,44 @@ def pad(rows: Sequence[Sequence[int]], program: PoolProgram, pad_token_id: int) 
     return ids, mask
 
 
-def compile_program(backend: CompileBackend, program: PoolProgram, function: type_program, run: Run) -> type_program:
-    """Compile ``program`` on inputs of its exact shape."""
-    with torch.no_grad():
-        return backend.compile(program, function, pad([], program, run.model.pad_token_id), run)
+def sizes_to_measure(program: PoolProgram, step_tokens: int) -> list[tuple[int, int]]:
+    """Return the batch and length of the steps whose times say what every other step of ``program`` costs."""
+    lengths = {program.prompt_len}
+    if program.least_len is not None:
+        lengths |= {length for length in (32, 128) if program.least_len <= length < program.prompt_len}
+    sizes = set()
+    for length in lengths:
+        most = program.rows_at(length, step_tokens)
+        sizes.add((most, length))
+        if program.least_batch is not None:
+            sizes.add((program.least_batch, length))
+    return sorted(sizes, key=lambda size: size[0] * size[1])
 
 
-def compile_finite(simple: CompileBackend, dimensions: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Compile the check for non-finite vectors once, for every number of rows."""
-    compiled = simple.compile_helper(finite_rows)
-    with torch.no_grad():
-        compiled(_any_rows(torch.zeros(3, dimensions)))
-    return compiled
-
-
-def _any_rows(vectors: torch.Tensor) -> torch.Tensor:
-    """Mark the number of rows as unknown to the compiler, so that one row is no special case of its own."""
-    vectors = vectors.detach()
-    torch._dynamo.decorators.mark_unbacked(vectors, 0)
-    return vectors
-
-
-def measure_ms(
-    runner: PoolingRunner, programs: Iterable[PoolProgram], vocab_size: int
-) -> Iterable[tuple[PoolProgram, float]]:
-    """Run each Program on full rows and yield the least of a few timings in milliseconds.
+def prove(runner: PoolingRunner, program: PoolProgram, size: tuple[int, int], vocab_size: int) -> float:
+    """Run a full step of batch and length on made-up tokens and return its milliseconds.
 
     Raises:
         RuntimeError: vectors have the wrong shape or are not finite.
     """
     generator = torch.Generator().manual_seed(0)
-    for program in programs:
-        size = (program.batch_size, program.prompt_len)
-        rows: Any = torch.randint(1, vocab_size, size, generator=generator).tolist()
+    rows: Any = torch.randint(1, vocab_size, size, generator=generator).tolist()
+    started = time.perf_counter()
+    vectors, finite = runner.run(program, rows)
+    ms = (time.perf_counter() - started) * 1000
+    if vectors.shape[0] != size[0] or not all(finite):
+        raise RuntimeError(f"{program.name} gave {tuple(vectors.shape)} with {finite.count(False)} non-finite rows")
+    return ms
+
+
+def measure_ms(
+    runner: PoolingRunner, program: PoolProgram, sizes: Iterable[tuple[int, int]], vocab_size: int
+) -> dict[tuple[int, int], float]:
+    """Run full steps of each size and return the least of a few timings in milliseconds."""
+    measured = {}
+    for size in sizes:
         timings: list[float] = []
         while len(timings) < LEAST_RUNS or (len(timings) < MOST_RUNS and sum(timings) < ENOUGH_MS):
-            started = time.perf_counter()
-            vectors, finite = runner.run(program, rows)
-            timings.append((time.perf_counter() - started) * 1000)
-        if vectors.shape[0] != program.batch_size or not all(finite):
-            raise RuntimeError(f"{program.name} gave {tuple(vectors.shape)} with {finite.count(False)} non-finite rows")
-        yield program, min(timings)
+            timings.append(prove(runner, program, size, vocab_size))
+        measured[size] = min(timings)
+    return measured

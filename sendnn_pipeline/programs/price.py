@@ -1,80 +1,81 @@
-"""What a plan costs before anything is built: memory by arithmetic, compile time from earlier runs."""
+"""What a plan costs before anything is built: memory by arithmetic, time from earlier runs on this machine."""
 
 import json
 import os
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 from sendnn_pipeline.config.model_facts import ModelFacts
-from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.programs.program import PoolProgram
 
 BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Live at once in an encoder layer: input, query, key, value, attention output, and the widened feed-forward twice.
 WIDTHS_LIVE = 13
-MAX_HEADER_BYTES = 100_000_000
 
 
-def count_parameters(facts: ModelFacts) -> int:
-    """Count the parameters from the safetensors headers, proving on the way that every file is whole.
-
-    Raises:
-        ModelError: a file is truncated or no safetensors; the message names it.
-    """
-    return sum(_parameters_of(file) for file in facts.weight_files)
+def activation_bytes(program: PoolProgram, facts: ModelFacts, dtype: str, step_tokens: int) -> int:
+    """Estimate what the largest step of ``program`` holds at once beside the weights."""
+    return program.most_tokens(step_tokens) * facts.hidden_size * WIDTHS_LIVE * BYTES_OF_DTYPE[dtype]
 
 
-def _parameters_of(file: Path) -> int:
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
-            (header_size,) = struct.unpack("<Q", stream.read(8))
-            if header_size > min(size, MAX_HEADER_BYTES):
-                raise ValueError("its header is longer than the file")
-            header = json.loads(stream.read(header_size))
-        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-        if not tensors:
-            raise ValueError("it holds no tensors")
-        end = 8 + header_size + max(entry["data_offsets"][1] for entry in tensors)
-        if end != size:
-            raise ValueError(f"it has {size} bytes and its header says {end}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as error:
-        raise ModelError(f"{file} is no whole safetensors file: {error}", hint="fetch the model again") from None
-    total = 0
-    for entry in tensors:
-        count = 1
-        for size_of_dimension in entry["shape"]:
-            count *= size_of_dimension
-        total += count
-    return total
-
-
-def activation_bytes(program: PoolProgram, facts: ModelFacts, dtype: str) -> int:
-    """Estimate what one run of ``program`` holds at once beside the weights."""
-    return program.num_tokens * facts.hidden_size * WIDTHS_LIVE * BYTES_OF_DTYPE[dtype]
+def model_key(model: str, backend: str, dtype: str) -> str:
+    """Begin the name of a Program among all that this machine has run."""
+    return f"{model} {backend} {dtype} "
 
 
 @dataclass(frozen=True)
 class PriceBook:
-    """Compile seconds of Programs, as earlier runs on this machine recorded them."""
+    """Seconds to compile Programs, by key."""
+
+    FILE: ClassVar[str] = "compile_seconds.json"
 
     file: Path
 
     def read(self) -> dict[str, float]:
-        """Return recorded seconds by key; nothing where no run was recorded yet or the file is unreadable."""
-        try:
-            recorded = json.loads(self.file.read_text())
-        except (OSError, ValueError):
-            return {}
-        return recorded if isinstance(recorded, dict) else {}
+        """Return recorded seconds; nothing where no run was recorded yet or the file is unreadable."""
+        return {key: float(held) for key, held in _read(self.file).items() if isinstance(held, int | float)}
 
     def record(self, seconds: Mapping[str, float]) -> None:
         """Add or replace entries; the longest seen stays, since a compiler's cache makes later ones short."""
         known = self.read()
-        merged = known | {key: max(value, known.get(key, 0.0)) for key, value in seconds.items()}
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.file.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(merged, indent=1, sort_keys=True))
-        partial.replace(self.file)
+        _write(self.file, known | {key: max(value, known.get(key, 0.0)) for key, value in seconds.items()})
+
+
+@dataclass(frozen=True)
+class StepBook:
+    """Milliseconds of steps by batch and length, by key."""
+
+    FILE: ClassVar[str] = "step_ms.json"
+
+    file: Path
+
+    def read(self) -> dict[str, dict[tuple[int, int], float]]:
+        """Return what was recorded; nothing where no run was recorded yet or the file is unreadable."""
+        found = {}
+        for key, held in _read(self.file).items():
+            try:
+                found[key] = {(int(batch), int(length)): float(ms) for batch, length, ms in held}
+            except (TypeError, ValueError):
+                continue
+        return found
+
+    def record(self, key: str, steps: Mapping[tuple[int, int], float]) -> None:
+        """Replace what was recorded for one Program."""
+        _write(self.file, _read(self.file) | {key: [[*size, round(ms, 3)] for size, ms in steps.items()]})
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        recorded = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return recorded if isinstance(recorded, dict) else {}
+
+
+def _write(file: Path, content: Mapping[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(content, indent=1, sort_keys=True))
+    partial.replace(file)

@@ -1,27 +1,44 @@
-"""A compiled thing is a Program: a named function whose every dimension is fixed."""
+"""A compiled thing is a Program: a named function whose every dimension is fixed or a bounded range."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sendnn_pipeline.config.shapes import Shape
+from sendnn_pipeline.config.shapes import Shape, bounds
 
 
 @dataclass(frozen=True, order=True)
 class PoolProgram:
-    """Token ids and mask of ``[batch_size, prompt_len]`` in, one vector a row out."""
+    """Token ids and mask of ``[batch, length]`` in, one vector a row out.
+
+    A dimension with a least value takes anything from there to its upper end; without one it is fixed.
+    """
 
     prompt_len: int
     batch_size: int
+    least_len: int | None = None
+    least_batch: int | None = None
 
     @property
     def name(self) -> str:
         """The name that plans, metrics and logs use."""
-        return f"pool[batch={self.batch_size},len={self.prompt_len}]"
+        batch, length = bounds(self.batch_size, self.least_batch), bounds(self.prompt_len, self.least_len)
+        return f"pool[batch={batch},len={length}]"
 
-    @property
-    def num_tokens(self) -> int:
-        """Tokens computed each time it runs, padding included."""
-        return self.batch_size * self.prompt_len
+    def dims(self, rows: int, longest: int) -> tuple[int, int]:
+        """Return batch and length of a step of ``rows`` inputs, the longest of ``longest`` tokens."""
+        batch = self.batch_size if self.least_batch is None else max(rows, self.least_batch)
+        length = self.prompt_len if self.least_len is None else max(longest, self.least_len)
+        return batch, length
+
+    def rows_at(self, length: int, step_tokens: int) -> int:
+        """Return the most inputs of a step padded to ``length``, of ``step_tokens`` in all where the batch is free."""
+        if self.least_batch is None:
+            return self.batch_size
+        return max(self.least_batch, min(self.batch_size, step_tokens // length))
+
+    def most_tokens(self, step_tokens: int) -> int:
+        """Return the tokens of its largest step, padding included."""
+        return self.rows_at(self.prompt_len, step_tokens) * self.prompt_len
 
 
 @dataclass(frozen=True)
@@ -35,11 +52,8 @@ class ShapePlan:
         """The longest input, in tokens, that some Program takes."""
         return max(program.prompt_len for program in self.programs)
 
-    def fitting(self, num_tokens: int) -> tuple[PoolProgram, ...]:
-        """Return the Programs that take an input of ``num_tokens``."""
-        return tuple(program for program in self.programs if program.prompt_len >= num_tokens)
-
 
 def plan_pooling(shapes: Iterable[Shape]) -> ShapePlan:
     """Make one Program of every shape."""
-    return ShapePlan(tuple(sorted(PoolProgram(shape.prompt_len, shape.batch_size) for shape in shapes)))
+    programs = (PoolProgram(shape.prompt_len, shape.batch_size, shape.least_len, shape.least_batch) for shape in shapes)
+    return ShapePlan(tuple(sorted(programs, key=lambda program: (program.prompt_len, program.batch_size))))

@@ -5,7 +5,6 @@ import itertools
 import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +13,6 @@ from sendnn_pipeline.distributed.rank import Rank
 from sendnn_pipeline.messages import Cancel, FromEngine, Ready, Refused, StepDone, StepStarted, Stop, Submit, Vectors
 from sendnn_pipeline.observe.metrics import Metrics
 from sendnn_pipeline.server.errors import ApiError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # An engine that answers nothing for this long while requests wait counts as stalled.
 STALLED_SECONDS = 30.0
@@ -73,7 +69,7 @@ class EngineClient:
     def stalled_seconds(self) -> float | None:
         """Return for how long the engine has said nothing although requests wait, if that is too long."""
         silent = time.monotonic() - self._last_heard
-        slowest = max(self.ready.costs_ms.values(), default=0.0) / 1000 if self.ready else 0.0
+        slowest = max((step.ms for step in self.ready.steps), default=0.0) / 1000 if self.ready else 0.0
         return silent if self._pending and silent > max(STALLED_SECONDS, STALLED_STEPS * slowest) else None
 
     def admit(self, num_items: int) -> None:
@@ -105,8 +101,8 @@ class EngineClient:
             )
 
     def _seconds_of_work(self) -> int:
-        costs = self.ready.costs_ms if self.ready else {}
-        rates = [_tokens_of(name) / cost * 1000 for name, cost in costs.items() if cost > 0]
+        steps = self.ready.steps if self.ready else []
+        rates = [step.batch_size * step.length / step.ms * 1000 for step in steps if step.ms > 0]
         return max(1, math.ceil(self._num_tokens / max(rates))) if rates else 1
 
     async def embed(self, items: list[list[int]], deadline: float) -> Pending:
@@ -230,8 +226,3 @@ class EngineClient:
     def _gauge(self) -> None:
         self._metrics.running.set(self._num_running)
         self._metrics.waiting.set(len(self._pending) - self._num_running)
-
-
-def _tokens_of(program: str) -> int:
-    fields: Mapping[str, str] = dict(part.split("=") for part in program.split("[")[1].rstrip("]").split(","))
-    return int(fields["batch"]) * int(fields["len"])

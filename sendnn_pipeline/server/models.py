@@ -94,14 +94,22 @@ async def info(request: Request) -> JSONResponse:
     """Return resolved limits, Programs with measured costs, and versions."""
     state = state_of(request)
     config, facts, ready = state.run.config, state.run.model, state.engine.ready
-    costs = ready.costs_ms if ready else {}
+    steps = ready.steps if ready else []
     compiled = state.startup.programs.get("compile", {})
     programs = [
         {
             "name": program.name,
-            "cost_ms": costs.get(program.name),
             "compile_seconds": compiled.get(program.name),
-            "tokens_per_second": program.num_tokens / costs[program.name] * 1000 if program.name in costs else None,
+            "steps": [
+                {
+                    "batch_size": step.batch_size,
+                    "length": step.length,
+                    "ms": step.ms,
+                    "tokens_per_second": step.batch_size * step.length / step.ms * 1000,
+                }
+                for step in steps
+                if step.program == program.name
+            ],
         }
         for program in plan_pooling(state.run.shapes).programs
     ]

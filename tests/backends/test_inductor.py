@@ -14,9 +14,8 @@ from tests.served import Served, sendnn
 
 CODE = """
 import json, sys
-import torch
-from torch._dynamo.utils import counters
 from sendnn_pipeline.backends.inductor import InductorBackend
+from sendnn_pipeline.programs.store import store_of
 from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.messages import Submit, Vectors
 from sendnn_pipeline.pipeline.compile import Compile
@@ -29,18 +28,18 @@ from tests.conftest import resolved_run
 
 run = resolved_run(sys.argv[1:]).run
 quiet = lambda event: None
-warm = run_stages([Load(), Compile(InductorBackend(), InductorBackend(), quiet), Warmup(quiet)], run, quiet)
-graphs = counters["stats"]["unique_graphs"]
+inductor = InductorBackend()
+stages = [Load(False), Compile(inductor, inductor, store_of(run), quiet), Warmup(quiet)]
+warm = run_stages(stages, run, quiet)
 said = []
-engine = PoolingEngine(warm.runner, Batcher(warm.costs_ms), said.append)
+engine = PoolingEngine(warm.runner, Batcher(warm.costs, run.step_tokens), said.append)
 for request_id, length in enumerate(range(1, 65)):
     for items in (1, 3):
         engine.submit(Submit(request_id * 10 + items, [[2 + length % 50] * length] * items, float("inf")))
     while engine.waiting:
         engine.step()
 print(json.dumps({
-    "before": graphs,
-    "after": counters["stats"]["unique_graphs"],
+    "compiled": sorted(name for name in sys.modules if name in ("torch._dynamo", "transformers", "sympy")),
     "vectors": sum(len(m.indices) for m in said if isinstance(m, Vectors)),
     "failed": [m.message for m in said if type(m).__name__ == "Refused"],
     "recompiles": engine.recompiles,
@@ -49,35 +48,35 @@ print(json.dumps({
 
 
 @pytest.mark.slow
-def test_no_length_compiles_anything_after_warmup(tiny, tmp_path):
+def test_every_length_runs_and_from_artifacts_no_compiler_is_imported(tiny, tmp_path):
     import subprocess
     import sys
 
     from tests.served import ROOT, environment
 
-    # Nine shapes: the ninth specialisation of one callable would be silently eager.
-    shapes = ",".join(f"{length}x{batch}" for length in (8, 32, 64) for batch in (1, 2, 4))
-    words = ["model=local", f"model.path={tiny}", "backend=inductor", f"warmup.shapes=[{shapes}]"]
-    ended = subprocess.run(
-        [sys.executable, "-c", CODE, *words, f"cache_dir={tmp_path}"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=environment(),
-        timeout=600,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    found = json.loads(ended.stdout.splitlines()[-1])
-    # One graph for each Program, and one for the helper, whatever the number of rows.
-    assert found["before"] == found["after"] == 10
-    assert found["vectors"] == 64 * 4 and found["failed"] == [] and found["recompiles"] == 0
+    words = ["model=local", f"model.path={tiny}", "backend=inductor", "warmup.shapes=[8x1,64x4,8..64x1..4]"]
+    words.append(f"cache_dir={tmp_path}")
+    for start in ("cold", "from artifacts"):
+        ended = subprocess.run(
+            [sys.executable, "-c", CODE, *words],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=environment(),
+            timeout=600,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        found = json.loads(ended.stdout.splitlines()[-1])
+        assert found["vectors"] == 64 * 4 and found["failed"] == [] and found["recompiles"] == 0
+        # From artifacts no compiler is so much as imported, before or while every length is sent.
+        assert bool(found["compiled"]) == (start == "cold")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_served_vectors_against_transformers(minilm, texts, dtype):
-    words = ("model=minilm", "backend=inductor", f"model.dtype={dtype}", "warmup.shapes=[64x16,256x4]")
+    words = ("model=minilm", "backend=inductor", f"model.dtype={dtype}")
     words += ("serve.request_timeout_seconds=280",)
     with Served(*words) as served:
         answer = served.client(timeout=300).embeddings.create(
@@ -121,7 +120,7 @@ def test_frozen_programs_that_do_not_fit_are_refused(tiny, tmp_path):
     words = ["model=local", f"model.path={weights}", "backend=inductor"]
     resolved_run(words)
     with pytest.raises(ConfigError, match=r"copies of the weights.*use fewer warmup shapes"):
-        resolved_run([*words, "backend.freezing=true"])
+        resolved_run([*words, "backend.freezing=true", "warmup.shapes=[64x4]"])
 
 
 def test_the_user_s_own_cache_folder_is_kept(tiny, tmp_path):

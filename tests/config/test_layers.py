@@ -154,8 +154,8 @@ def test_a_sweep_wins_over_the_environment_at_its_key(tiny):
     words = ("-m", "model=local", f"model.path={tiny}", "backend=eager", "pipeline=precompile")
     ended = sendnn(*words, "warmup.prompt_lens=[16],[48]", **{LENS: "64", SIZES: "2"})
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert ended.stdout.count("compile 1/1 pool[batch=2,len=16]") == 1
-    assert ended.stdout.count("compile 1/1 pool[batch=2,len=48]") == 1
+    assert ended.stdout.count("compile 1/2 pool[batch=2,len=16]") == 1
+    assert ended.stdout.count("compile 1/2 pool[batch=2,len=48]") == 1
     assert "len=64" not in ended.stdout
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from sendnn_pipeline.config.model_facts import read_model_facts
 from sendnn_pipeline.errors import ModelError
-from sendnn_pipeline.programs.price import count_parameters
+from sendnn_pipeline.programs.checkpoint import count_parameters
 from tests.conftest import make_tiny, resolved_run
 
 

@@ -1,10 +1,8 @@
 """Shapes as one value."""
 
-from itertools import pairwise
-
 import pytest
 
-from sendnn_pipeline.config.shapes import Shape, auto_shapes, parse_shapes, zip_shapes
+from sendnn_pipeline.config.shapes import Shape, parse_shapes, zip_shapes
 from sendnn_pipeline.errors import ConfigError
 
 
@@ -33,16 +31,15 @@ def test_zip_refuses(lens, sizes):
         zip_shapes(lens, sizes)
 
 
-@pytest.mark.parametrize("longest", [1, 7, 31, 32, 33, 64, 128, 200, 256, 512, 8192])
-def test_auto_covers_every_length_within_double(longest):
-    shapes = auto_shapes(longest, "inductor")
-    assert max(shape.prompt_len for shape in shapes) == longest
-    lengths = sorted({shape.prompt_len for shape in shapes})
-    assert lengths[0] <= 32
-    for shorter, longer in pairwise(lengths):
-        assert longer <= 2 * shorter
-    assert len(shapes) <= 2 * len(lengths)
+@pytest.mark.parametrize(
+    ("word", "shape"),
+    [("8..256x1..32", Shape(256, 32, 8, 1)), ("64x1..8", Shape(64, 8, None, 1)), ("8..64x4", Shape(64, 4, 8, None))],
+)
+def test_ranges(word, shape):
+    assert parse_shapes([word]) == (shape,) and str(shape) == word
 
 
-def test_auto_keeps_the_registry_default_on_sendnn():
-    assert auto_shapes(512, "sendnn") == (Shape(64, 1),)
+@pytest.mark.parametrize("word", ["8..8x1", "9..8x1", "0..8x1", "8..x1", "..8x1", "8...9x1", "8x4..2"])
+def test_ranges_that_are_none(word):
+    with pytest.raises(ConfigError):
+        parse_shapes([word])

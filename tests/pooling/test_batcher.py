@@ -1,23 +1,29 @@
 """The batcher's promises, on thousands of made-up queues."""
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sendnn_pipeline.config.step_cost import StepCost
 from sendnn_pipeline.pooling.batcher import Batcher, Item
 from sendnn_pipeline.programs.program import PoolProgram
 
 SINGLE, SHORT, LONG = PoolProgram(32, 1), PoolProgram(32, 32), PoolProgram(256, 4)
-COSTS = {SINGLE: 10.0, SHORT: 170.0, LONG: 200.0}
+COSTS_MS = {SINGLE: 10.0, SHORT: 170.0, LONG: 200.0}
+COSTS = {program: StepCost(fixed_ms=ms) for program, ms in COSTS_MS.items()}
+RANGED = PoolProgram(256, 128, least_len=8, least_batch=1)
+STEP_TOKENS = 1024
 
 
 def item(request_id, num_tokens, index=0, deadline=100.0):
     return Item(request_id, index, [7] * num_tokens, deadline, 0.0)
 
 
-def batcher(items=()):
+def batcher(items=(), costs=COSTS):
     """A queue of requests of one text each, all arrived at once."""
-    made = Batcher(COSTS)
+    made = Batcher(costs, STEP_TOKENS)
     for one in items:
         made.add([one])
     return made
@@ -99,4 +105,35 @@ def test_no_other_program_would_have_been_cheaper_for_the_same_texts(lengths):
     while (batch := queue.next()) is not None:
         longest = max(i.num_tokens for i in batch.items)
         fitting = [p for p in COSTS if p.prompt_len >= longest and p.batch_size >= len(batch.items)]
-        assert COSTS[batch.program] == min(COSTS[p] for p in fitting)
+        assert COSTS_MS[batch.program] == min(COSTS_MS[p] for p in fitting)
+
+
+ranged = {RANGED: StepCost(fixed_ms=5.0, token_ms=0.16)}
+
+
+@settings(max_examples=300, deadline=None)
+@given(lengths)
+def test_a_ranged_program_runs_every_text_once_within_its_bounds_and_the_oldest_never_waits(lengths):
+    queue = batcher([item(i, n) for i, n in enumerate(lengths)], ranged)
+    waiting, done = list(range(len(lengths))), []
+    while (batch := queue.next()) is not None:
+        ids = [i.request_id for i in batch.items]
+        rows, length = batch.dims
+        assert ids[0] == waiting[0] and rows == len(ids) <= 128
+        assert length == max(8, *(i.num_tokens for i in batch.items)) <= 256
+        assert rows == 1 or rows * length <= STEP_TOKENS
+        waiting = [i for i in waiting if i not in ids]
+        done += ids
+    assert sorted(done) == list(range(len(lengths))) and len(queue) == 0
+
+
+def test_a_ranged_program_pads_a_mixed_queue_little():
+    chooser = random.Random(0)
+    lengths = [min(256, max(5, round(45 * chooser.lognormvariate(0, 0.85)))) for _ in range(512)]
+    queue = batcher(costs=ranged)
+    queue.add([item(1, n, index) for index, n in enumerate(lengths)])
+    computed = 0
+    while (batch := queue.next()) is not None:
+        rows, length = batch.dims
+        computed += rows * length
+    assert 1 - sum(lengths) / computed <= 0.10

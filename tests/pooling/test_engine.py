@@ -5,25 +5,27 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from sendnn_pipeline.config.step_cost import StepCost
 from sendnn_pipeline.messages import Refused, StepDone, Submit, Vectors
 from sendnn_pipeline.pooling.batcher import Batcher
 from sendnn_pipeline.pooling.engine import PoolingEngine
-from sendnn_pipeline.pooling.poolers import finite_rows
-from sendnn_pipeline.pooling.runner import PoolingRunner, pool_function
+from sendnn_pipeline.pooling.function import FiniteRows, PoolFunction
+from sendnn_pipeline.pooling.runner import PoolingRunner
 from sendnn_pipeline.programs.program import PoolProgram
 
 SHORT, LONG = PoolProgram(16, 4), PoolProgram(48, 4)
+COSTS = {SHORT: StepCost(fixed_ms=1.0), LONG: StepCost(fixed_ms=3.0)}
 
 
 @pytest.fixture
 def function(tiny):
-    return pool_function(AutoModel.from_pretrained(tiny).eval(), "mean", True)
+    return PoolFunction(AutoModel.from_pretrained(tiny).eval(), "mean", True)
 
 
 def make(function, clock=None):
     said = []
-    runner = PoolingRunner({SHORT: function, LONG: function}, finite_rows, 0)
-    engine = PoolingEngine(runner, Batcher({SHORT: 1.0, LONG: 3.0}), said.append, clock or (lambda: 1.0))
+    runner = PoolingRunner({SHORT: function, LONG: function}, FiniteRows(), 0)
+    engine = PoolingEngine(runner, Batcher(COSTS, 192), said.append, clock or (lambda: 1.0))
     return engine, said
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from sendnn_pipeline.pooling.poolers import finite_rows, pool, unit
-from sendnn_pipeline.pooling.runner import pad, pool_function
-from sendnn_pipeline.programs.program import PoolProgram
+from sendnn_pipeline.pooling.function import FiniteRows, PoolFunction
+from sendnn_pipeline.pooling.poolers import pool, unit
+from sendnn_pipeline.pooling.runner import pad
 
 
 def by_hand(hidden, pooling):
@@ -27,7 +27,7 @@ def test_padding_is_not_pooled(pooling):
 def test_unit_and_finite():
     assert torch.allclose(unit(torch.tensor([[3.0, 4.0]])), torch.tensor([[0.6, 0.8]]))
     rows = torch.tensor([[1.0, 2.0], [float("nan"), 1.0], [1.0, float("inf")]])
-    assert finite_rows(rows).tolist() == [True, False, False]
+    assert FiniteRows()(rows).tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
@@ -35,7 +35,7 @@ def test_a_padded_batch_equals_transformers_without_padding(tiny, pooling):
     model = AutoModel.from_pretrained(tiny).eval()
     rows = [[2, 11, 12, 3], [2, 7, 3], list(range(2, 18))]
     with torch.no_grad():
-        vectors = pool_function(model, pooling, normalize=False)(*pad(rows, PoolProgram(16, 4), 0))
+        vectors = PoolFunction(model, pooling, normalize=False)(*pad(rows, 4, 16, 0))
         for row, ids in enumerate(rows):
             hidden = model(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy()
             assert np.allclose(vectors[row], by_hand(hidden, pooling), atol=1e-5)
@@ -50,7 +50,7 @@ def test_a_causal_model_pools_its_last_token():
     model = Qwen3Model(Qwen3Config(vocab_size=64, **sizes, **heads)).eval()
     rows = [[5, 6, 7], [9, 8, 7, 6, 5]]
     with torch.no_grad():
-        vectors = pool_function(model, "last", normalize=False)(*pad(rows, PoolProgram(8, 2), 0))
+        vectors = PoolFunction(model, "last", normalize=False)(*pad(rows, 2, 8, 0))
         for row, ids in enumerate(rows):
             expected = model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]
             assert torch.allclose(vectors[row], expected, atol=1e-5)

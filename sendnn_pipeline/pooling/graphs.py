@@ -1,0 +1,37 @@
+"""What is handed to a compile backend for a pooling run."""
+
+from collections.abc import Mapping
+
+import torch
+
+from sendnn_pipeline.backends.base import Graph, Range
+from sendnn_pipeline.pooling.function import FiniteRows, PoolFunction
+from sendnn_pipeline.pooling.runner import pad
+from sendnn_pipeline.programs.program import PoolProgram
+
+
+def pool_graph(
+    program: PoolProgram, function: PoolFunction, weights: Mapping[str, torch.Tensor], pad_token_id: int
+) -> Graph:
+    """Return ``program`` as a graph, its example two rows at least where the batch is a range."""
+    ranges = {}
+    batch, length = program.batch_size, program.prompt_len
+    if program.least_batch is not None:
+        ranges[0] = Range("batch", program.least_batch, program.batch_size)
+        batch = min(2 + program.least_batch, program.batch_size)
+    if program.least_len is not None:
+        ranges[1] = Range("length", program.least_len, program.prompt_len)
+        length = min(16 + program.least_len, program.prompt_len)
+    return Graph(program.name, function, pad([], batch, length, pad_token_id), (ranges, ranges), weights)
+
+
+def finite_graph(dimensions: int, most_rows: int) -> Graph:
+    """Return the check for non-finite vectors, for every number of rows up to ``most_rows``."""
+    rows = max(2, most_rows)
+    return Graph(
+        f"finite[rows=1..{rows}]",
+        FiniteRows(),
+        (torch.zeros(2, dimensions),),
+        ({0: Range("rows", 1, rows)},),
+        {},
+    )

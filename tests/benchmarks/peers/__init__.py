@@ -1,0 +1,1 @@
+"""Other engines, each in a virtual environment of its own, driven over pipes."""

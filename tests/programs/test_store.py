@@ -1,0 +1,182 @@
+"""The artifact store: what is found, why not, what damage does, two writers, a writer that is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from sendnn_pipeline.errors import ArtifactError
+from sendnn_pipeline.programs.key import ArtifactKey
+from sendnn_pipeline.programs.store import Artifact, ArtifactStore, Miss
+from tests.served import ROOT, environment
+
+
+def key(program="pool[batch=1,len=8]", **fields):
+    return ArtifactKey((("program", program), *({"torch": "2.13", "cpu": "avx2", **fields}).items()))
+
+
+def write(content):
+    return lambda folder: (folder / "program.so").write_bytes(content)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ArtifactStore(tmp_path / "artifacts")
+
+
+def test_what_is_published_is_found(store):
+    assert store.find(key()) == Miss("none is kept of this Program")
+    store.publish(key(), write(b"code"))
+    found = store.find(key())
+    assert isinstance(found, Artifact) and (found.folder / "program.so").read_bytes() == b"code"
+
+
+def test_a_miss_names_the_first_field_that_differs_from_the_nearest(store):
+    store.publish(key(torch="2.12", cpu="avx512"), write(b"far"))
+    store.publish(key(torch="2.12"), write(b"near"))
+    assert store.find(key()) == Miss("torch is 2.12 there and 2.13 here")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda f: (f / "program.so").write_bytes(b"edoc"), "program.so is not what was published"),
+        (lambda f: (f / "program.so").write_bytes(b"cod"), "program.so is not what was published"),
+        (lambda f: (f / "program.so").unlink(), "its manifest names"),
+        (lambda f: (f / "more.so").write_bytes(b""), "it holds"),
+        (lambda f: (f / "manifest.json").write_text("{"), "its manifest cannot be read"),
+        (lambda f: (f / "program.so").chmod(0o666), "can be written by others"),
+        (lambda f: f.chmod(0o777), "can be written by others"),
+        (lambda f: ((f / "program.so").rename(f.parent / "x"), (f / "program.so").symlink_to(f.parent / "x")), "link"),
+    ],
+)
+def test_a_damaged_artifact_is_not_used_and_is_replaced(store, damage, said):
+    published = store.publish(key(), write(b"code"))
+    damage(published.folder)
+    found = store.find(key())
+    assert isinstance(found, Miss) and said in found.reason
+    assert said in next(iter(store.damaged().values()))
+    store.publish(key(), write(b"again"))
+    assert isinstance(store.find(key()), Artifact)
+
+
+def test_a_manifest_cannot_name_files_elsewhere(store, tmp_path):
+    published = store.publish(key(), write(b"code"))
+    manifest = json.loads((published.folder / "manifest.json").read_text())
+    manifest["files"]["../../evil.so"] = [1, "0"]
+    (published.folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "names files elsewhere" in store.find(key()).reason
+
+
+def test_what_others_can_write_is_trusted_by_its_digest_only(store):
+    import hashlib
+
+    published = store.publish(key(), write(b"code"))
+    published.folder.chmod(0o777)
+    assert isinstance(store.find(key()), Miss)
+    digest = hashlib.sha256((published.folder / "manifest.json").read_bytes()).hexdigest()
+    trusting = ArtifactStore(store.folder, frozenset({digest}))
+    assert isinstance(trusting.find(key()), Artifact)
+    (published.folder / "program.so").write_bytes(b"evil")
+    assert "not what was published" in trusting.find(key()).reason
+
+
+def test_pruning_takes_what_was_used_longest_ago_and_never_what_is_kept(store):
+    for place, name in enumerate("abcd"):
+        folder = store.publish(key(name), write(b"x" * 100)).folder
+        os.utime(folder / "manifest.json", (1000 + place, 1000 + place))
+    store.find(key("a"))
+    removed = store.prune(250, keep=frozenset({key("b").digest}))
+    assert [artifact.key.program for artifact in removed] == ["d", "c"] or {a.key.program for a in removed} == {"c", "d"}
+    assert {artifact.key.program for artifact in store.entries()} == {"a", "b"}
+
+
+def test_a_store_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    store = ArtifactStore(tmp_path / "file")
+    with pytest.raises(ArtifactError, match="cannot be written"):
+        store.publish(key(), write(b""))
+    with pytest.raises(ArtifactError, match="cannot be written"), store.compiling(key()):
+        pass
+
+
+def test_the_second_to_compile_waits_and_finds_what_the_first_published(store):
+    order = []
+
+    def compile_once(name):
+        with store.compiling(key()):
+            if isinstance(store.find(key()), Artifact):
+                order.append("found")
+                return
+            time.sleep(0.2)
+            store.publish(key(), write(name.encode()))
+            order.append("compiled")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(compile_once, "abcd"))
+    assert order == ["compiled", "found", "found", "found"]
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from tests.programs.test_store import key
+from sendnn_pipeline.programs.store import ArtifactStore
+
+def write(folder):
+    (folder / "program.so").write_bytes(b"half")
+    print("half", flush=True)
+    time.sleep(float(sys.argv[2]))
+    (folder / "program.so").write_bytes(b"whole")
+
+store = ArtifactStore(Path(sys.argv[1]))
+while True:
+    with store.compiling(key()):
+        store.publish(key(), write)
+    print("whole", flush=True)
+"""
+
+
+def writer(store, seconds):
+    command = [sys.executable, "-c", WRITER, str(store.folder), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment())
+
+
+def test_a_writer_that_is_killed_leaves_nothing_to_find_and_its_lock_is_free(store):
+    process = writer(store, 60)
+    assert process.stdout.readline() == "half\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert isinstance(store.find(key()), Miss) and store.entries() == []
+    with store.compiling(key()):
+        store.publish(key(), write(b"whole"))
+    assert (store.find(key()).folder / "program.so").read_bytes() == b"whole"
+    (left,) = store.folder.glob(".partial-*")
+    os.utime(left, (1000, 1000))
+    store.prune(10**9)
+    assert not left.exists()
+
+
+def test_a_reader_beside_a_writer_never_sees_a_half(store):
+    process = writer(store, 0.001)
+    try:
+        process.stdout.readline()
+        seen = set()
+        ends = time.monotonic() + 3
+        while time.monotonic() < ends:
+            found = store.find(key())
+            # In the moment between the old folder and the new one there is none; what is found is whole.
+            if isinstance(found, Artifact):
+                seen.add(found.files["program.so"][0])
+            else:
+                assert "not what was published" not in found.reason
+        assert seen == {len(b"whole")}
+    finally:
+        process.kill()
+        process.wait()
