@@ -65,6 +65,8 @@ def _numbers(config: RunConfig) -> Iterator[tuple[str, str, str]]:
 def _words(config: RunConfig) -> Iterator[tuple[str, str, str]]:
     if config.model.dtype not in (*DTYPES, "auto"):
         yield "model.dtype", f"model.dtype={config.model.dtype} is no dtype", f"use auto, {', '.join(DTYPES)}"
+    if config.artifacts.require and not config.artifacts.enabled:
+        yield "artifacts.require", "artifacts.require=true and artifacts.enabled=false exclude each other", ""
     if config.engine.pooling not in (*POOLINGS, "auto"):
         yield (
             "engine.pooling",

@@ -12,7 +12,7 @@ from sendnn_pipeline.pipeline.load import Load
 from sendnn_pipeline.pipeline.serve import Serve, ready_message
 from sendnn_pipeline.pipeline.stage import Stage, run_stages
 from sendnn_pipeline.pipeline.warmup import WarmEngine, Warmup
-from sendnn_pipeline.programs.store import store_of
+from sendnn_pipeline.programs.store import store_at
 
 JOB = "sendnn_pipeline.pipeline.rank:run_rank"
 
@@ -34,7 +34,7 @@ def run_rank(port: Port, run: Run) -> None:
     }
     stages: list[Stage] = [
         Load(traces_always=not backend.portable(run)),
-        Compile(backend, simple, store_of(run), port.send),
+        Compile(backend, simple, store_at(run.config.artifacts, run.cache_dir), port.send),
         Warmup(port.send),
         Serve(port, about),
     ]

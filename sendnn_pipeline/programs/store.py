@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from sendnn_pipeline.config.resolve import Run
+from sendnn_pipeline.config.schema import ArtifactsConfig
 from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.programs.key import ArtifactKey
 
@@ -25,10 +25,9 @@ ABANDONED_SECONDS = 3600.0
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def store_of(run: Run) -> "ArtifactStore":
-    """Return the store that a run's options name."""
-    options = run.config.artifacts
-    folder = Path(options.dir).expanduser().absolute() if options.dir else run.cache_dir / "artifacts"
+def store_at(options: ArtifactsConfig, cache_dir: Path) -> "ArtifactStore":
+    """Return the store that the options name."""
+    folder = Path(options.dir).expanduser().absolute() if options.dir else cache_dir / "artifacts"
     return ArtifactStore(folder, frozenset(options.trusted))
 
 
@@ -220,7 +219,8 @@ class ArtifactStore:
         if not same:
             return "none is kept of this Program"
         nearest = min(same, key=lambda entry: len(key.differences(entry.key)))
-        return key.differences(nearest.key)[0]
+        differences = key.differences(nearest.key)
+        return differences[0] if differences else "another process has published it just now"
 
     def _discard(self, folder: Path) -> None:
         """Take a folder out of sight in one step, then delete it: nobody reads a half."""

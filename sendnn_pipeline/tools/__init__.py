@@ -3,6 +3,8 @@
 TOOLS = {
     "explain": "sendnn_pipeline.tools.explain",
     "doctor": "sendnn_pipeline.tools.doctor",
+    "catalog": "sendnn_pipeline.tools.catalog",
+    "tune": "sendnn_pipeline.tools.tune",
     "plugins": "sendnn_pipeline.tools.plugins",
     "migrate-env": "sendnn_pipeline.tools.migrate_env",
 }

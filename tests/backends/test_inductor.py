@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModel
 
 from sendnn_pipeline.backends.inductor import InductorBackend
 from sendnn_pipeline.errors import BackendError, ConfigError
@@ -15,7 +18,7 @@ from tests.served import Served, sendnn
 CODE = """
 import json, sys
 from sendnn_pipeline.backends.inductor import InductorBackend
-from sendnn_pipeline.programs.store import store_of
+from sendnn_pipeline.programs.store import store_at
 from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.messages import Submit, Vectors
 from sendnn_pipeline.pipeline.compile import Compile
@@ -29,7 +32,7 @@ from tests.conftest import resolved_run
 run = resolved_run(sys.argv[1:]).run
 quiet = lambda event: None
 inductor = InductorBackend()
-stages = [Load(False), Compile(inductor, inductor, store_of(run), quiet), Warmup(quiet)]
+stages = [Load(False), Compile(inductor, inductor, store_at(run.config.artifacts, run.cache_dir), quiet), Warmup(quiet)]
 warm = run_stages(stages, run, quiet)
 said = []
 engine = PoolingEngine(warm.runner, Batcher(warm.costs, run.step_tokens), said.append)
@@ -126,3 +129,63 @@ def test_frozen_programs_that_do_not_fit_are_refused(tiny, tmp_path):
 def test_the_user_s_own_cache_folder_is_kept(tiny, tmp_path):
     mine = {"PATH": os.environ["PATH"], "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "mine")}
     assert prepare(tiny, tmp_path, mine) == {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "mine")}
+
+
+@pytest.fixture(scope="module")
+def built(tiny, tmp_path_factory):
+    """A cache folder with the artifacts of the tiny model, built at two threads."""
+    folder = tmp_path_factory.mktemp("built")
+    words = (*ARTIFACT_WORDS, f"model.path={tiny}", f"cache_dir={folder}", "process.num_cpus=2")
+    ended = sendnn(*words, "pipeline=precompile", timeout=300)
+    assert ended.returncode == 0 and "compiled: none is kept of this Program" in ended.stdout, ended.stderr
+    return folder
+
+
+ARTIFACT_WORDS = ("model=local", "backend=inductor", "warmup.shapes=[8..64x1..8]")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_a_library_built_at_one_thread_count_runs_at_others(tiny, built, threads):
+    rows = [[2, 11, 3], list(range(2, 62)), [2, 12, 13, 3]]
+    words = (*ARTIFACT_WORDS, f"model.path={tiny}", f"cache_dir={built}", f"process.num_cpus={threads}")
+    with Served(*words, "artifacts.require=true") as served:
+        info = served.get("/info").json()
+        assert info["engine"]["threads"] == threads and info["startup"]["programs_compiled"] == 0
+        answer = served.client().embeddings.create(model=tiny.name, input=rows)
+    model = AutoModel.from_pretrained(tiny).eval()
+    for row, given in zip(answer.data, rows, strict=True):
+        with torch.no_grad():
+            expected = model(torch.tensor([given])).last_hidden_state[0].mean(dim=0).numpy()
+        assert np.allclose(row.embedding, expected, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_an_artifact_that_does_not_fit_is_compiled_anew_or_refused_with_the_reason(tiny, built):
+    words = (*ARTIFACT_WORDS, f"model.path={tiny}", f"cache_dir={built}", "pipeline=precompile")
+    refused = sendnn(*words, "artifacts.require=true", "engine.pooling=cls")
+    assert refused.returncode == 1
+    assert "has no artifact and artifacts.require=true: pooling is mean" in refused.stderr
+    assert "there and cls" in refused.stderr and "pipeline=precompile" in refused.stderr
+    unkept = sendnn(*words, "artifacts.enabled=false", "artifacts.require=true")
+    assert unkept.returncode == 2 and "artifacts.require=true and artifacts.enabled=false" in unkept.stderr
+
+
+def test_the_catalog_lists_shows_verifies_and_prunes(built, tmp_path):
+    copy = tmp_path / "artifacts"
+    shutil.copytree(built / "artifacts", copy)
+    where = f"artifacts.dir={copy}"
+    listed = sendnn("catalog", "list", where).stdout
+    assert "pool[batch=1..8" in listed and "2 artifacts" in listed
+    digest = next(line.split()[0] for line in listed.splitlines() if "pool[" in line)
+    shown = sendnn("catalog", "show", digest[:6], where).stdout
+    assert "torch         2.13" in shown and "program.so" in shown
+    assert sendnn("catalog", "verify", where).returncode == 0
+    library = next(copy.glob("pool*/program.so"))
+    library.write_bytes(library.read_bytes()[:-1] + b"x")
+    damaged = sendnn("catalog", "verify", where)
+    assert damaged.returncode == 1 and "program.so is not what was published" in damaged.stdout
+    assert "1 artifacts" in sendnn("catalog", "prune", where).stdout
+    assert "0 artifacts" in sendnn("catalog", "prune", where, "artifacts.max_bytes=1").stdout
+    none = sendnn("catalog", "show", "ffff", where)
+    assert none.returncode == 1 and "0 artifacts have a digest" in none.stderr

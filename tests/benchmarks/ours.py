@@ -14,7 +14,7 @@ from sendnn_pipeline.pipeline.stage import run_stages
 from sendnn_pipeline.pipeline.warmup import WarmEngine, Warmup
 from sendnn_pipeline.pooling.batcher import Batcher
 from sendnn_pipeline.pooling.engine import PoolingEngine
-from sendnn_pipeline.programs.store import store_of
+from sendnn_pipeline.programs.store import store_at
 
 
 def warm_engine(run: Run, observe=lambda event: None) -> WarmEngine:
@@ -23,7 +23,7 @@ def warm_engine(run: Run, observe=lambda event: None) -> WarmEngine:
     backend, simple = backends.create(run.config.backend.name), backends.create(run.config.backend.simple)
     stages = [
         Load(traces_always=not backend.portable(run)),
-        Compile(backend, simple, store_of(run), observe),
+        Compile(backend, simple, store_at(run.config.artifacts, run.cache_dir), observe),
         Warmup(observe),
     ]
     return run_stages(stages, run, observe)

@@ -226,6 +226,7 @@ def test_metrics_are_prometheus_text_under_the_pinned_names(served_tiny):
         "sendnn_pipeline:padding_tokens",
         "sendnn_pipeline:bucket_requests",
         "sendnn_pipeline:batch_fill_ratio",
+        "sendnn_pipeline:artifact_cache_events",
         "sendnn_pipeline:compile_seconds",
         "sendnn_pipeline:startup_phase_seconds",
         "sendnn_pipeline:recompiles",

@@ -102,3 +102,17 @@ def test_version_and_help():
 def test_precompile_ends_by_itself(tiny):
     ended = sendnn("model=local", f"model.path={tiny}", "backend=eager", "pipeline=precompile", "warmup.shapes=[16x2]")
     assert ended.returncode == 0 and "is warm after" in ended.stdout
+
+
+def test_tune_writes_an_option_that_a_run_takes(minilm, tmp_path):
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('{"num_tokens": 20}\n' * 80 + '{"num_prompt_tokens": 200}\n' * 20)
+    ended = sendnn("tune", str(trace), "--fixed", "--into", str(tmp_path), "backend=inductor", "warmup.budget=2")
+    assert ended.returncode == 0, ended.stderr
+    assert "2 fixed *" in ended.stdout and "a range" in ended.stdout
+    assert (tmp_path / "warmup" / "tuned.yaml").read_text().endswith("shapes: [24x42, 256x4]\n")
+    taken = sendnn("explain", "warmup.shapes", "--config-dir", str(tmp_path), "warmup=tuned", "backend=inductor")
+    assert taken.stdout.startswith("warmup.shapes = [24x42, 256x4]\n")
+    for words in (("tune", str(tmp_path / "none")), ("tune", str(trace), "--name", "a b")):
+        refused = sendnn(*words)
+        assert refused.returncode == 2 and refused.stderr.startswith("error: ")

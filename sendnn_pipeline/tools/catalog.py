@@ -1,0 +1,104 @@
+"""``catalog list|show|verify|prune``: the compiled Programs that are kept."""
+
+import argparse
+import hashlib
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from sendnn_pipeline.config.command_line import parse_command_line
+from sendnn_pipeline.config.environment import process_environment
+from sendnn_pipeline.errors import ArtifactError
+from sendnn_pipeline.hooks.host import open_host
+from sendnn_pipeline.pipeline.describe import describe
+from sendnn_pipeline.programs.store import MANIFEST, Artifact, ArtifactStore, store_at
+
+DAY_SECONDS = 86400.0
+
+
+def main(argv: Sequence[str]) -> None:
+    """Do what the first word says, on the store that the key=value words name.
+
+    Raises:
+        ArtifactError: no artifact has the digest asked for.
+    """
+    parser = argparse.ArgumentParser(prog="python -m sendnn_pipeline catalog", description=__doc__)
+    parser.add_argument("action", choices=("list", "show", "verify", "prune"))
+    parser.add_argument("digest", nargs="?", default="", help="show: the first digits of an artifact's digest")
+    parser.add_argument("words", nargs="*", metavar="key=value", help="such as artifacts.dir= or cache_dir=")
+    given = parser.parse_intermixed_args(list(argv))
+    words = [word for word in (given.digest, *given.words) if "=" in word]
+    command = parse_command_line(words)
+    described = describe(open_host(process_environment(), command.config_dir), command.words)
+    options = described.layered.composed.run.artifacts
+    store = store_at(options, described.cache_dir)
+    console = Console(soft_wrap=True, highlight=False)
+    if given.action == "list":
+        _list(store, console)
+    elif given.action == "show":
+        _show(store, "" if "=" in given.digest else given.digest, console)
+    elif given.action == "verify":
+        _verify(store, console)
+    else:
+        _prune(store, options.max_bytes, console)
+
+
+def _list(store: ArtifactStore, console: Console) -> None:
+    table = Table(
+        "digest", Column("program", overflow="fold"), "backend", "dtype", "size", "last used", box=None, pad_edge=False
+    )
+    entries = store.entries()
+    for artifact in entries:
+        fields = dict(artifact.key.fields)
+        days = (time.time() - artifact.used) / DAY_SECONDS
+        table.add_row(
+            artifact.key.digest,
+            artifact.key.program.replace("[", r"\["),
+            fields.get("backend", ""),
+            fields.get("dtype", ""),
+            f"{artifact.size_bytes / 2**20:.1f} MiB",
+            f"{days:.1f} days ago",
+        )
+    if entries:
+        console.print(table)
+    total = sum(artifact.size_bytes for artifact in entries)
+    console.print(f"{len(entries)} artifacts, {total / 2**20:.1f} MiB in {store.folder}", markup=False)
+
+
+def _show(store: ArtifactStore, digest: str, console: Console) -> None:
+    found = [artifact for artifact in store.entries() if digest and artifact.key.digest.startswith(digest)]
+    if len(found) != 1:
+        raise ArtifactError(
+            f"{len(found)} artifacts have a digest that begins with {digest!r}", hint="catalog list names them"
+        )
+    (artifact,) = found
+    for name, value in artifact.key.fields:
+        console.print(f"{name:<14}{value}", markup=False)
+    for name, (size, sha256) in artifact.files.items():
+        console.print(f"{name:<24}{size:>12} bytes  sha256 {sha256}", markup=False)
+    manifest = hashlib.sha256((artifact.folder / MANIFEST).read_bytes()).hexdigest()
+    console.print(f"{MANIFEST:<24}{'':>12}        sha256 {manifest}  (what artifacts.trusted takes)", markup=False)
+    console.print(str(artifact.folder), markup=False)
+
+
+def _verify(store: ArtifactStore, console: Console) -> None:
+    damaged = store.damaged()
+    for folder, reason in damaged.items():
+        console.print(f"{folder.name}: {reason}", markup=False)
+    console.print(f"{len(store.entries())} artifacts, {len(damaged)} not to be used", markup=False)
+    if damaged:
+        sys.exit(1)
+
+
+def _prune(store: ArtifactStore, max_bytes: int, console: Console) -> None:
+    removed: list[Artifact] = store.prune(max_bytes)
+    for artifact in removed:
+        console.print(f"removed {artifact.folder.name}, {artifact.size_bytes / 2**20:.1f} MiB", markup=False)
+    for folder, reason in store.damaged().items():
+        shutil.rmtree(folder)
+        console.print(f"removed {folder.name}: {reason}", markup=False)
+    _list(store, console)
