@@ -240,5 +240,5 @@ def test_metrics_are_prometheus_text_under_the_pinned_names(served_tiny):
     labels = {label for family in families.values() for sample in family.samples for label in sample.labels}
     assert labels <= {
         "model_name", "engine", "finished_reason", "bucket", "le", "phase", "shape", "source", "name", "version",
-        "device", "fallback", "reason", "stage", "implementation", "major", "minor", "patchlevel",
+        "device", "event", "fallback", "reason", "stage", "implementation", "major", "minor", "patchlevel",
     }  # fmt: skip
