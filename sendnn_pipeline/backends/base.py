@@ -24,6 +24,8 @@ class Limits:
     """Whether it compiles small helper graphs on the CPU, so that ``backend.simple`` can name it."""
     ranges: bool = False
     """Whether one Program can take every size between two bounds."""
+    streams: bool = False
+    """Whether several threads may run compiled functions at once, Python's lock let go."""
 
 
 @dataclass(frozen=True)

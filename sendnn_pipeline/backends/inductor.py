@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sendnn_pipeline.backends.base import Graph, Limits, type_function
 from sendnn_pipeline.config.schema import BackendConfig
@@ -19,6 +19,7 @@ from sendnn_pipeline.errors import BackendError
 if TYPE_CHECKING:
     import torch
 
+    from sendnn_pipeline.backends.aot_library import AotLibrary
     from sendnn_pipeline.config.resolve import Run
     from sendnn_pipeline.config.schema import RunConfig
 
@@ -35,19 +36,16 @@ class InductorConfig(BackendConfig):
 
 @dataclass
 class AotProgram:
-    """An opened library and the tensors that it reads."""
+    """An opened library, and what ``save`` needs of it."""
 
-    runner: Any
-    constants: "Mapping[str, torch.Tensor]"
-    """By the library's names. They are read in place and must live as long as the library."""
+    library: "AotLibrary"
     names: Mapping[str, str]
     """The checkpoint's name of a constant, for those that are the checkpoint's."""
-    library: Path
     owned: "tempfile.TemporaryDirectory[str] | None" = field(default=None, repr=False)
 
     def __call__(self, *inputs: "torch.Tensor") -> "torch.Tensor":
         """Run it."""
-        return cast("torch.Tensor", self.runner.run(list(inputs))[0])
+        return self.library(*inputs)
 
 
 class InductorBackend:
@@ -57,7 +55,7 @@ class InductorBackend:
 
     def limits(self, config: "RunConfig") -> Limits:
         """Take any size between two bounds: as fast as fixed sizes, see programs/README.md."""
-        return Limits(ranges=True)
+        return Limits(ranges=True, streams=True)
 
     def prepare(self, run: "Run", environ: Mapping[str, str]) -> dict[str, str]:
         """Find the C++ compiler and Python's headers, and make the folder of compiled code."""
@@ -87,42 +85,48 @@ class InductorBackend:
             "cpp.dynamic_threads": True,
         }
         owned = tempfile.TemporaryDirectory(prefix="sendnn_pipeline-")
+        from sendnn_pipeline.backends.aot_library import open_library
+
         try:
-            exported = _export(graph)
             import torch._inductor
 
-            package = torch._inductor.aoti_compile_and_package(
-                exported, package_path=f"{owned.name}/program.pt2", inductor_configs=options
-            )
+            with warnings.catch_warnings():
+                # Torch's own use of what it deprecates.
+                warnings.simplefilter("ignore", FutureWarning)
+                exported = _export(graph)
+                package = torch._inductor.aoti_compile_and_package(
+                    exported, package_path=f"{owned.name}/program.pt2", inductor_configs=options
+                )
             library = Path(owned.name) / LIBRARY
             with zipfile.ZipFile(package) as archive:
                 (member,) = [name for name in archive.namelist() if name.endswith(".so")]
                 library.write_bytes(archive.read(member))
             Path(package).unlink()
-            runner = _open(library)
+            opened = open_library(library, run.streams)
         except Exception as error:
             raise BackendError(
                 f"{graph.name} does not compile: {type(error).__name__}: {(str(error).splitlines() or ['?'])[0][:300]}",
                 hint="backend=eager runs without a compiler",
             ) from error
         if frozen:
-            return AotProgram(runner, {}, {}, library, owned)
+            return AotProgram(opened, {}, owned)
         tensors = {**exported.state_dict, **exported.constants}
-        wanted = runner.get_constant_names_to_original_fqns()
+        wanted = opened.originals()
         constants = {name: tensors[original].detach().contiguous() for name, original in wanted.items()}
         names = _checkpoint_names(wanted, constants, graph.weights)
         constants = {name: graph.weights[names[name]] if name in names else held for name, held in constants.items()}
-        runner.update_constant_buffer(constants, False, True, True)
-        return AotProgram(runner, constants, names, library, owned)
+        if constants:
+            opened.use(constants)
+        return AotProgram(opened, names, owned)
 
     def save(self, compiled: type_function, folder: Path) -> bool:
         """Write the library, the names of its constants, and those that are not the checkpoint's."""
         from safetensors.torch import save_file
 
         assert isinstance(compiled, AotProgram)
-        shutil.copyfile(compiled.library, folder / LIBRARY)
+        shutil.copyfile(compiled.library.file, folder / LIBRARY)
         (folder / CONSTANTS).write_text(json.dumps(dict(compiled.names), indent=1))
-        others = {name: held.clone() for name, held in compiled.constants.items() if name not in compiled.names}
+        others = {name: held.clone() for name, held in compiled.library.constants.items() if name not in compiled.names}
         save_file(others, folder / EMBEDDED)
         return True
 
@@ -130,19 +134,21 @@ class InductorBackend:
         """Open a library over the checkpoint's tensors, which it shares with every other Program."""
         from safetensors.torch import load_file
 
+        from sendnn_pipeline.backends.aot_library import open_library
+
         try:
             names = json.loads((folder / CONSTANTS).read_text())
             constants = {name: weights[original] for name, original in names.items()}
             constants |= load_file(folder / EMBEDDED)
-            runner = _open(folder / LIBRARY)
+            opened = open_library(folder / LIBRARY, run.streams)
             if constants:
-                runner.update_constant_buffer(constants, False, True, True)
+                opened.use(constants)
         except Exception as error:
             raise BackendError(
                 f"{folder} cannot be opened: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
                 hint="remove it with the catalog tool; it is compiled again",
             ) from error
-        return AotProgram(runner, constants, names, folder / LIBRARY)
+        return AotProgram(opened, names)
 
     def portable(self, run: "Run") -> bool:
         """Say yes."""
@@ -183,18 +189,10 @@ def _export(graph: Graph) -> Any:
     ranges = {held.name: held for given in graph.ranges for held in given.values()}
     dims = {name: Dim(name, min=held.least, max=held.most) for name, held in ranges.items()}
     dynamic = tuple({place: dims[held.name] for place, held in given.items()} for given in graph.ranges)
-    with torch.no_grad(), warnings.catch_warnings():
-        # Torch's own use of what it deprecates.
-        warnings.simplefilter("ignore", FutureWarning)
+    with torch.no_grad():
         return torch.export.export(
             graph.function, graph.example, dynamic_shapes=dynamic if dims else None, strict=False
         )
-
-
-def _open(library: Path) -> Any:
-    import torch
-
-    return torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1)
 
 
 def _checkpoint_names(

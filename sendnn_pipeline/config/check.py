@@ -55,6 +55,8 @@ def _numbers(config: RunConfig) -> Iterator[tuple[str, str, str]]:
     ):
         if not amount >= 0:
             yield key, f"{key}={amount} must be 0 or more", ""
+    if config.process.streams is not None and config.process.streams < 1:
+        yield "process.streams", f"process.streams={config.process.streams} must be 1 or more", ""
     most = config.scheduler.max_num_batched_tokens
     if most is not None and most < 1:
         yield "scheduler.max_num_batched_tokens", f"scheduler.max_num_batched_tokens={most} must be 1 or more", ""

@@ -9,7 +9,7 @@ from sendnn_pipeline.config.check import check
 from sendnn_pipeline.config.cpu import computes_bfloat16, count_cpus, read_cpu_facts, threads_per_worker
 from sendnn_pipeline.config.layers import Layered, Origin, Provenance
 from sendnn_pipeline.config.model_facts import ModelFacts
-from sendnn_pipeline.config.schema import EngineConfig, ModelConfig, RunConfig, SchedulerConfig
+from sendnn_pipeline.config.schema import EngineConfig, ModelConfig, ProcessConfig, RunConfig, SchedulerConfig
 from sendnn_pipeline.config.shapes import AUTO, Shape, parse_shapes, zip_shapes
 from sendnn_pipeline.config.usage import unused_by
 from sendnn_pipeline.errors import ConfigError
@@ -38,6 +38,11 @@ class Run:
     notices: tuple[str, ...] = ()
 
     @property
+    def streams(self) -> int:
+        """Steps that run at once."""
+        return self.config.process.streams or 1
+
+    @property
     def step_tokens(self) -> int:
         """Most tokens of a step whose batch is a range."""
         return self.config.scheduler.max_num_batched_tokens or STEP_TOKENS_OF_THREAD
@@ -59,7 +64,7 @@ def cache_dir_of(config: RunConfig, environ: dict[str, str]) -> Path:
     return Path(base) / "sendnn_pipeline"
 
 
-def resolve(layered: Layered, facts: ModelFacts, cache_dir: Path, choose: type_choose) -> Resolved:
+def resolve(layered: Layered, facts: ModelFacts, cache_dir: Path, choose: type_choose, *, can_stream: bool) -> Resolved:
     """Replace every ``auto`` with a value and a reason, then check the whole.
 
     Args:
@@ -67,6 +72,7 @@ def resolve(layered: Layered, facts: ModelFacts, cache_dir: Path, choose: type_c
         facts: the model's.
         cache_dir: where caches are.
         choose: what ``warmup=auto`` stands for, given everything but the shapes.
+        can_stream: whether the backend runs several steps at once.
 
     Raises:
         ConfigError: a value does not fit the model or the others; the message names the key and where it was set.
@@ -74,8 +80,8 @@ def resolve(layered: Layered, facts: ModelFacts, cache_dir: Path, choose: type_c
     given, provenance = layered.composed.run, layered.provenance
     engine, provenance = _engine(given.engine, facts, provenance)
     model, provenance = _model(given.model, facts, provenance)
-    scheduler, provenance = _scheduler(given, provenance)
-    config = replace(given, engine=engine, model=model, scheduler=scheduler)
+    process, scheduler, provenance = _steps(given, can_stream, provenance)
+    config = replace(given, engine=engine, model=model, process=process, scheduler=scheduler)
     shapes, provenance = _shapes(config, provenance, choose)
     config = replace(config, warmup=replace(given.warmup, shapes=[str(shape) for shape in shapes]))
     check(config, facts, shapes, provenance)
@@ -150,15 +156,29 @@ def shape_winner(provenance: Provenance) -> str:
     return key if pair > ranks["warmup.shapes"] else "warmup.shapes"
 
 
-def _scheduler(given: RunConfig, provenance: Provenance) -> tuple[SchedulerConfig, Provenance]:
-    if given.scheduler.max_num_batched_tokens is not None:
-        return given.scheduler, provenance
+def _steps(
+    given: RunConfig, can_stream: bool, provenance: Provenance
+) -> tuple[ProcessConfig, SchedulerConfig, Provenance]:
+    """Decide how many steps run at once and how large they are."""
     cpus, _ = count_cpus(given.process.num_cpus, read_cpu_facts())
     threads = threads_per_worker(cpus or 1, 1)
-    tokens = STEP_TOKENS_OF_THREAD * threads
-    origin = Origin("chosen", f"{STEP_TOKENS_OF_THREAD} for each of {threads} threads", tokens)
-    provenance = provenance.put("scheduler.max_num_batched_tokens", origin)
-    return replace(given.scheduler, max_num_batched_tokens=tokens), provenance
+    streams, tokens = given.process.streams, given.scheduler.max_num_batched_tokens
+    if streams is None:
+        streams = threads if can_stream else 1
+        reason = f"one for each of {threads} threads" if can_stream else f"{given.backend.name} runs one step at a time"
+        provenance = provenance.put("process.streams", Origin("chosen", reason, streams))
+    elif streams > 1 and not can_stream:
+        raise ConfigError(
+            f"process.streams={streams}, and backend={given.backend.name} runs one step at a time",
+            where=provenance.where("process.streams"),
+            hint="use 1",
+        )
+    if tokens is None:
+        tokens = STEP_TOKENS_OF_THREAD * max(1, threads // streams)
+        reason = f"{STEP_TOKENS_OF_THREAD} for each thread of a step"
+        provenance = provenance.put("scheduler.max_num_batched_tokens", Origin("chosen", reason, tokens))
+    process = replace(given.process, streams=streams)
+    return process, replace(given.scheduler, max_num_batched_tokens=tokens), provenance
 
 
 def _shapes(given: RunConfig, provenance: Provenance, choose: type_choose) -> tuple[tuple[Shape, ...], Provenance]:

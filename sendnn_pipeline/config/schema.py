@@ -85,7 +85,7 @@ class SchedulerConfig:
     """What a step takes; all but the first key are generation's."""
 
     max_num_batched_tokens: int | None = None
-    """Most tokens of a step, padding included, where a Program's batch is a range; null is 512 for each thread."""
+    """Most tokens of a step, padding included, where a Program's batch is a range; null is 512 a thread of a step."""
     max_num_seqs: int | None = None
     """Most requests that run at once."""
     chunk_size: int | None = None
@@ -122,6 +122,8 @@ class ParallelConfig:
 class ProcessConfig:
     """Threads and signals of the engine process."""
 
+    streams: int | None = None
+    """Steps that run at once, each on its share of the threads; null is one a thread where the backend can."""
     update_thread_config: bool = True
     """Set the thread variables of the engine process from the detected CPUs."""
     num_cpus: int = 0

@@ -34,13 +34,20 @@ class Port:
         """Queue a message; a background thread of the library sends it."""
         self._socket.send(self._encoder.encode(message))
 
-    def receive(self, timeout_seconds: float) -> list[ToEngine]:
-        """Return every message that is there, waiting up to ``timeout_seconds`` for the first."""
+    def receive(self, timeout_seconds: float, wake: int) -> list[ToEngine]:
+        """Return every message that is there, waiting up to ``timeout_seconds`` for the first.
+
+        Args:
+            timeout_seconds: how long to wait.
+            wake: a file descriptor that ends the wait when it can be read.
+        """
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(wake, zmq.POLLIN)
+        poller.poll(int(timeout_seconds * 1000))
         messages: list[ToEngine] = []
-        wait_ms = int(timeout_seconds * 1000)
-        while self._socket.poll(wait_ms):
+        while self._socket.poll(0):
             messages.append(self._decoder.decode(self._socket.recv()))
-            wait_ms = 0
         return messages
 
     def close(self, linger_seconds: float = 5.0) -> None:

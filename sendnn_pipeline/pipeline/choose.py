@@ -45,7 +45,7 @@ def read_workload(warmup: WarmupConfig, where: str = "") -> Histogram:
 
 def measured_cost(config: RunConfig, facts: ModelFacts, cache_dir: Path) -> StepCost:
     """Return what steps of this model cost on this machine, as far as earlier runs measured them."""
-    prefix = model_key(facts.folder.name, config.backend.name, config.model.dtype)
+    prefix = model_key(facts.folder.name, config.backend.name, config.model.dtype, config.process.streams or 1)
     steps: dict[tuple[int, int], float] = {}
     for key, measured in StepBook(cache_dir / StepBook.FILE).read().items():
         if key.startswith(prefix):

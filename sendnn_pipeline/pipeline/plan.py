@@ -35,7 +35,8 @@ class Plan:
 
 def price_key(run: Run, program: PoolProgram) -> str:
     """Name a Program among all that this machine has compiled."""
-    return model_key(run.model.folder.name, run.config.backend.name, run.config.model.dtype) + program.name
+    config = run.config
+    return model_key(run.model.folder.name, config.backend.name, config.model.dtype, run.streams) + program.name
 
 
 def print_plan(console: Console, plan: Plan, provenance: Provenance) -> None:
@@ -55,6 +56,7 @@ def print_plan(console: Console, plan: Plan, provenance: Provenance) -> None:
     line("engine", f"{config.engine.name}, {config.engine.pooling} pooling, normalize={config.engine.normalize}")
     line("threads", f"{plan.threads}  ({plan.threads_reason})")
     line("caches", str(run.cache_dir))
+    line("shapes", " ".join(map(str, run.shapes)), "warmup.shapes")
     table = Table(box=None, pad_edge=False)
     table.add_column("Program")
     table.add_column("compile", justify="right")

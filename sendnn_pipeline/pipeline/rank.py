@@ -2,6 +2,8 @@
 
 from importlib.metadata import version
 
+import psutil
+
 from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.config.resolve import Run
 from sendnn_pipeline.distributed.port import Port
@@ -28,6 +30,9 @@ def run_rank(port: Port, run: Run) -> None:
     simple = backends.create(run.config.backend.simple, missing=plugins.missing())
     about = {
         "threads": _set_threads(run),
+        "streams": run.streams,
+        # What torch takes before there is any weight: the plan's price begins here.
+        "runtime_bytes": psutil.Process().memory_info().rss,
         "torch": version("torch"),
         "transformers": version("transformers"),
         "backend": backend.fingerprint(run),

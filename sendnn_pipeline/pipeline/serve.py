@@ -12,6 +12,7 @@ from sendnn_pipeline.pipeline.warmup import WarmEngine
 
 if TYPE_CHECKING:
     from sendnn_pipeline.pooling.engine import PoolingEngine
+    from sendnn_pipeline.pooling.streams import Streams
 
 IDLE_SECONDS = 1.0
 
@@ -42,22 +43,23 @@ class Serve:
         """Announce the engine, then take messages and make steps."""
         from sendnn_pipeline.pooling.batcher import Batcher
         from sendnn_pipeline.pooling.engine import PoolingEngine
+        from sendnn_pipeline.pooling.streams import Streams
 
         engine = PoolingEngine(given.runner, Batcher(given.costs, given.run.step_tokens), self.port.send)
         if given.run.config.process.override_signal_handlers:
             leave_signals_to_the_parent()
         self.port.send(ready_message(given, self.about))
-        num_steps, stopping = 0, False
-        while not (stopping and engine.waiting == 0):
-            stopping = self._receive(engine) or stopping
-            if engine.waiting:
-                engine.step()
-                num_steps += 1
-        return Served(num_steps)
-
-    def _receive(self, engine: "PoolingEngine") -> bool:
         stopping = False
-        for message in self.port.receive(0.0 if engine.waiting else IDLE_SECONDS):
+        with Streams(engine, given.run.streams, self.about["threads"]) as streams:
+            while not (stopping and streams.idle):
+                stopping = self._receive(engine, streams) or stopping
+                streams.collect()
+                streams.fill()
+        return Served(engine.num_steps)
+
+    def _receive(self, engine: "PoolingEngine", streams: "Streams") -> bool:
+        stopping = False
+        for message in self.port.receive(0.0 if streams.can_start else IDLE_SECONDS, streams.event):
             match message:
                 case Submit():
                     engine.submit(message)

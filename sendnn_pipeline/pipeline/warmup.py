@@ -59,7 +59,11 @@ class Warmup:
             started = time.monotonic()
             sizes = sizes_to_measure(program, run.step_tokens)
             if measuring:
+                # As a step runs when all streams are busy.
+                threads = torch.get_num_threads()
+                torch.set_num_threads(max(1, threads // run.streams))
                 known[program] = measure_ms(given.runner, program, sizes, run.model.vocab_size)
+                torch.set_num_threads(threads)
             else:
                 prove(given.runner, program, sizes[0], run.model.vocab_size)
             seconds = time.monotonic() - started

@@ -11,6 +11,17 @@ from sendnn_pipeline.pooling.batcher import Batch, Batcher, Item
 from sendnn_pipeline.pooling.runner import PoolingRunner
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What computing a batch gave."""
+
+    started: float
+    finished: float
+    vectors: torch.Tensor | None = None
+    finite: list[bool] = field(default_factory=list)
+    error: Exception | None = None
+
+
 @dataclass
 class PoolingEngine:
     """Takes requests of token ids and gives messages of vectors, one Program a step."""
@@ -20,6 +31,7 @@ class PoolingEngine:
     emit: Callable[[FromEngine], None]
     clock: Callable[[], float] = time.monotonic
     recompiles: int = field(default=0, init=False)
+    num_steps: int = field(default=0, init=False)
 
     @property
     def waiting(self) -> int:
@@ -38,23 +50,39 @@ class PoolingEngine:
         self.batcher.cancel(request.request_id)
 
     def step(self) -> None:
-        """Drop what is too late, run one Program, and emit what came of it."""
+        """Run one Program to its end, if anything waits."""
+        batch = self.begin()
+        if batch is not None:
+            self.finish(batch, self.compute(batch))
+
+    def begin(self) -> Batch | None:
+        """Decide: drop what is too late, and take the next batch out of the queue."""
         for request_id in self.batcher.expire(self.clock()):
             self.emit(Refused(request_id, "deadline", -1, "the deadline passed before it was computed"))
         batch = self.batcher.next()
-        if batch is None:
-            return
-        self.emit(StepStarted(sorted({item.request_id for item in batch.items})))
+        if batch is not None:
+            self.emit(StepStarted(sorted({item.request_id for item in batch.items})))
+        return batch
+
+    def compute(self, batch: Batch) -> Outcome:
+        """Compute; the one part that may run in another thread, several at once."""
         started = self.clock()
         try:
             vectors, finite = self.runner.run(batch.program, [item.token_ids for item in batch.items])
         except Exception as error:
             # One broken step must not take the other requests with it.
-            self._refuse(batch, error)
-            return
-        finished = self.clock()
-        self._account(batch, started, finished)
-        self._answer(batch, vectors, finite, started, finished)
+            return Outcome(started, self.clock(), error=error)
+        return Outcome(started, self.clock(), vectors, finite)
+
+    def finish(self, batch: Batch, outcome: Outcome) -> None:
+        """Account, and emit what came of it."""
+        self.num_steps += 1
+        self._account(batch, outcome.started, outcome.finished)
+        if outcome.error is not None:
+            self._refuse(batch, outcome.error)
+        else:
+            assert outcome.vectors is not None
+            self._answer(batch, outcome.vectors, outcome.finite, outcome.started, outcome.finished)
 
     def _refuse(self, batch: Batch, error: Exception) -> None:
         if "recompile" in str(error):
@@ -63,8 +91,6 @@ class PoolingEngine:
         for request_id in {item.request_id for item in batch.items}:
             self.batcher.cancel(request_id)
             self.emit(Refused(request_id, "failed", -1, message))
-        now = self.clock()
-        self._account(batch, now, now)
 
     def _account(self, batch: Batch, started: float, finished: float) -> None:
         rows, length = batch.dims

@@ -20,9 +20,9 @@ def activation_bytes(program: PoolProgram, facts: ModelFacts, dtype: str, step_t
     return program.most_tokens(step_tokens) * facts.hidden_size * WIDTHS_LIVE * BYTES_OF_DTYPE[dtype]
 
 
-def model_key(model: str, backend: str, dtype: str) -> str:
+def model_key(model: str, backend: str, dtype: str, streams: int) -> str:
     """Begin the name of a Program among all that this machine has run."""
-    return f"{model} {backend} {dtype} "
+    return f"{model} {backend} {dtype} {streams} streams "
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ def settings(threads: int) -> dict[str, list[Setting]]:
         Setting(
             f"{kind} batch {size}", "plain", "sentence_transformers_peer.py", one | {"dtype": kind, "batch_size": size}
         )
-        for kind, size in (("float32", 8), ("float32", 16), ("float32", 32), ("bfloat16", 16))
+        for kind, size in (("float32", 8), ("float32", 32), ("bfloat16", 16))
     ]
-    ort = [Setting(f"batch {size}", "plain", "onnx_runtime_peer.py", one | {"batch_size": size}) for size in (4, 8, 16)]
+    ort = [Setting(f"batch {size}", "plain", "onnx_runtime_peer.py", one | {"batch_size": size}) for size in (4, 8)]
     ov = [
         Setting(
             f"{kind} batch {size}, {streams} streams",
@@ -40,7 +40,7 @@ def settings(threads: int) -> dict[str, list[Setting]]:
             "openvino_peer.py",
             one | {"batch_size": size, "streams": streams, "precision": kind},
         )
-        for kind, size, streams in (("f32", 8, 1), ("f32", 8, threads), ("f32", 16, threads), ("bf16", 8, threads))
+        for kind, size, streams in (("f32", 8, 1), ("f32", 8, threads), ("bf16", 8, threads))
     ]
     vllm = [
         Setting(kind, "vllm", "vllm_cpu_peer.py", one | {"dtype": kind, "batch_tokens": 8192})

@@ -3,6 +3,7 @@
 import os
 
 import numpy as np
+import torch
 from tokenizers import Tokenizer
 
 from sendnn_pipeline.config.resolve import Run
@@ -14,6 +15,7 @@ from sendnn_pipeline.pipeline.stage import run_stages
 from sendnn_pipeline.pipeline.warmup import WarmEngine, Warmup
 from sendnn_pipeline.pooling.batcher import Batcher
 from sendnn_pipeline.pooling.engine import PoolingEngine
+from sendnn_pipeline.pooling.streams import Streams
 from sendnn_pipeline.programs.store import store_at
 
 
@@ -44,8 +46,11 @@ class Ours:
         said: list = []
         engine = PoolingEngine(self.warm.runner, Batcher(self.warm.costs, self.warm.run.step_tokens), said.append)
         engine.submit(Submit(1, [encoding.ids for encoding in self.tokenizer.encode_batch(texts)], float("inf")))
-        while engine.waiting:
-            engine.step()
+        with Streams(engine, self.warm.run.streams, torch.get_num_threads()) as streams:
+            while not streams.idle:
+                streams.fill()
+                streams.wait()
+                streams.collect()
         steps = [message for message in said if isinstance(message, StepDone)]
         self.real_tokens = sum(step.real_tokens for step in steps)
         self.computed_tokens = sum(step.computed_tokens for step in steps)

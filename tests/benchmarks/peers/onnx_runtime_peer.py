@@ -19,12 +19,13 @@ def export(folder: str, file: Path) -> None:
         def forward(self, input_ids, attention_mask):
             return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
-    example = torch.ones(2, 16, dtype=torch.int64)
+    # Two tensors: given one twice, the exporter takes both inputs for the same.
+    ids, mask = torch.ones(2, 16, dtype=torch.int64), torch.ones(2, 16, dtype=torch.int64)
     batch, length = torch.export.Dim("batch", max=512), torch.export.Dim("length", max=512)
     dynamic = {name: {0: batch, 1: length} for name in ("input_ids", "attention_mask")}
     torch.onnx.export(
         Hidden(),
-        (example, example),
+        (ids, mask),
         file,
         input_names=["input_ids", "attention_mask"],
         output_names=["hidden"],

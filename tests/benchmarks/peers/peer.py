@@ -14,7 +14,7 @@ import numpy as np
 HERE = Path(__file__).parent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting:
     """One way to run a peer."""
 
