@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 from sendnn_pipeline.config.layers import Provenance
 from sendnn_pipeline.config.model_facts import ModelFacts
-from sendnn_pipeline.config.schema import RunConfig
+from sendnn_pipeline.config.schema import RunConfig, WorkloadConfig
 from sendnn_pipeline.config.shapes import Shape
 from sendnn_pipeline.errors import ConfigError
 
 DTYPES = ("float32", "bfloat16", "float16")
 POOLINGS = ("mean", "cls", "last")
+LENGTHS = ("lognormal", "uniform", "trace")
 STAGES = ("load", "compile", "warmup", "serve")
 
 
@@ -55,13 +56,32 @@ def _numbers(config: RunConfig) -> Iterator[tuple[str, str, str]]:
     ):
         if not amount >= 0:
             yield key, f"{key}={amount} must be 0 or more", ""
+    if not config.process.job_seconds > 0:
+        yield "process.job_seconds", f"process.job_seconds={config.process.job_seconds} must be more than 0", ""
     if config.process.streams is not None and config.process.streams < 1:
         yield "process.streams", f"process.streams={config.process.streams} must be 1 or more", ""
+    yield from _workload(config.workload)
     most = config.scheduler.max_num_batched_tokens
     if most is not None and most < 1:
         yield "scheduler.max_num_batched_tokens", f"scheduler.max_num_batched_tokens={most} must be 1 or more", ""
     if model.max_model_len is not None and model.max_model_len < 1:
         yield "model.max_model_len", f"model.max_model_len={model.max_model_len} must be 1 or more", ""
+
+
+def _workload(workload: WorkloadConfig) -> Iterator[tuple[str, str, str]]:
+    for name in ("least", "num_requests", "texts_per_request", "concurrency"):
+        if getattr(workload, name) < 1:
+            yield f"workload.{name}", f"workload.{name}={getattr(workload, name)} must be 1 or more", ""
+    if workload.most < workload.least:
+        yield "workload.most", f"workload.most={workload.most} is less than workload.least={workload.least}", ""
+    if workload.rate is not None and not workload.rate > 0:
+        yield "workload.rate", f"workload.rate={workload.rate} must be more than 0", ""
+    if not workload.median > 0 or not workload.sigma >= 0:
+        yield "workload.median", f"workload.median={workload.median} or sigma={workload.sigma} is no length", ""
+    if workload.lengths not in LENGTHS:
+        yield "workload.lengths", f"workload.lengths={workload.lengths} is none", f"use {', '.join(LENGTHS)}"
+    if workload.lengths == "trace" and not workload.trace:
+        yield "workload.trace", "workload.lengths=trace needs a file", "name it with workload.trace=FILE"
 
 
 def _words(config: RunConfig) -> Iterator[tuple[str, str, str]]:

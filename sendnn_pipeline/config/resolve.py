@@ -204,7 +204,7 @@ def _unused(config: RunConfig, provenance: Provenance) -> list[str]:
     return [
         f"{key} (set by {origin.where}) is not used by this run: it belongs to {owner}"
         for key, origin in said.items()
-        if (owner := unused_by(config.engine.name, key))
+        if (owner := unused_by(config.engine.name, key, config.serve.target))
     ]
 
 

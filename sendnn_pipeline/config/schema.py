@@ -122,6 +122,8 @@ class ParallelConfig:
 class ProcessConfig:
     """Threads and signals of the engine process."""
 
+    job_seconds: float = 1800.0
+    """How long one job of a sweep may take."""
     streams: int | None = None
     """Steps that run at once, each on its share of the threads; null is one a thread where the backend can."""
     update_thread_config: bool = True
@@ -187,6 +189,36 @@ class ServeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkloadConfig:
+    """The requests of `serve=bench`: real tokens, the same for the same seed."""
+
+    name: str = "lognormal"
+    """Name of the option."""
+    lengths: str = "lognormal"
+    """How lengths are drawn: `lognormal`, `uniform` or `trace`."""
+    median: float = 45.0
+    """Tokens of the middle text (lognormal)."""
+    sigma: float = 0.85
+    """Spread of the logarithm of lengths (lognormal)."""
+    least: int = 5
+    """Tokens of the shortest text (lognormal, uniform)."""
+    most: int = 256
+    """Tokens of the longest text (lognormal, uniform); cut to what the model takes."""
+    trace: str | None = None
+    """File of lengths (trace)."""
+    num_requests: int = 64
+    """Requests of one round."""
+    texts_per_request: int = 8
+    """Texts of each request."""
+    concurrency: int = 16
+    """Clients that each send their next request when the last one is answered (closed loop)."""
+    rate: float | None = None
+    """Requests a second, sent whether the last ones are answered or not (open loop); null is a closed loop."""
+    seed: int = 0
+    """Of lengths, texts and arrivals."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PerfLogConfig:
     """Log of startup phases and finished requests."""
 
@@ -231,6 +263,7 @@ class RunConfig:
     multimodal: MultimodalConfig = field(default_factory=MultimodalConfig)
     artifacts: ArtifactsConfig = field(default_factory=ArtifactsConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    workload: WorkloadConfig = field(default_factory=WorkloadConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     known: KnownConfig = field(default_factory=KnownConfig)
     device: str = "cpu"

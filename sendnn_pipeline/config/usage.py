@@ -11,8 +11,10 @@ UNUSED_BY_POOLING = {
 USED_BY_POOLING = ("scheduler.max_num_batched_tokens",)
 
 
-def unused_by(engine: str, key: str) -> str:
-    """Return what ``key`` belongs to when a run of ``engine`` does not use it, else nothing."""
+def unused_by(engine: str, key: str, target: str = "") -> str:
+    """Return what ``key`` belongs to when a run of ``engine`` offered at ``target`` does not use it, else nothing."""
+    if key.startswith("workload.") and target != "bench":
+        return "serve=bench"
     if engine not in ("pooling", "auto"):
         return ""
     if key in USED_BY_POOLING:

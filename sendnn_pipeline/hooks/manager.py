@@ -25,6 +25,7 @@ BUILTINS = {
     "builtin.models": "sendnn_pipeline.models.plugin",
     "builtin.observe": "sendnn_pipeline.observe.plugin",
     "builtin.server": "sendnn_pipeline.server.plugin",
+    "builtin.bench": "sendnn_pipeline.bench.plugin",
     "builtin.batch": "sendnn_pipeline.batch.plugin",
 }
 DEFAULT_TIMEOUT_SECONDS = 10.0

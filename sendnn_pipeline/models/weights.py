@@ -10,12 +10,13 @@ if TYPE_CHECKING:
 
     import torch
 
+PAGE_BYTES = 4096
+
 
 def load_weights(files: "Sequence[Path]", dtype: str) -> "dict[str, torch.Tensor]":
     """Return every tensor by its name in the checkpoint, floating ones in ``dtype``.
 
-    Tensors that have that dtype in the file stay mapped: their pages are read when they are first used and are
-    shared with every other process that maps them.
+    Tensors that have that dtype in the file stay mapped, and their pages are shared with every process that maps them.
 
     Raises:
         ModelError: a file is no safetensors file.
@@ -33,4 +34,6 @@ def load_weights(files: "Sequence[Path]", dtype: str) -> "dict[str, torch.Tensor
             raise ModelError(f"{file} cannot be read: {error}", hint="fetch the model again") from None
         for name, tensor in held.items():
             tensors[name] = tensor.to(wanted) if tensor.is_floating_point() else tensor
+            # Read every page now: no request pays for it, and memory is from the start what it will be.
+            tensors[name].flatten().view(torch.uint8)[::PAGE_BYTES].sum()
     return tensors

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import hydra
@@ -15,6 +16,7 @@ from sendnn_pipeline.config.options import PRIMARY
 from sendnn_pipeline.errors import ConfigError, PipelineError
 from sendnn_pipeline.hooks.host import Host, open_host
 from sendnn_pipeline.pipeline.run import run_words
+from sendnn_pipeline.pipeline.sweep import conclude, make_task, refuse_parallel, sweep_folder
 
 
 def run_app(argv: Sequence[str], started: float) -> None:
@@ -30,19 +32,36 @@ def run_app(argv: Sequence[str], started: float) -> None:
         console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     inserted, removed = _check(host, command)
     task = _task(command.config_dir, inserted, console, started)
-    sys.argv = [sys.argv[0], *command.argv([*search_path_word(host.tree, host.ours), *inserted], removed)]
-    hydra.main(version_base=VERSION_BASE, config_path=str(host.ours), config_name=PRIMARY)(task)()
+    swept: list[str] = []
+    folder = None
+    if command.multirun and not command.shows_only:
+        folder, swept = sweep_folder(command.words)
+        flags = ["--config-dir", command.config_dir] if command.config_dir else []
+        task = make_task(flags, partial(_without, inserted), folder)
+    else:
+        task = _task(command.config_dir, inserted, console, started)
+    ours = search_path_word(host.tree, host.ours)
+    sys.argv = [sys.argv[0], *command.argv([*ours, *swept, *inserted], removed)]
+    try:
+        hydra.main(version_base=VERSION_BASE, config_path=str(host.ours), config_name=PRIMARY)(task)()
+    finally:
+        if folder is not None:
+            conclude(folder)
+
+
+def _without(inserted: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """Leave out what was inserted for the environment: the job's own process finds it there."""
+    theirs = {(word.key, str(word.value)) for word in parse_words(inserted)}
+    return [word.text for word in parse_words(texts) if (word.key, str(word.value)) not in theirs]
 
 
 def _task(config_dir: str | None, inserted: Sequence[str], console: Console, started: float) -> Any:
-    """Return the job that Hydra calls; each job has plugins and observers of its own."""
-    not_the_user_s = {(word.key, str(word.value)) for word in parse_words(inserted)}
+    """Return the run that Hydra calls."""
 
     def task(_: Any) -> None:
-        words = parse_words(list(HydraConfig.get().overrides.task))
-        mine = [word for word in words if (word.key, str(word.value)) not in not_the_user_s]
+        words = parse_words(_without(inserted, list(HydraConfig.get().overrides.task)))
         try:
-            run_words(open_host(process_environment(), config_dir), mine, console, started)
+            run_words(open_host(process_environment(), config_dir), words, console, started)
         except PipelineError as error:
             sys.stdout.flush()
             sys.stderr.write(f"error: {error}\n")
@@ -67,8 +86,10 @@ def _check(host: Host, command: CommandLine) -> tuple[list[str], tuple[str, ...]
     layered = None
     for words in _jobs(ours):
         layered = host.layer(words)
-        if command.multirun and not command.shows_only and "serve" in layered.composed.run.pipeline.stages:
-            _refuse_endless(host, layered.composed.run.serve.target)
+        run = layered.composed.run
+        if command.multirun and not command.shows_only and "serve" in run.pipeline.stages:
+            _refuse_endless(host, run.serve.target)
+            refuse_parallel(command.words, run.serve.target, bool(getattr(run.serve, "parallel_jobs", False)))
     assert layered is not None
     swept = {word.key for word in ours if word.sweeps}
     return [text for text in layered.inserted if text.partition("=")[0] not in swept], layered.removed
@@ -78,7 +99,8 @@ def _refuse_endless(host: Host, target: str) -> None:
     targets = host.plugins.registry("register_serve_targets", "serve target")
     if not targets.create(target, missing=host.plugins.missing()).ends:
         raise ConfigError(
-            f"serve.target={target} never ends, so it cannot be swept", hint="sweep with pipeline=precompile"
+            f"serve.target={target} never ends, so it cannot be swept",
+            hint="sweep with serve=bench, or with pipeline=precompile",
         )
 
 

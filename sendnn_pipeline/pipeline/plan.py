@@ -8,7 +8,7 @@ from rich.table import Table
 
 from sendnn_pipeline.config.layers import Provenance
 from sendnn_pipeline.config.resolve import Run
-from sendnn_pipeline.programs.price import BYTES_OF_DTYPE, activation_bytes, model_key
+from sendnn_pipeline.programs.price import BYTES_OF_DTYPE, activation_bytes, price_key
 from sendnn_pipeline.programs.program import PoolProgram, plan_pooling
 
 
@@ -31,12 +31,6 @@ class Plan:
     def weight_bytes(self) -> int:
         """What the weights take in memory, once for all Programs."""
         return self.num_parameters * BYTES_OF_DTYPE[self.run.config.model.dtype]
-
-
-def price_key(run: Run, program: PoolProgram) -> str:
-    """Name a Program among all that this machine has compiled."""
-    config = run.config
-    return model_key(run.model.folder.name, config.backend.name, config.model.dtype, run.streams) + program.name
 
 
 def print_plan(console: Console, plan: Plan, provenance: Provenance) -> None:
@@ -66,7 +60,7 @@ def print_plan(console: Console, plan: Plan, provenance: Provenance) -> None:
         table.add_row(
             program.name.replace("[", r"\["),
             "not measured yet" if seconds is None else f"{seconds:.1f} s",
-            f"{activation_bytes(program, run.model, config.model.dtype, run.step_tokens) / 2**20:.0f} MiB",
+            f"{activation_bytes(run, program) / 2**20:.0f} MiB",
         )
     console.print(table, highlight=False)
     known = [plan.compile_seconds.get(price_key(run, program)) for program in plan.programs]

@@ -30,10 +30,10 @@ from sendnn_pipeline.observe.metrics import Metrics
 from sendnn_pipeline.observe.perf_log import PerfLog
 from sendnn_pipeline.observe.startup import Startup
 from sendnn_pipeline.pipeline.describe import Described, describe, read_and_resolve
-from sendnn_pipeline.pipeline.plan import Plan, price_key, print_plan
+from sendnn_pipeline.pipeline.plan import Plan, print_plan
 from sendnn_pipeline.pipeline.rank import JOB
 from sendnn_pipeline.programs.checkpoint import count_parameters
-from sendnn_pipeline.programs.price import PriceBook, StepBook
+from sendnn_pipeline.programs.price import PriceBook, StepBook, price_key
 from sendnn_pipeline.programs.program import plan_pooling
 
 

@@ -10,9 +10,8 @@ from sendnn_pipeline.config.resolve import Run
 from sendnn_pipeline.config.step_cost import StepCost, fit_step_cost
 from sendnn_pipeline.messages import MeasuredStep, StageEvent
 from sendnn_pipeline.pipeline.compile import CompiledModel
-from sendnn_pipeline.pipeline.plan import price_key
 from sendnn_pipeline.pipeline.stage import type_observe
-from sendnn_pipeline.programs.price import StepBook
+from sendnn_pipeline.programs.price import StepBook, price_key
 from sendnn_pipeline.programs.program import PoolProgram
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sendnn_pipeline.config.model_facts import ModelFacts
+from sendnn_pipeline.config.resolve import Run
 from sendnn_pipeline.programs.program import PoolProgram
 
 BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -15,14 +15,28 @@ BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
 WIDTHS_LIVE = 13
 
 
-def activation_bytes(program: PoolProgram, facts: ModelFacts, dtype: str, step_tokens: int) -> int:
-    """Estimate what the largest step of ``program`` holds at once beside the weights."""
-    return program.most_tokens(step_tokens) * facts.hidden_size * WIDTHS_LIVE * BYTES_OF_DTYPE[dtype]
+def activation_bytes(run: Run, program: PoolProgram) -> int:
+    """Estimate what the largest steps of ``program``, one a stream, hold at once beside the weights."""
+    facts, dtype = run.model, run.config.model.dtype
+    return run.streams * program.most_tokens(run.step_tokens) * facts.hidden_size * WIDTHS_LIVE * BYTES_OF_DTYPE[dtype]
 
 
 def model_key(model: str, backend: str, dtype: str, streams: int) -> str:
     """Begin the name of a Program among all that this machine has run."""
     return f"{model} {backend} {dtype} {streams} streams "
+
+
+def price_key(run: Run, program: PoolProgram) -> str:
+    """Name a Program among all that this machine has run."""
+    config = run.config
+    return model_key(run.model.folder.name, config.backend.name, config.model.dtype, run.streams) + program.name
+
+
+def cold_compile_seconds(run: Run, programs: Iterable[PoolProgram]) -> float | None:
+    """Return what all Programs took to compile without caches; None where that was never measured."""
+    known = PriceBook(run.cache_dir / PriceBook.FILE).read()
+    seconds = [known.get(price_key(run, program)) for program in programs]
+    return None if None in seconds else sum(held for held in seconds if held is not None)
 
 
 @dataclass(frozen=True)

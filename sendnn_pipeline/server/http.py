@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 import uvicorn
@@ -73,8 +73,42 @@ class HttpTarget:
 async def _serve(session: Session, listening: socket.socket, tokenizer: TextTokenizer, rank: Rank) -> None:
     run = session.run
     engine = EngineClient(rank, session.metrics, run.config.serve.max_queue)
+    listen = asyncio.create_task(_listen(session, listening, rank, engine))
+    stop = asyncio.Event()
+    if run.config.process.override_signal_handlers:
+        _handle_signals(stop, rank)
+    stopped = asyncio.create_task(stop.wait())
+    async with edge(session, engine, tokenizer, listening) as serving:
+        try:
+            await asyncio.wait({serving, listen, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set() and not listen.done():
+                await _drain(session, engine, listen)
+            if listen.done():
+                listen.result()
+            if serving.done() and not stop.is_set():
+                raise ServeError("the HTTP server ended by itself", hint="the lines above may say why")
+        finally:
+            rank.kill()
+            for task in (stopped, listen):
+                task.cancel()
+            await asyncio.gather(stopped, listen, return_exceptions=True)
+            tokenizer.close()
+
+
+@contextlib.asynccontextmanager
+async def edge(
+    session: Session, engine: EngineClient, tokenizer: TextTokenizer, listening: socket.socket
+) -> "AsyncIterator[asyncio.Task[None]]":
+    """Answer HTTP at a socket while the block runs; yields the server's task."""
     state = ServerState(
-        run, engine, tokenizer, session.metrics, session.startup, session.perf_log, session.about, int(time.time())
+        session.run,
+        engine,
+        tokenizer,
+        session.metrics,
+        session.startup,
+        session.perf_log,
+        session.about,
+        int(time.time()),
     )
     server = QuietServer(
         uvicorn.Config(
@@ -85,27 +119,12 @@ async def _serve(session: Session, listening: socket.socket, tokenizer: TextToke
             timeout_graceful_shutdown=int(LINGER_SECONDS),
         )
     )
-    edge = asyncio.create_task(server.serve(sockets=[listening]))
-    listen = asyncio.create_task(_listen(session, listening, rank, engine))
-    stop = asyncio.Event()
-    if run.config.process.override_signal_handlers:
-        _handle_signals(stop, rank)
-    stopped = asyncio.create_task(stop.wait())
+    task = asyncio.create_task(server.serve(sockets=[listening]))
     try:
-        await asyncio.wait({edge, listen, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if stop.is_set() and not listen.done():
-            await _drain(session, engine, listen)
-        if listen.done():
-            listen.result()
-        if edge.done() and not stop.is_set():
-            raise ServeError("the HTTP server ended by itself", hint="the lines above may say why")
+        yield task
     finally:
-        rank.kill()
         server.should_exit = True
-        for task in (stopped, listen):
-            task.cancel()
-        await asyncio.gather(edge, stopped, listen, return_exceptions=True)
-        tokenizer.close()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _listen(session: Session, listening: socket.socket, rank: Rank, engine: EngineClient) -> None:

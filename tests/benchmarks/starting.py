@@ -61,10 +61,7 @@ def main() -> None:
     print(f"cold {seconds:.1f} s, phases: {cold['startup']['phases_seconds']}")
     config = run.config
     weights = count_parameters(run.model) * BYTES_OF_DTYPE[config.model.dtype]
-    steps = max(
-        activation_bytes(program, run.model, config.model.dtype, run.step_tokens)
-        for program in plan_pooling(run.shapes).programs
-    )
+    steps = max(activation_bytes(run, program) for program in plan_pooling(run.shapes).programs)
     for name, held in (("cold", cold), ("from artifacts", info)):
         engine = held["engine"]
         grown = engine["resident_bytes"] - engine["runtime_bytes"]

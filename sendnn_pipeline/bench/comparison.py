@@ -1,0 +1,92 @@
+"""The jobs of a sweep side by side: a table, CSV, JSON and a plot of the trade-off. No torch."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from sendnn_pipeline.bench.plot import plot_sweep
+
+# Less is better in all but the throughput.
+COSTS = ("cold_compile_seconds", "padding", "p99_ms")
+
+
+def figures_of(label: str, result: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the columns of one job; None where it measured nothing."""
+    row: dict[str, Any] = {"label": label, "texts_per_second": None, "least": None, "most": None, "pareto": False}
+    row |= dict.fromkeys((*COSTS, "tokens_per_second", "p50_ms", "ready_seconds"))
+    figures = (result or {}).get("figures", {})
+    if result is None or "texts_per_second" not in figures:
+        return row
+    rate = figures["texts_per_second"]
+    return row | {
+        "texts_per_second": rate["median"],
+        "least": rate["least"],
+        "most": rate["most"],
+        "tokens_per_second": figures["tokens_per_second"]["median"],
+        "padding": figures["padding"],
+        "p50_ms": figures["latency_ms"]["p50"],
+        "p99_ms": figures["latency_ms"]["p99"],
+        "cold_compile_seconds": result["cold_compile_seconds"],
+        "ready_seconds": sum(result["startup_seconds"].values()),
+    }
+
+
+def mark_pareto(rows: Sequence[dict[str, Any]]) -> None:
+    """Mark each measured row that no other one beats or equals in everything and beats in something."""
+    measured = [row for row in rows if row["texts_per_second"] is not None]
+
+    def beats(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        mine = [-one["texts_per_second"], *(one[cost] or 0.0 for cost in COSTS)]
+        theirs = [-other["texts_per_second"], *(other[cost] or 0.0 for cost in COSTS)]
+        return all(a <= b for a, b in zip(mine, theirs, strict=True)) and mine != theirs
+
+    for row in measured:
+        row["pareto"] = not any(beats(other, row) for other in measured)
+
+
+def labels_of(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """Return what tells each job from the others: the words that not all have."""
+    common = set(jobs[0]).intersection(*jobs[1:]) if jobs else set()
+    return [" ".join(word for word in words if word not in common) or " ".join(words) or "defaults" for words in jobs]
+
+
+def compare(console: Console, rows: list[dict[str, Any]], folder: Path) -> None:
+    """Print the table, and write it with its plot into ``folder``.
+
+    Args:
+        console: where the user reads.
+        rows: of ``figures_of``, each with ``status``: ``done``, or why it failed.
+        folder: takes sweep.csv, sweep.json and, where something was measured, sweep.png.
+    """
+    mark_pareto(rows)
+    titles = ("texts/s", "spread", "cold compile s", "padding", "p50 ms", "p99 ms")
+    table = Table(Column("job", overflow="fold"), *titles, Column("", overflow="fold"), box=None, pad_edge=False)
+    for row in rows:
+        if row["texts_per_second"] is None:
+            table.add_row(row["label"].replace("[", r"\["), *([""] * len(titles)), row["status"].replace("[", r"\["))
+            continue
+        cold = "" if row["cold_compile_seconds"] is None else f"{row['cold_compile_seconds']:.1f}"
+        table.add_row(
+            row["label"].replace("[", r"\["),
+            f"{row['texts_per_second']:.1f}",
+            f"{row['least']:.1f} to {row['most']:.1f}",
+            cold,
+            f"{row['padding']:.1%}",
+            f"{row['p50_ms']:.0f}",
+            f"{row['p99_ms']:.0f}",
+            "* Pareto" if row["pareto"] else "",
+        )
+    console.print(table)
+    (folder / "sweep.json").write_text(json.dumps(rows, indent=1))
+    with (folder / "sweep.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    measured = [row for row in rows if row["texts_per_second"] is not None]
+    if measured:
+        plot_sweep(folder / "sweep.png", measured)

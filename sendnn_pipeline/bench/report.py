@@ -1,0 +1,106 @@
+"""From samples and steps to figures: what a bench says, as data and as tables. No torch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from sendnn_pipeline.bench.load import Sample
+from sendnn_pipeline.messages import StepDone
+
+PERCENTILES = (50, 90, 99)
+
+
+def summarise(rounds: Sequence[tuple[Sequence[Sample], Sequence[StepDone]]]) -> dict[str, Any]:
+    """Return the figures of all rounds: rates as median with least and most, the rest over everything."""
+    samples = [sample for found, _ in rounds for sample in found]
+    steps = [step for _, found in rounds for step in found]
+    good = [sample for sample in samples if not sample.error]
+    figures: dict[str, Any] = {
+        "num_requests": len(samples),
+        "num_failed": len(samples) - len(good),
+        "errors": sorted({sample.error for sample in samples if sample.error})[:5],
+    }
+    if not good:
+        return figures
+    figures["texts_per_second"] = _spread([_rate(found, "num_items") for found, _ in rounds])
+    figures["tokens_per_second"] = _spread([_rate(found, "num_tokens") for found, _ in rounds])
+    figures["latency_ms"] = _percentiles([sample.latency_seconds for sample in good])
+    if all(len(sample.answers) > 1 for sample in good):
+        first = [sample.answers[0] - sample.due for sample in good]
+        figures["ttft_ms"] = _percentiles(first)
+        figures["itl_ms"] = _percentiles([gap for sample in good for gap in np.diff(sample.answers)])
+        tpot = [(sample.answers[-1] - sample.answers[0]) / (len(sample.answers) - 1) for sample in good]
+        figures["tpot_ms"] = _percentiles(tpot)
+    for name in ("queued_seconds", "compute_seconds"):
+        known = [value for sample in good if (value := getattr(sample, name)) is not None]
+        if known:
+            figures[name.replace("_seconds", "_ms")] = _percentiles(known)
+    figures |= _of_steps(steps)
+    return figures
+
+
+def _rate(samples: Sequence[Sample], what: str) -> float:
+    good = [sample for sample in samples if not sample.error]
+    if not good:
+        return 0.0
+    seconds = max(sample.answers[-1] for sample in good) - min(sample.due for sample in good)
+    return float(sum(getattr(sample, what) for sample in good) / seconds)
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": float(np.median(values)), "least": min(values), "most": max(values)}
+
+
+def _percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    return {f"p{q}": float(np.percentile(seconds, q) * 1000) for q in PERCENTILES}
+
+
+def _of_steps(steps: Sequence[StepDone]) -> dict[str, Any]:
+    real, computed = sum(step.real_tokens for step in steps), sum(step.computed_tokens for step in steps)
+    programs: dict[str, dict[str, float]] = {}
+    for step in steps:
+        held = programs.setdefault(step.program, {"steps": 0, "texts": 0, "real_tokens": 0, "tokens": 0, "busy_ms": 0})
+        held["steps"] += 1
+        held["texts"] += step.num_items
+        held["real_tokens"] += step.real_tokens
+        held["tokens"] += step.computed_tokens
+        held["busy_ms"] += (step.finished - step.started) * 1000
+    rows = sum(step.batch_size for step in steps)
+    return {
+        "padding": 1 - real / computed if computed else 0.0,
+        "fill": sum(step.num_items for step in steps) / rows if rows else 0.0,
+        "programs": programs,
+    }
+
+
+def print_figures(console: Console, figures: Mapping[str, Any], startup: Mapping[str, float]) -> None:
+    """Print what was measured."""
+    table = Table("", "median", "least", "most", box=None, pad_edge=False)
+    for name in ("texts_per_second", "tokens_per_second"):
+        if name in figures:
+            held = figures[name]
+            table.add_row(name.replace("_", " "), *(f"{held[key]:,.1f}" for key in ("median", "least", "most")))
+    console.print(table)
+    timed = [name for name in figures if name.endswith("_ms")]
+    if timed:
+        table = Table("ms", *(f"p{q}" for q in PERCENTILES), box=None, pad_edge=False)
+        for name in timed:
+            table.add_row(name.removesuffix("_ms"), *(f"{figures[name][f'p{q}']:.1f}" for q in PERCENTILES))
+        console.print(table)
+    if figures.get("programs"):
+        table = Table("Program", "steps", "texts", "padding", "busy ms", box=None, pad_edge=False)
+        for name, held in figures["programs"].items():
+            padding = f"{1 - held['real_tokens'] / held['tokens']:.1%}"
+            row = (f"{held['steps']:.0f}", f"{held['texts']:.0f}", padding, f"{held['busy_ms']:.0f}")
+            table.add_row(name.replace("[", r"\["), *row)
+        console.print(table)
+        console.print(f"padding {figures['padding']:.1%} of computed tokens, rows filled {figures['fill']:.1%}")
+    phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in startup.items())
+    console.print(f"start: {phases}")
+    if figures["num_failed"]:
+        console.print(
+            f"{figures['num_failed']} of {figures['num_requests']} requests failed: {figures['errors']}", markup=False
+        )

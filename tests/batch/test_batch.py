@@ -1,0 +1,146 @@
+"""Files through the engine: what is written, bad lines, a run that is killed, the forms of input and output."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel
+
+from tests.served import ROOT, environment, sendnn
+
+WORDS = ("serve=batch", "model=local", "backend=eager")
+
+
+def expected(tiny, rows):
+    """Unit mean-pooled vectors by transformers, one row at a time."""
+    model, found = AutoModel.from_pretrained(tiny).eval(), []
+    for row in rows:
+        with torch.no_grad():
+            vector = model(torch.tensor([row])).last_hidden_state[0].mean(dim=0).numpy()
+        found.append(vector / np.linalg.norm(vector))
+    return np.stack(found)
+
+
+def batch(tiny, source, output, *words, **more):
+    return sendnn(*WORDS, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", *words, **more)
+
+
+def rows_of(count):
+    return [[2, *(5 + (number * place) % 40 for place in range(1, 2 + number % 30)), 3] for number in range(count)]
+
+
+def write(file, values):
+    file.write_text("".join(json.dumps(value) + "\n" for value in values))
+    return file
+
+
+def test_every_line_is_answered_in_order_and_bad_ones_by_number(tiny, tmp_path):
+    rows = rows_of(20)
+    values = [{"id": f"row {number}", "input": row} for number, row in enumerate(rows)]
+    source = write(tmp_path / "in.jsonl", values[:10])
+    with source.open("a") as stream:
+        stream.write('{"id": "broken", "input": \n\n[1, 2]\n{"id": 7}\n{"id": "far", "input": [9999]}\n')
+        stream.write(json.dumps({"id": "long", "input": [5] * 500}) + "\n")
+        stream.write("".join(json.dumps(value) + "\n" for value in values[10:]))
+    ended = batch(tiny, source, tmp_path / "out.jsonl", "serve.chunk_lines=3")
+    assert ended.returncode == 0, ended.stderr
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [one["id"] for one in found] == [value["id"] for value in values]
+    assert [one["line"] for one in found] == [*range(1, 11), *range(17, 27)]
+    assert np.allclose([one["embedding"] for one in found], expected(tiny, rows), atol=1e-5)
+    bad = [json.loads(line) for line in (tmp_path / "out.jsonl.errors.jsonl").read_text().splitlines()]
+    assert [one["line"] for one in bad] == [11, 13, 14, 15, 16]
+    for one, said in zip(
+        bad, ["no JSON", "neither an object", "has no text", "token id outside", "500 tokens"], strict=True
+    ):
+        assert said in one["error"]
+    assert "25 lines, 5 of them bad" in ended.stdout
+
+
+def test_a_killed_run_goes_on_with_nothing_lost_or_doubled(tiny, tmp_path):
+    rows = rows_of(4000)
+    source, output = write(tmp_path / "in.jsonl", [{"input": row} for row in rows]), tmp_path / "out.jsonl"
+    words = [*WORDS, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", "serve.chunk_lines=20"]
+    kills = 0
+    for kind in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, None):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sendnn_pipeline", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+            env=environment(),
+        )
+        size = output.stat().st_size if output.exists() else 0
+        while kind is not None and process.poll() is None:
+            if output.exists() and output.stat().st_size > size + 20_000:
+                process.send_signal(kind)
+                kills += 1
+                break
+            time.sleep(0.002)
+        said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert kills >= 2 and "going on at line" in said
+    found = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [one["line"] for one in found] == list(range(1, 4001))
+    sample = range(0, 4000, 97)
+    assert np.allclose([found[n]["embedding"] for n in sample], expected(tiny, [rows[n] for n in sample]), atol=1e-5)
+    again = batch(tiny, source, output)
+    assert "is whole already" in again.stdout and again.returncode == 0
+
+
+def test_other_work_is_not_mixed_into_a_file(tiny, tmp_path):
+    source, output = write(tmp_path / "in.jsonl", [{"text": "abc"}]), tmp_path / "out.jsonl"
+    assert batch(tiny, source, output).returncode == 0
+    other = batch(tiny, source, output, "engine.pooling=cls")
+    assert other.returncode == 2 and "was begun with engine.pooling=mean" in other.stderr
+    assert batch(tiny, source, output, "engine.pooling=cls", "serve.fresh=true").returncode == 0
+    (tmp_path / "mine.jsonl").write_text("precious")
+    refused = batch(tiny, source, tmp_path / "mine.jsonl")
+    assert refused.returncode == 2 and "nothing says how far it came" in refused.stderr
+    assert (tmp_path / "mine.jsonl").read_text() == "precious"
+
+
+def test_an_array_has_a_row_a_line(tiny, tmp_path):
+    rows = rows_of(30)
+    source = write(tmp_path / "in.jsonl", [*rows[:3], {"bad": 1}, *({"input": row} for row in rows[3:])][3:])
+    ended = batch(tiny, source, tmp_path / "out.npy")
+    assert ended.returncode == 0, ended.stderr
+    found = np.load(tmp_path / "out.npy")
+    assert found.dtype == np.float32 and np.isnan(found[0]).all()
+    assert np.allclose(found[1:], expected(tiny, rows[3:]), atol=1e-5)
+
+
+def test_an_openai_batch_file(tiny, tmp_path):
+    asked = [
+        {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"input": [[2, 9, 3], [2, 8, 3]]}},
+        {"custom_id": "b", "method": "POST", "url": "/v1/chat/completions", "body": {"input": "x"}},
+    ]
+    source = write(tmp_path / "in.jsonl", asked)
+    assert batch(tiny, source, tmp_path / "out.jsonl").returncode == 0
+    good, bad = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
+    assert good["custom_id"] == "a" and good["response"]["status_code"] == 200 and good["error"] is None
+    data = good["response"]["body"]["data"]
+    assert np.allclose([row["embedding"] for row in data], expected(tiny, [[2, 9, 3], [2, 8, 3]]), atol=1e-5)
+    assert good["response"]["body"]["usage"]["prompt_tokens"] == 6
+    assert bad["custom_id"] == "b" and bad["response"] is None and "/v1/embeddings" in bad["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["serve.output=o.jsonl"], "serve.input is not set"),
+        (["serve.input=/nowhere", "serve.output=o.jsonl"], "cannot be read"),
+        (["serve.input=README.md"], "serve.output is not set"),
+        (["serve.input=README.md", "serve.output=o.xml"], "of no known form"),
+        (["serve.input=README.md", "serve.output=/proc/o.jsonl"], "cannot be written"),
+    ],
+)
+def test_files_that_cannot_be_had_are_one_line_before_anything_is_loaded(tiny, words, said):
+    ended = sendnn(*WORDS, f"model.path={tiny}", *words)
+    assert ended.returncode == 2 and said in ended.stderr and "load" not in ended.stdout

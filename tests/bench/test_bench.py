@@ -1,0 +1,157 @@
+"""The bench: its requests, its figures, and whole benches of a tiny model."""
+
+import asyncio
+import json
+import time
+
+import numpy as np
+import pytest
+
+from sendnn_pipeline.bench.comparison import figures_of, labels_of, mark_pareto
+from sendnn_pipeline.bench.load import Sample, drive
+from sendnn_pipeline.bench.report import summarise
+from sendnn_pipeline.bench.requests import Request, make_requests
+from sendnn_pipeline.config.schema import WorkloadConfig
+from sendnn_pipeline.messages import StepDone
+from tests.served import sendnn
+
+WORDS = ("serve=bench", "model=local", "backend=eager", "workload.num_requests=12", "workload.texts_per_request=3")
+CORPUS = list(range(1000, 9000))
+
+
+def draw(**changed):
+    return make_requests(WorkloadConfig(**changed), 256, CORPUS, ([2], [3]))
+
+
+def test_requests_are_the_same_for_the_same_seed_and_have_the_workload_s_lengths(tmp_path):
+    assert draw() == draw() != draw(seed=1)
+    lengths = [len(ids) for request in draw(num_requests=500) for ids in request.items]
+    assert len(lengths) == 4000 and min(lengths) >= 5 and max(lengths) <= 256
+    assert abs(np.median(lengths) - 45) < 3
+    flat = [
+        len(ids) for request in draw(lengths="uniform", least=10, most=20, num_requests=200) for ids in request.items
+    ]
+    assert set(flat) == set(range(10, 21))
+    trace = tmp_path / "trace"
+    trace.write_text("7\n7\n90\n")
+    traced = [len(ids) for request in draw(lengths="trace", trace=str(trace)) for ids in request.items]
+    assert set(traced) == {7, 90}
+    assert all(ids[0] == 2 and ids[-1] == 3 for request in draw() for ids in request.items)
+
+
+def test_an_open_loop_arrives_at_its_rate():
+    times = [request.at for request in draw(rate=50.0, num_requests=2000)]
+    assert times == sorted(times) and abs(times[-1] - 40) < 4
+    assert {request.at for request in draw()} == {0.0}
+
+
+def test_a_closed_loop_keeps_its_concurrency_and_an_open_one_does_not_wait():
+    running = most = 0
+
+    async def send(_):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.02)
+        running -= 1
+        return 0.0, 0.0
+
+    requests = [Request(((1, 2),), 0.0)] * 12
+    assert len(asyncio.run(drive(send, requests, 4, open_loop=False))) == 12 and most == 4
+    most = 0
+    samples = asyncio.run(drive(send, requests, 4, open_loop=True))
+    assert most == 12 and all(sample.latency_seconds >= 0.02 for sample in samples)
+
+
+def test_a_request_that_fails_is_counted_not_lost():
+    async def send(request):
+        if len(request.items) == 2:
+            raise ValueError("no")
+        return 0.0, 0.0
+
+    requests = [Request(((1,),), 0.0), Request(((1,), (2,)), 0.0)]
+    figures = summarise([(asyncio.run(drive(send, requests, 1, False)), [])])
+    assert (figures["num_requests"], figures["num_failed"]) == (2, 1) and figures["errors"] == ["ValueError: no"]
+
+
+def step(real, computed, items, rows):
+    return StepDone("pool[batch=4,len=8]", rows, items, real, computed, 1.0, 1.5, 0, 0)
+
+
+def test_figures_against_numpy():
+    latencies = np.random.default_rng(0).uniform(0.01, 1, 200)
+    samples = [Sample(10.0, [10.0 + taken], 2, 30) for taken in latencies]
+    figures = summarise([(samples, [step(20, 32, 3, 4), step(30, 32, 4, 4)])])
+    assert figures["latency_ms"]["p99"] == pytest.approx(np.percentile(latencies, 99) * 1000)
+    assert figures["texts_per_second"]["median"] == pytest.approx(400 / latencies.max())
+    assert figures["padding"] == pytest.approx(1 - 50 / 64) and figures["fill"] == pytest.approx(7 / 8)
+    assert figures["programs"]["pool[batch=4,len=8]"]["busy_ms"] == pytest.approx(1000)
+    streamed = [Sample(0.0, [0.5, 0.6, 0.8], 1, 10)] * 3
+    figures = summarise([(streamed, [])])
+    assert figures["ttft_ms"]["p50"] == pytest.approx(500) and figures["itl_ms"]["p50"] == pytest.approx(150)
+    assert figures["tpot_ms"]["p50"] == pytest.approx(150)
+
+
+def test_the_pareto_front_is_what_nothing_beats():
+    chooser = np.random.default_rng(0)
+    names = ("texts_per_second", "cold_compile_seconds", "padding", "p99_ms")
+    rows = [
+        figures_of(str(n), None) | dict(zip(names, chooser.integers(1, 6, 4).tolist(), strict=True)) for n in range(40)
+    ]
+    mark_pareto(rows)
+    costs = np.array([[-row["texts_per_second"], *(row[name] for name in names[1:])] for row in rows])
+    for row, cost in zip(rows, costs, strict=True):
+        beaten = ((costs <= cost).all(axis=1) & (costs < cost).any(axis=1)).any()
+        assert row["pareto"] == (not beaten)
+
+
+def test_labels_say_what_differs():
+    jobs = [["a=1", "b=1"], ["a=1", "b=2"]]
+    assert labels_of(jobs) == ["b=1", "b=2"] and labels_of([["a=1"]]) == ["a=1"]
+
+
+@pytest.mark.parametrize("transport", ["engine", "http"])
+def test_a_bench_prints_and_keeps_its_figures(tiny, tmp_path, transport):
+    words = (*WORDS, f"model.path={tiny}", f"serve.output={tmp_path}", f"serve.transport={transport}", "serve.rounds=2")
+    ended = sendnn(*words)
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads((tmp_path / "bench.json").read_text())
+    figures = found["figures"]
+    assert figures["num_requests"] == 24 and figures["num_failed"] == 0
+    (held,) = figures["programs"].values()
+    samples = json.loads((tmp_path / "samples.json").read_text())
+    assert held["texts"] == 72 and held["real_tokens"] == sum(sample["num_tokens"] for sample in samples)
+    assert figures["latency_ms"]["p50"] > 0 and 0 <= figures["padding"] < 1
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+    assert "texts per second" in ended.stdout and ended.stdout.rstrip().endswith(str(tmp_path))
+    assert set(found["startup_seconds"]) >= {"load", "compile", "warmup"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["serve.transport=pigeon"], "serve.transport=pigeon is none"),
+        (["workload.rate=0"], "workload.rate=0.0 must be more than 0"),
+        (["workload=trace"], "workload.lengths=trace needs a file"),
+        (["workload.least=9", "workload.most=8"], "workload.most=8 is less"),
+        (["serve.rounds=0"], "serve.rounds=0 must be 1 or more"),
+    ],
+)
+def test_what_cannot_be_benched_is_one_line(tiny, words, said):
+    ended = sendnn(*WORDS, f"model.path={tiny}", *words)
+    assert ended.returncode == 2 and said in ended.stderr and len(ended.stderr.splitlines()) == 1
+
+
+def test_a_workload_without_a_bench_is_said_to_be_unused(tiny):
+    ended = sendnn("model=local", f"model.path={tiny}", "backend=eager", "pipeline=precompile", "workload.seed=3")
+    assert "workload.seed (set by workload.seed=3) is not used by this run: it belongs to serve=bench" in ended.stdout
+
+
+def test_time_is_taken_from_when_a_request_was_due():
+    async def slow(_):
+        time.sleep(0.05)
+        return 0.0, 0.0
+
+    requests = [Request(((1,),), 0.0), Request(((1,),), 0.0)]
+    first, second = asyncio.run(drive(slow, requests, 1, open_loop=True))
+    assert second.latency_seconds >= 0.1 > first.latency_seconds
