@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from sendnn_pipeline.bench.plot import plot_sweep
 
-# Less is better in all but the throughput.
+# Less is better in all but the throughput, which is in real tokens: shapes decide where texts are cut.
 COSTS = ("cold_compile_seconds", "padding", "p99_ms")
 
 
@@ -22,12 +22,12 @@ def figures_of(label: str, result: Mapping[str, Any] | None) -> dict[str, Any]:
     figures = (result or {}).get("figures", {})
     if result is None or "texts_per_second" not in figures:
         return row
-    rate = figures["texts_per_second"]
+    rate = figures["tokens_per_second"]
     return row | {
-        "texts_per_second": rate["median"],
+        "texts_per_second": figures["texts_per_second"]["median"],
+        "tokens_per_second": rate["median"],
         "least": rate["least"],
         "most": rate["most"],
-        "tokens_per_second": figures["tokens_per_second"]["median"],
         "padding": figures["padding"],
         "p50_ms": figures["latency_ms"]["p50"],
         "p99_ms": figures["latency_ms"]["p99"],
@@ -38,11 +38,11 @@ def figures_of(label: str, result: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def mark_pareto(rows: Sequence[dict[str, Any]]) -> None:
     """Mark each measured row that no other one beats or equals in everything and beats in something."""
-    measured = [row for row in rows if row["texts_per_second"] is not None]
+    measured = [row for row in rows if row["tokens_per_second"] is not None]
 
     def beats(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        mine = [-one["texts_per_second"], *(one[cost] or 0.0 for cost in COSTS)]
-        theirs = [-other["texts_per_second"], *(other[cost] or 0.0 for cost in COSTS)]
+        mine = [-one["tokens_per_second"], *(one[cost] or 0.0 for cost in COSTS)]
+        theirs = [-other["tokens_per_second"], *(other[cost] or 0.0 for cost in COSTS)]
         return all(a <= b for a, b in zip(mine, theirs, strict=True)) and mine != theirs
 
     for row in measured:
@@ -64,29 +64,31 @@ def compare(console: Console, rows: list[dict[str, Any]], folder: Path) -> None:
         folder: takes sweep.csv, sweep.json and, where something was measured, sweep.png.
     """
     mark_pareto(rows)
-    titles = ("texts/s", "spread", "cold compile s", "padding", "p50 ms", "p99 ms")
-    table = Table(Column("job", overflow="fold"), *titles, Column("", overflow="fold"), box=None, pad_edge=False)
-    for row in rows:
-        if row["texts_per_second"] is None:
-            table.add_row(row["label"].replace("[", r"\["), *([""] * len(titles)), row["status"].replace("[", r"\["))
-            continue
+    titles = ("texts/s", "tokens/s", "spread", "cold compile s", "padding", "p50 ms", "p99 ms")
+    table = Table(Column("job", overflow="fold"), *titles, "", box=None, pad_edge=False)
+    measured = [row for row in rows if row["texts_per_second"] is not None]
+    for row in measured:
         cold = "" if row["cold_compile_seconds"] is None else f"{row['cold_compile_seconds']:.1f}"
         table.add_row(
             row["label"].replace("[", r"\["),
             f"{row['texts_per_second']:.1f}",
-            f"{row['least']:.1f} to {row['most']:.1f}",
+            f"{row['tokens_per_second']:,.0f}",
+            f"{row['least']:,.0f} to {row['most']:,.0f}",
             cold,
             f"{row['padding']:.1%}",
             f"{row['p50_ms']:.0f}",
             f"{row['p99_ms']:.0f}",
-            "* Pareto" if row["pareto"] else "",
+            "*" if row["pareto"] else "",
         )
-    console.print(table)
+    if measured:
+        console.print(table)
+    for row in rows:
+        if row not in measured:
+            console.print(f"{row['label']}: {row['status']}", markup=False)
     (folder / "sweep.json").write_text(json.dumps(rows, indent=1))
     with (folder / "sweep.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    measured = [row for row in rows if row["texts_per_second"] is not None]
     if measured:
         plot_sweep(folder / "sweep.png", measured)

@@ -37,8 +37,7 @@ def plot_sweep(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
     Args:
         file: the PNG.
-        rows: jobs that succeeded, with ``label``, ``cold_compile_seconds``, ``texts_per_second``, ``padding``,
-            ``p99_ms`` and ``pareto``.
+        rows: jobs that succeeded, with the columns of ``comparison.figures_of``.
     """
     from matplotlib.figure import Figure
 
@@ -54,13 +53,15 @@ def plot_sweep(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
                 continue
             color = f"C{number % 10}"
             low, high = row["least"], row["most"]
-            middle = row["texts_per_second"]
+            middle = row["tokens_per_second"]
             axis.errorbar(row[key], middle, yerr=[[middle - low], [high - middle]], color=color, fmt="none", alpha=0.5)
             marker = "*" if row["pareto"] else "o"
             size = 130 if row["pareto"] else 30
             axis.scatter(row[key], middle, color=color, marker=marker, s=size, label=row["label"])
-        axis.set(xlabel=label, ylabel="texts a second" if place == 0 else "")
+        axis.set(xlabel=label, ylabel="real tokens a second" if place == 0 else "")
         axis.margins(0.15)
+        # From zero: a small difference must not look like a large one.
+        axis.set_xlim(left=0)
         axis.set_ylim(bottom=0)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)

@@ -117,7 +117,10 @@ async def _rounds(
     (corpus,) = await tokenizer.encode([prose()], None, special=False)
     (bare,) = await tokenizer.encode([""], None)
     around = (bare[: (len(bare) + 1) // 2], bare[(len(bare) + 1) // 2 :])
-    requests = make_requests(workload, max(shape.prompt_len for shape in run.shapes), corpus, around)
+    longest = max(shape.prompt_len for shape in run.shapes)
+    if longest < workload.most:
+        session.say(f"note: texts are cut to {longest} tokens, as much as the longest Program takes")
+    requests = make_requests(workload, longest, corpus, around)
     await ready.wait()
     session.say(f"ready in {time.monotonic() - session.started:.1f} s")
     open_loop = workload.rate is not None

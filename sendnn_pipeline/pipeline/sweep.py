@@ -17,6 +17,7 @@ from sendnn_pipeline.pipeline.job import read_rows, run_job
 
 BASIC = "basic"
 BENCH = "bench"
+FILE_WIDTH = 140
 
 
 def sweep_folder(words: Sequence[Word]) -> tuple[Path, list[str]]:
@@ -85,7 +86,8 @@ def conclude(folder: Path) -> None:
         figures_of(label, row.result) | {"number": row.number, "seconds": row.seconds, "status": row.reason or "done"}
         for row, label in zip(found, labels_of(plain), strict=True)
     ]
-    console = Console(highlight=False, soft_wrap=True)
+    # Files and pipes have no width of their own.
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else FILE_WIDTH)
     compare(console, rows, folder)
     num_failed = sum(bool(row.reason) for row in found)
     pictured = " and sweep.png" if (folder / "sweep.png").exists() else ""

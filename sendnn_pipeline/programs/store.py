@@ -22,6 +22,7 @@ MANIFEST = "manifest.json"
 PARTIAL = ".partial-"
 # A folder half written is younger than this, or its writer is dead.
 ABANDONED_SECONDS = 3600.0
+UNWRITABLE = "set artifacts.dir to a folder that can be written, or artifacts.enabled=false"
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -95,7 +96,8 @@ class ArtifactStore:
         """
         partial = self.folder / f"{PARTIAL}{uuid.uuid4().hex}"
         try:
-            partial.mkdir(parents=True, mode=0o700)
+            self._make_folder()
+            partial.mkdir(mode=0o700)
             write(partial)
             files = {file.name: (file.stat().st_size, _digest(file)) for file in sorted(partial.iterdir())}
             manifest = {"key": key.fields, "files": files}
@@ -109,7 +111,9 @@ class ArtifactStore:
             partial.rename(folder)
             _sync(self.folder)
         except OSError as error:
-            raise ArtifactError(f"{self.folder} cannot be written: {error.strerror or error}") from None
+            raise ArtifactError(
+                f"artifacts cannot be written to {self.folder}: {error.strerror or error}", hint=UNWRITABLE
+            ) from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return self._read(folder)
@@ -119,11 +123,14 @@ class ArtifactStore:
         """Hold the right to compile ``key``: a second process waits, then finds what the first published."""
         locks = self.folder / ".locks"
         try:
-            locks.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make_folder()
+            locks.mkdir(exist_ok=True, mode=0o700)
             lock = FileLock(locks / f"{key.digest}.lock")
             lock.acquire()
         except OSError as error:
-            raise ArtifactError(f"{self.folder} cannot be written: {error.strerror or error}") from None
+            raise ArtifactError(
+                f"artifacts cannot be written to {self.folder}: {error.strerror or error}", hint=UNWRITABLE
+            ) from None
         try:
             yield
         finally:
@@ -157,16 +164,19 @@ class ArtifactStore:
             keep: digests of keys that stay in any case.
         """
         for left in self.folder.glob(f"{PARTIAL}*"):
-            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
+            # Whoever prunes at the same time may have been quicker, here and below.
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
         total, removed = 0, []
         entries = self.entries()
         for artifact in sorted(entries, key=lambda entry: entry.key.digest not in keep):
             total += artifact.size_bytes
             if total > max_bytes and artifact.key.digest not in keep:
-                self._discard(artifact.folder)
                 total -= artifact.size_bytes
-                removed.append(artifact)
+                with suppress(FileNotFoundError):
+                    self._discard(artifact.folder)
+                    removed.append(artifact)
         return removed
 
     def verify(self, artifact: Artifact) -> None:
@@ -192,6 +202,10 @@ class ArtifactStore:
         for name, (size, digest) in artifact.files.items():
             if (folder / name).stat().st_size != size or _digest(folder / name) != digest:
                 raise ArtifactError(f"{name} is not what was published")
+
+    def _make_folder(self) -> None:
+        """Make the folder writable by nobody else, whatever the umask: else nothing in it would be trusted."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def _folder_of(self, key: ArtifactKey) -> Path:
         name = "".join(character if character.isalnum() or character in ".=-" else "-" for character in key.program)

@@ -94,12 +94,12 @@ def test_figures_against_numpy():
 
 def test_the_pareto_front_is_what_nothing_beats():
     chooser = np.random.default_rng(0)
-    names = ("texts_per_second", "cold_compile_seconds", "padding", "p99_ms")
+    names = ("tokens_per_second", "cold_compile_seconds", "padding", "p99_ms")
     rows = [
         figures_of(str(n), None) | dict(zip(names, chooser.integers(1, 6, 4).tolist(), strict=True)) for n in range(40)
     ]
     mark_pareto(rows)
-    costs = np.array([[-row["texts_per_second"], *(row[name] for name in names[1:])] for row in rows])
+    costs = np.array([[-row["tokens_per_second"], *(row[name] for name in names[1:])] for row in rows])
     for row, cost in zip(rows, costs, strict=True):
         beaten = ((costs <= cost).all(axis=1) & (costs < cost).any(axis=1)).any()
         assert row["pareto"] == (not beaten)

@@ -100,3 +100,20 @@ def test_timed_jobs_are_not_run_side_by_side_unless_told(tiny):
 def test_what_never_ends_is_refused(tiny, target):
     ended = sendnn("-m", f"serve={target}", "model=local", f"model.path={tiny}", "backend=eager", "serve.port=1,2")
     assert ended.returncode == 2 and "never ends" in ended.stderr
+
+
+def test_joblib_runs_jobs_and_optuna_chooses_them(tiny, tmp_path):
+    words = ("-m", "serve=bench", *SMALL, f"model.path={tiny}", "serve.parallel_jobs=true")
+    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "workload.seed=1,2")
+    ended = sendnn(*words, *joblib, f"hydra.sweep.dir={tmp_path}/a")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rows = json.loads((tmp_path / "a" / "sweep.json").read_text())
+    assert [row["label"] for row in rows] == ["workload.seed=1", "workload.seed=2"]
+    optuna = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.direction=maximize")
+    interval = "scheduler.max_num_batched_tokens=int(interval(64,512))"
+    ended = sendnn(*words, *optuna, interval, f"hydra.sweep.dir={tmp_path}/b")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rows = json.loads((tmp_path / "b" / "sweep.json").read_text())
+    assert len(rows) == 2 and all(row["texts_per_second"] > 0 for row in rows)
+    best = (tmp_path / "b" / "optimization_results.yaml").read_text()
+    assert f"best_value: {max(row['texts_per_second'] for row in rows):.4f}"[:-3] in best

@@ -102,10 +102,24 @@ def test_pruning_takes_what_was_used_longest_ago_and_never_what_is_kept(store):
 def test_a_store_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     store = ArtifactStore(tmp_path / "file")
-    with pytest.raises(ArtifactError, match="cannot be written"):
+    with pytest.raises(ArtifactError, match=r"artifacts cannot be written to .*artifacts\.enabled=false"):
         store.publish(key(), write(b""))
-    with pytest.raises(ArtifactError, match="cannot be written"), store.compiling(key()):
+    with (
+        pytest.raises(ArtifactError, match=r"artifacts cannot be written to .*artifacts\.enabled=false"),
+        store.compiling(key()),
+    ):
         pass
+
+
+def test_a_generous_umask_makes_no_artifact_untrusted(tmp_path):
+    before = os.umask(0)
+    try:
+        store = ArtifactStore(tmp_path / "deep" / "artifacts")
+        with store.compiling(key()):
+            store.publish(key(), write(b"code"))
+    finally:
+        os.umask(before)
+    assert isinstance(store.find(key()), Artifact)
 
 
 def test_the_second_to_compile_waits_and_finds_what_the_first_published(store):
