@@ -39,6 +39,7 @@ def plot_sweep(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         file: the PNG.
         rows: jobs that succeeded, with the columns of ``comparison.figures_of``.
     """
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     axes_of = (
@@ -51,7 +52,7 @@ def plot_sweep(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         for number, row in enumerate(rows):
             if row[key] is None:
                 continue
-            color = f"C{number % 10}"
+            color = colormaps["tab20"](number % 20)
             low, high = row["least"], row["most"]
             middle = row["tokens_per_second"]
             axis.errorbar(row[key], middle, yerr=[[middle - low], [high - middle]], color=color, fmt="none", alpha=0.5)

@@ -129,7 +129,8 @@ class Compile:
         return CompiledModel(run, runner, num_compiled)
 
     def _maker(self, backend: CompileBackend, run: Run, of_model: bool = True) -> Maker:
-        keys = key_maker(run, backend.fingerprint(run), backend.embeds_weights(run), of_model)
+        embeds, made_by = backend.embeds_weights(run), backend.fingerprint(run)
+        keys = key_maker(run, backend.name, made_by, embeds_weights=embeds, of_model=of_model)
         kept = run.config.artifacts.enabled and backend.portable(run)
         return Maker(backend, run, keys, self.store if kept else None)
 

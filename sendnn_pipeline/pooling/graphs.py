@@ -9,6 +9,8 @@ from sendnn_pipeline.pooling.function import FiniteRows, PoolFunction
 from sendnn_pipeline.pooling.runner import pad
 from sendnn_pipeline.programs.program import PoolProgram
 
+HELPER_ROWS = 4096
+
 
 def pool_graph(
     program: PoolProgram, function: PoolFunction, weights: Mapping[str, torch.Tensor], pad_token_id: int
@@ -26,10 +28,10 @@ def pool_graph(
 
 
 def finite_graph(dimensions: int, most_rows: int) -> Graph:
-    """Return the check for non-finite vectors, for every number of rows up to ``most_rows``."""
-    rows = max(2, most_rows)
+    """Return the check for non-finite vectors, for at least ``most_rows`` rows; one graph for most runs."""
+    rows = max(HELPER_ROWS, most_rows)
     return Graph(
-        f"finite[rows=1..{rows}]",
+        f"finite[rows=1..{rows},dimensions={dimensions}]",
         FiniteRows(),
         (torch.zeros(2, dimensions),),
         ({0: Range("rows", 1, rows)},),

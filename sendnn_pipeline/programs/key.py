@@ -53,11 +53,14 @@ class KeyMaker:
         return ArtifactKey((("program", program), *self.common))
 
 
-def key_maker(run: Run, fingerprint: Mapping[str, str], embeds_weights: bool, of_model: bool = True) -> KeyMaker:
+def key_maker(
+    run: Run, backend: str, fingerprint: Mapping[str, str], *, embeds_weights: bool, of_model: bool = True
+) -> KeyMaker:
     """Collect what all Programs of a run share.
 
     Args:
         run: the run.
+        backend: name of the backend that compiles.
         fingerprint: the backend's own fields: versions and options that change what it generates.
         embeds_weights: whether Programs hold the weights, so that only the same weights will do.
         of_model: whether they run the model; helper graphs do not.
@@ -73,7 +76,7 @@ def key_maker(run: Run, fingerprint: Mapping[str, str], embeds_weights: bool, of
             ("transformers", version("transformers")),
         ]
     shared = [("device", config.device), ("cpu", cpu_features()), ("rank", "0 of 1"), ("code", _traced_digest())]
-    return KeyMaker((*model, ("backend", config.backend.name), *sorted(fingerprint.items()), *shared))
+    return KeyMaker((*model, ("backend", backend), *sorted(fingerprint.items()), *shared))
 
 
 @lru_cache(maxsize=1)

@@ -107,7 +107,8 @@ def test_precompile_ends_by_itself(tiny):
 def test_tune_writes_an_option_that_a_run_takes(minilm, tmp_path):
     trace = tmp_path / "trace.jsonl"
     trace.write_text('{"num_tokens": 20}\n' * 80 + '{"num_prompt_tokens": 200}\n' * 20)
-    ended = sendnn("tune", str(trace), "--fixed", "--into", str(tmp_path), "backend=inductor", "warmup.budget=2")
+    words = ("backend=inductor", "warmup.budget=2", "scheduler.max_num_batched_tokens=1024")
+    ended = sendnn("tune", str(trace), "--fixed", "--into", str(tmp_path), *words)
     assert ended.returncode == 0, ended.stderr
     assert "2 fixed *" in ended.stdout and "a range" in ended.stdout
     assert (tmp_path / "warmup" / "tuned.yaml").read_text().endswith("shapes: [24x42, 256x4]\n")
