@@ -1,21 +1,21 @@
 """The Hydra application: one run, or a sweep of runs."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from rich.console import Console
 
 from sendnn_pipeline.config.command_line import CommandLine, Word, parse_command_line, parse_words
 from sendnn_pipeline.config.compose import VERSION_BASE, search_path_word
 from sendnn_pipeline.config.environment import process_environment
+from sendnn_pipeline.config.layers import Layered
 from sendnn_pipeline.config.options import PRIMARY
 from sendnn_pipeline.errors import ConfigError, PipelineError
 from sendnn_pipeline.hooks.host import Host, open_host
-from sendnn_pipeline.pipeline.run import run_words
+from sendnn_pipeline.pipeline.run import run_layered
 from sendnn_pipeline.pipeline.sweep import conclude, make_task, refuse_parallel, sweep_folder
 
 
@@ -30,8 +30,8 @@ def run_app(argv: Sequence[str], started: float) -> None:
     console = Console(stderr=False)
     for warning in host.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
-    inserted, removed = _check(host, command)
-    task = _task(command.config_dir, inserted, console, started)
+    layered, inserted, removed = _check(host, command)
+    task: Callable[[Any], Any]
     swept: list[str] = []
     folder = None
     if command.multirun and not command.shows_only:
@@ -39,7 +39,7 @@ def run_app(argv: Sequence[str], started: float) -> None:
         flags = ["--config-dir", command.config_dir] if command.config_dir else []
         task = make_task(flags, partial(_without, inserted), folder)
     else:
-        task = _task(command.config_dir, inserted, console, started)
+        task = _task(host, layered, console, started)
     ours = search_path_word(host.tree, host.ours)
     sys.argv = [sys.argv[0], *command.argv([*ours, *swept, *inserted], removed)]
     try:
@@ -55,13 +55,12 @@ def _without(inserted: Sequence[str], texts: Sequence[str]) -> list[str]:
     return [word.text for word in parse_words(texts) if (word.key, str(word.value)) not in theirs]
 
 
-def _task(config_dir: str | None, inserted: Sequence[str], console: Console, started: float) -> Any:
-    """Return the run that Hydra calls."""
+def _task(host: Host, layered: Layered, console: Console, started: float) -> Callable[[Any], None]:
+    """Return the run that Hydra calls; it was composed when it was checked."""
 
     def task(_: Any) -> None:
-        words = parse_words(_without(inserted, list(HydraConfig.get().overrides.task)))
         try:
-            run_words(open_host(process_environment(), config_dir), words, console, started)
+            run_layered(host, layered, console, started)
         except PipelineError as error:
             sys.stdout.flush()
             sys.stderr.write(f"error: {error}\n")
@@ -70,8 +69,8 @@ def _task(config_dir: str | None, inserted: Sequence[str], console: Console, sta
     return task
 
 
-def _check(host: Host, command: CommandLine) -> tuple[list[str], tuple[str, ...]]:
-    """Compose every job once and return the words to insert for the environment, and those to remove.
+def _check(host: Host, command: CommandLine) -> tuple[Layered, list[str], tuple[str, ...]]:
+    """Compose every job once; return the last, the words to insert for the environment, and those to remove.
 
     Raises:
         ConfigError: a job does not compose, a sweep lacks ``-m``, or one would never end.
@@ -92,7 +91,8 @@ def _check(host: Host, command: CommandLine) -> tuple[list[str], tuple[str, ...]
             refuse_parallel(command.words, run.serve.target, bool(getattr(run.serve, "parallel_jobs", False)))
     assert layered is not None
     swept = {word.key for word in ours if word.sweeps}
-    return [text for text in layered.inserted if text.partition("=")[0] not in swept], layered.removed
+    inserted = [text for text in layered.inserted if text.partition("=")[0] not in swept]
+    return layered, inserted, layered.removed
 
 
 def _refuse_endless(host: Host, target: str) -> None:

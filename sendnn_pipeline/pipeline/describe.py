@@ -52,7 +52,15 @@ def describe(host: Host, words: Sequence[Word]) -> Described:
     Raises:
         ConfigError: they do not compose, or no source claims the model.
     """
-    layered = host.layer(words)
+    return describe_layered(host, host.layer(words))
+
+
+def describe_layered(host: Host, layered: Layered) -> Described:
+    """Choose the source of the model of words that are composed already.
+
+    Raises:
+        ConfigError: a value is wrong, or no source claims the model.
+    """
     check_description(layered.composed.run, layered.provenance)
     name, source = _source(host.plugins, layered.composed.run.model, layered.provenance)
     return Described(layered, source, name, cache_dir_of(layered.composed.run, dict(host.environ)))

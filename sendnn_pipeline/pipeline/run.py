@@ -12,9 +12,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
-from sendnn_pipeline.config.command_line import Word
 from sendnn_pipeline.config.cpu import THREAD_VARIABLES, check_threads, count_cpus, read_cpu_facts, threads_per_worker
-from sendnn_pipeline.config.layers import Provenance
+from sendnn_pipeline.config.layers import Layered, Provenance
 from sendnn_pipeline.config.resolve import Run
 from sendnn_pipeline.config.schema import ProcessConfig
 from sendnn_pipeline.config.secrets import read_api_key
@@ -29,7 +28,7 @@ from sendnn_pipeline.observe.console import ConsoleProgress
 from sendnn_pipeline.observe.metrics import Metrics
 from sendnn_pipeline.observe.perf_log import PerfLog
 from sendnn_pipeline.observe.startup import Startup
-from sendnn_pipeline.pipeline.describe import Described, describe, read_and_resolve
+from sendnn_pipeline.pipeline.describe import Described, describe_layered, read_and_resolve
 from sendnn_pipeline.pipeline.plan import Plan, print_plan
 from sendnn_pipeline.pipeline.rank import JOB
 from sendnn_pipeline.programs.checkpoint import count_parameters
@@ -47,12 +46,12 @@ class Threads:
     warnings: Sequence[str]
 
 
-def run_words(host: Host, words: Sequence[Word], console: Console, started: float) -> None:
-    """Run what ``words`` describe, to its end.
+def run_layered(host: Host, layered: Layered, console: Console, started: float) -> None:
+    """Run what the composed words describe, to its end.
 
     Args:
         host: plugins, options and environment.
-        words: the command line, without sweeps.
+        layered: the composed command line, without sweeps.
         console: where the user reads.
         started: monotonic seconds at which the process began.
 
@@ -60,7 +59,7 @@ def run_words(host: Host, words: Sequence[Word], console: Console, started: floa
         PipelineError: the run cannot start, or failed.
     """
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    described = describe(host, words)
+    described = describe_layered(host, layered)
     folder = _fetch(described, say)
     resolved, backend = read_and_resolve(host, described, folder)
     run, provenance = resolved.run, resolved.provenance
