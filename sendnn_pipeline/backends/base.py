@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from sendnn_pipeline.errors import BackendError
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +26,8 @@ class Limits:
     """Whether it compiles small helper graphs on the CPU, so that ``backend.simple`` can name it."""
     ranges: bool = False
     """Whether one Program can take every size between two bounds."""
+    default_shapes: tuple[str, ...] = ()
+    """What ``warmup=auto`` stands for, where it is not to be chosen from the workload."""
     streams: bool = False
     """Whether several threads may run compiled functions at once, Python's lock let go."""
 
@@ -76,8 +80,8 @@ class CompileBackend(Protocol):
             BackendError: the function does not compile; there is no fallback.
         """
 
-    def save(self, compiled: type_function, folder: Path) -> bool:
-        """Write what ``compile`` returned into the empty ``folder``; False when it cannot leave the process."""
+    def save(self, compiled: type_function, folder: Path) -> None:
+        """Write what ``compile`` returned into the empty ``folder``; called only when ``portable`` says yes."""
 
     def load(self, folder: Path, weights: "Mapping[str, torch.Tensor]", run: "Run") -> type_function:
         """Open what ``save`` wrote, compiling nothing. The files were verified.
@@ -87,10 +91,28 @@ class CompileBackend(Protocol):
         """
 
     def portable(self, run: "Run") -> bool:
-        """Return whether ``save`` will write: then artifacts are looked for before anything is compiled."""
+        """Return whether what is compiled can leave the process: then artifacts are looked for before compiling."""
 
     def embeds_weights(self, run: "Run") -> bool:
         """Return whether each Program holds a copy of the weights; the plan prices it."""
 
     def fingerprint(self, run: "Run") -> Mapping[str, str]:
         """Return the versions and options that decide what is generated, for the store's keys and ``/info``."""
+
+
+class NotPortable:
+    """The part of a backend whose compiled functions live and die with their process."""
+
+    name: str
+
+    def save(self, compiled: type_function, folder: Path) -> NoReturn:
+        """Never reached: ``portable`` says no."""
+        raise BackendError(f"backend={self.name} keeps no artifacts")
+
+    def load(self, folder: Path, weights: "Mapping[str, torch.Tensor]", run: "Run") -> NoReturn:
+        """Never reached: ``portable`` says no."""
+        raise BackendError(f"backend={self.name} keeps no artifacts")
+
+    def portable(self, run: "Run") -> bool:
+        """Say no."""
+        return False

@@ -31,7 +31,7 @@ class InductorConfig(BackendConfig):
     """Options of ``backend=inductor``."""
 
     freezing: bool | None = None
-    """Fold the weights into each Program, prepacked; null does so for bfloat16, where it is faster."""
+    """Fold the weights into each Program, prepacked; null does so for bfloat16 only: see programs/README.md."""
 
 
 @dataclass
@@ -119,7 +119,7 @@ class InductorBackend:
             opened.use(constants)
         return AotProgram(opened, names, owned)
 
-    def save(self, compiled: type_function, folder: Path) -> bool:
+    def save(self, compiled: type_function, folder: Path) -> None:
         """Write the library, the names of its constants, and those that are not the checkpoint's."""
         from safetensors.torch import save_file
 
@@ -128,7 +128,6 @@ class InductorBackend:
         (folder / CONSTANTS).write_text(json.dumps(dict(compiled.names), indent=1))
         others = {name: held.clone() for name, held in compiled.library.constants.items() if name not in compiled.names}
         save_file(others, folder / EMBEDDED)
-        return True
 
     def load(self, folder: Path, weights: "Mapping[str, torch.Tensor]", run: "Run") -> AotProgram:
         """Open a library over the checkpoint's tensors, which it shares with every other Program."""

@@ -31,7 +31,7 @@ def check_config(run: "Run") -> list[str]:
     if needed <= available:
         return []
     return [
-        f"backend.freezing=true keeps {1 + len(run.shapes)} copies of the weights, {needed / 2**30:.1f} GiB, and "
+        f"frozen Programs keep {1 + len(run.shapes)} copies of the weights, {needed / 2**30:.1f} GiB, and "
         f"{available / 2**30:.1f} GiB are free; use fewer warmup shapes or backend.freezing=false"
     ]
 

@@ -2,27 +2,24 @@
 
 import importlib.util
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from sendnn_pipeline.backends.base import Graph, Limits, type_function
+from sendnn_pipeline.backends.base import Graph, Limits, NotPortable
 from sendnn_pipeline.errors import BackendError
 
 if TYPE_CHECKING:
-    import torch
-
     from sendnn_pipeline.config.resolve import Run
     from sendnn_pipeline.config.schema import RunConfig
 
 
-class SendnnBackend:
+class SendnnBackend(NotPortable):
     """Knows what Spyre asks of Programs; driving the device is not part of this version."""
 
     name = "sendnn"
 
     def limits(self, config: "RunConfig") -> Limits:
-        """Ask for lengths in whole 64-token blocks; helpers run on the CPU."""
-        return Limits(token_multiple=64, helpers=False)
+        """Ask for lengths in whole 64-token blocks, by default the registry's 64x1; helpers run on the CPU."""
+        return Limits(token_multiple=64, helpers=False, default_shapes=("64x1",))
 
     def prepare(self, run: "Run", environ: Mapping[str, str]) -> NoReturn:
         """Refuse, saying what is missing."""
@@ -38,18 +35,6 @@ class SendnnBackend:
     def compile(self, graph: Graph, run: "Run") -> NoReturn:
         """Never reached: ``prepare`` refuses."""
         raise BackendError(f"{graph.name} cannot be compiled for sendnn by this version")
-
-    def save(self, compiled: type_function, folder: Path) -> bool:
-        """Keep nothing."""
-        return False
-
-    def load(self, folder: Path, weights: "Mapping[str, torch.Tensor]", run: "Run") -> NoReturn:
-        """Never reached: nothing is portable."""
-        raise BackendError("backend=sendnn keeps no artifacts")
-
-    def portable(self, run: "Run") -> bool:
-        """Say no."""
-        return False
 
     def embeds_weights(self, run: "Run") -> bool:
         """Say yes: a device Program holds its weights."""

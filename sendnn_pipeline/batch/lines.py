@@ -89,7 +89,7 @@ def _with_problem(line: Line, problem: str) -> Line:
     return Line(line.number, line.end, echoed=line.echoed, openai=line.openai, problem=problem)
 
 
-def open_input(path: str | None, where: str = "") -> tuple[Path, int]:
+def open_input(path: str | None) -> tuple[Path, int]:
     """Return the input file and its size in bytes.
 
     Raises:
@@ -102,4 +102,4 @@ def open_input(path: str | None, where: str = "") -> tuple[Path, int]:
         with file.open("rb"):
             return file, file.stat().st_size
     except OSError as error:
-        raise ConfigError(f"serve.input={path} cannot be read: {error.strerror}", where=where) from None
+        raise ConfigError(f"serve.input={path} cannot be read: {error.strerror}", hint="name another file") from None

@@ -21,7 +21,7 @@ from sendnn_pipeline.distributed.port import new_address
 from sendnn_pipeline.distributed.rank import Rank
 from sendnn_pipeline.distributed.target import Session
 from sendnn_pipeline.errors import ConfigError, ServeError
-from sendnn_pipeline.messages import Ready, StageEvent
+from sendnn_pipeline.messages import Ready
 from sendnn_pipeline.server.engine_client import EngineClient
 from sendnn_pipeline.server.errors import ApiError
 from sendnn_pipeline.server.tokenizer import TextTokenizer, load_tokenizer
@@ -103,13 +103,9 @@ async def _follow(session: Session, rank: Rank, work: Work) -> None:
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
-        async for message in rank.messages():
-            if isinstance(message, StageEvent):
-                session.observe(message)
-                continue
+        async for message in session.follow(rank):
             engine.handle(message)
             if isinstance(message, Ready):
-                session.on_ready(message)
                 feeding = asyncio.create_task(_feed(session, engine, work))
                 feeding.add_done_callback(lambda _: task.cancel())
     except asyncio.CancelledError:

@@ -26,7 +26,7 @@ from sendnn_pipeline.distributed.port import new_address
 from sendnn_pipeline.distributed.rank import Rank
 from sendnn_pipeline.distributed.target import Session
 from sendnn_pipeline.errors import ConfigError, ServeError
-from sendnn_pipeline.messages import Ready, StageEvent, StepDone
+from sendnn_pipeline.messages import Ready, StepDone
 from sendnn_pipeline.programs.price import cold_compile_seconds
 from sendnn_pipeline.programs.program import plan_pooling
 from sendnn_pipeline.server.engine_client import EngineClient
@@ -82,15 +82,11 @@ async def _follow(session: Session, rank: Rank, tokenizer: TextTokenizer) -> typ
     ready = asyncio.Event()
 
     async def listen() -> None:
-        async for message in rank.messages():
-            if isinstance(message, StageEvent):
-                session.observe(message)
-                continue
+        async for message in session.follow(rank):
             engine.handle(message)
             if isinstance(message, StepDone):
                 steps.append(message)
             elif isinstance(message, Ready):
-                session.on_ready(message)
                 ready.set()
 
     listening = asyncio.create_task(listen())

@@ -15,11 +15,14 @@ WINDOW = 1024
 
 @dataclass(frozen=True)
 class Choice:
-    """Shapes, the share of computed tokens expected to be padding, and the milliseconds expected of a text."""
+    """Shapes, the share of computed tokens expected to be padding, and the milliseconds expected of a text.
+
+    None where the shapes were not chosen for a workload.
+    """
 
     shapes: tuple[Shape, ...]
-    padding: float
-    text_ms: float
+    padding: float | None
+    text_ms: float | None
 
 
 def choose_range(longest: int, workload: Histogram, cost: StepCost, step_tokens: int) -> Choice:
@@ -52,9 +55,9 @@ def choose_fixed(
         cost: milliseconds of a step.
         step_tokens: tokens of a full batch, padding included.
         budget: most Programs.
-        multiple: what lengths must be multiples of.
+        multiple: what lengths must be multiples of; eight at least, as finer ones gain nothing.
     """
-    shares = workload.clipped(longest).shares
+    shares, multiple = workload.clipped(longest).shares, max(LEAST_LEN, multiple)
     ends = sorted({min(longest, -(-length // multiple) * multiple) for length, _ in shares} | {longest})
     lengths = max(1, budget - 2 if budget >= 4 else budget)
     chosen = _least_ms(ends, shares, cost, step_tokens, min(lengths, len(ends)))
@@ -65,7 +68,7 @@ def choose_fixed(
         shape = next(shape for shape in batches if shape.prompt_len >= length)
         real, computed = real + share * length, computed + share * shape.prompt_len
         text_ms += share * cost.ms(shape.batch_size, shape.prompt_len) / shape.batch_size
-    shapes = sorted({*batches, *singles}, key=lambda shape: (shape.prompt_len, shape.batch_size))
+    shapes = sorted({*batches, *singles}, key=Shape.order)
     return Choice(tuple(shapes), 1 - real / computed, text_ms)
 
 

@@ -189,8 +189,10 @@ def _shapes(given: RunConfig, provenance: Provenance, choose: type_choose) -> tu
         if shapes is None:
             choice = choose(given)
             shapes = choice.shapes
-            what = f"{len(shapes)} shapes cover" if len(shapes) > 1 else f"{shapes[0]} covers"
-            reason = f"auto: {what} {given.model.max_model_len} tokens, {choice.padding:.1%} padding expected"
+            if choice.padding is None:
+                reason = f"auto: the default of backend={given.backend.name}"
+            else:
+                reason = f"auto for {given.model.max_model_len} tokens, {choice.padding:.1%} padding expected"
             provenance = provenance.put(winner, Origin("chosen", reason, [str(shape) for shape in shapes]))
         return shapes, provenance
     lens = given.warmup.prompt_lens or REGISTRY_PROMPT_LENS

@@ -120,7 +120,7 @@ class ParallelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessConfig:
-    """Threads and signals of the engine process."""
+    """The engine process, its threads, its signals, and how long one of a sweep may live."""
 
     job_seconds: float = 1800.0
     """How long one job of a sweep may take."""

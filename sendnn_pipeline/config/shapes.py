@@ -15,7 +15,7 @@ def bounds(most: int, least: int | None) -> str:
     return str(most) if least is None else f"{least}..{most}"
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Shape:
     """A batch of ``batch_size`` inputs, each padded to ``prompt_len`` tokens.
 
@@ -29,6 +29,10 @@ class Shape:
 
     def __str__(self) -> str:
         return f"{bounds(self.prompt_len, self.least_len)}x{bounds(self.batch_size, self.least_batch)}"
+
+    def order(self) -> tuple[int, int, str]:
+        """Sort by length, then by batch."""
+        return self.prompt_len, self.batch_size, str(self)
 
     @property
     def is_range(self) -> bool:
@@ -94,4 +98,4 @@ def _unique(shapes: list[Shape], where: str) -> tuple[Shape, ...]:
     twice = next((shape for shape in shapes if shapes.count(shape) > 1), None)
     if twice is not None:
         raise ConfigError(f"shape {twice} stands twice in warmup", where=where, hint="name it once")
-    return tuple(sorted(shapes, key=lambda shape: (shape.prompt_len, shape.batch_size, str(shape))))
+    return tuple(sorted(shapes, key=Shape.order))

@@ -1,12 +1,12 @@
 """What a serve target is: where a warm engine is offered."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sendnn_pipeline.config.resolve import Run
 from sendnn_pipeline.distributed.rank import Rank
-from sendnn_pipeline.messages import Ready, StageEvent
+from sendnn_pipeline.messages import FromEngine, Ready, StageEvent
 from sendnn_pipeline.observe.metrics import Metrics
 from sendnn_pipeline.observe.perf_log import PerfLog
 from sendnn_pipeline.observe.startup import Startup
@@ -33,6 +33,20 @@ class Session:
     """Monotonic seconds at which the process began."""
     about: Mapping[str, Any]
     """Facts for ``/info``."""
+
+    async def follow(self, rank: Rank) -> AsyncIterator[FromEngine]:
+        """Tell the observers what the engine says of its start, and yield the rest until it ends.
+
+        Raises:
+            EngineError: it reported a failure, or died.
+        """
+        async for message in rank.messages():
+            if isinstance(message, StageEvent):
+                self.observe(message)
+                continue
+            if isinstance(message, Ready):
+                self.on_ready(message)
+            yield message
 
 
 class ServeTarget(Protocol):

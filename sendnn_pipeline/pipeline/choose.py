@@ -6,31 +6,28 @@ from sendnn_pipeline.backends.base import CompileBackend
 from sendnn_pipeline.config.auto_shapes import Choice, choose_fixed, choose_range
 from sendnn_pipeline.config.model_facts import ModelFacts
 from sendnn_pipeline.config.schema import RunConfig, WarmupConfig
-from sendnn_pipeline.config.shapes import Shape
+from sendnn_pipeline.config.shapes import parse_shapes
 from sendnn_pipeline.config.step_cost import UNMEASURED, StepCost, fit_step_cost
 from sendnn_pipeline.config.workload import MIXED_TEXTS, Histogram, histogram_of, read_trace
 from sendnn_pipeline.programs.price import StepBook, model_key
-
-SENDNN = "sendnn"
 
 
 def choose_shapes(
     backend: CompileBackend, facts: ModelFacts, cache_dir: Path, trace_where: str, config: RunConfig
 ) -> Choice:
-    """Choose one range where the backend takes ranges, else fixed shapes within the budget; 64x1 on sendnn.
+    """Choose what the backend has as its default, else a range where it takes ranges, else shapes within the budget.
 
     Raises:
         ConfigError: the trace cannot be used.
     """
-    if backend.name == SENDNN:
-        # The registry's default.
-        return Choice((Shape(64, 1),), 0.0, 0.0)
     limits = backend.limits(config)
+    if limits.default_shapes:
+        return Choice(parse_shapes(list(limits.default_shapes)) or (), None, None)
     longest, step_tokens = config.model.max_model_len or 0, config.scheduler.max_num_batched_tokens or 0
     workload, cost = read_workload(config.warmup, trace_where), measured_cost(config, facts, cache_dir)
     if limits.ranges:
         return choose_range(longest, workload, cost, step_tokens)
-    budget, multiple = config.warmup.budget, max(8, limits.token_multiple)
+    budget, multiple = config.warmup.budget, limits.token_multiple
     return choose_fixed(longest, workload, cost, step_tokens, budget=budget, multiple=multiple)
 
 

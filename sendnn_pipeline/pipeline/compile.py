@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sendnn_pipeline.backends.base import CompileBackend, Graph, type_function
@@ -70,7 +69,7 @@ class Maker:
             if isinstance(late, Artifact):
                 return self.backend.load(late.folder, weights, self.run), "artifact", ""
             compiled = self._compile(graph())
-            self.store.publish(key, lambda folder: self._save(compiled, folder))
+            self.store.publish(key, lambda folder: self.backend.save(compiled, folder))
         return compiled, "compiled", found.reason
 
     def _compile(self, graph: Graph) -> type_function:
@@ -78,10 +77,6 @@ class Maker:
 
         with torch.no_grad():
             return self.backend.compile(graph, self.run)
-
-    def _save(self, compiled: type_function, folder: Path) -> None:
-        if not self.backend.save(compiled, folder):
-            raise ArtifactError(f"backend {self.backend.name} says that it is portable, and does not save")
 
 
 class Compile:

@@ -111,6 +111,12 @@ def read_and_resolve(host: Host, described: Described, folder: Path) -> tuple[Re
             where=where("backend.simple"),
             hint="use inductor or eager",
         )
+    if run.config.artifacts.require and not backend.portable(run):
+        raise ConfigError(
+            f"artifacts.require=true, and backend={backend.name} keeps no artifacts",
+            where=where("artifacts.require"),
+            hint="use backend=inductor, or artifacts.require=false",
+        )
     _check_limits(run, backend, resolved.provenance)
     problems = [
         problem for found in host.plugins.collect("check_config", run=lambda _: run).values() for problem in found

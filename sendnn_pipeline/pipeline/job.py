@@ -69,6 +69,13 @@ def read_rows(folder: Path) -> list[Row]:
     return sorted(rows, key=lambda row: row.number)
 
 
+def forget_rows(folder: Path) -> None:
+    """Remove what an earlier sweep left in ``folder``: its jobs are not this one's."""
+    for name in (ROW_FILE, RESULT_FILE):
+        for file in folder.glob(f"*/{name}"):
+            file.unlink()
+
+
 def _kill_session(pid: int) -> None:
     try:
         os.killpg(pid, signal.SIGKILL)

@@ -18,6 +18,8 @@ class Plan:
 
     run: Run
     num_parameters: int
+    weight_copies: int
+    """Of the weights in memory: one, and one more in each Program that embeds them."""
     compile_seconds: Mapping[str, float]
     threads: int
     threads_reason: str
@@ -29,8 +31,8 @@ class Plan:
 
     @property
     def weight_bytes(self) -> int:
-        """What the weights take in memory, once for all Programs."""
-        return self.num_parameters * BYTES_OF_DTYPE[self.run.config.model.dtype]
+        """What all copies of the weights take in memory."""
+        return self.weight_copies * self.num_parameters * BYTES_OF_DTYPE[self.run.config.model.dtype]
 
 
 def print_plan(console: Console, plan: Plan, provenance: Provenance) -> None:
@@ -65,4 +67,5 @@ def print_plan(console: Console, plan: Plan, provenance: Provenance) -> None:
     console.print(table, highlight=False)
     known = [plan.compile_seconds.get(price_key(run, program)) for program in plan.programs]
     total = f"{sum(second for second in known if second):.0f} s" if all(known) else "not all measured yet"
-    line("price", f"weights {plan.weight_bytes / 2**20:.0f} MiB, compile without caches {total}")
+    copies = f" in {plan.weight_copies} copies" if plan.weight_copies > 1 else ""
+    line("price", f"weights {plan.weight_bytes / 2**20:.0f} MiB{copies}, compile without caches {total}")

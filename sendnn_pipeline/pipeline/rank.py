@@ -4,6 +4,7 @@ from importlib.metadata import version
 
 import psutil
 
+from sendnn_pipeline.backends.base import CompileBackend
 from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.config.resolve import Run
 from sendnn_pipeline.distributed.port import Port
@@ -12,7 +13,7 @@ from sendnn_pipeline.hooks.manager import load_plugins
 from sendnn_pipeline.pipeline.compile import Compile
 from sendnn_pipeline.pipeline.load import Load
 from sendnn_pipeline.pipeline.serve import Serve, ready_message
-from sendnn_pipeline.pipeline.stage import Stage, run_stages
+from sendnn_pipeline.pipeline.stage import Stage, run_stages, type_observe
 from sendnn_pipeline.pipeline.warmup import WarmEngine, Warmup
 from sendnn_pipeline.programs.store import store_at
 
@@ -37,15 +38,19 @@ def run_rank(port: Port, run: Run) -> None:
         "transformers": version("transformers"),
         "backend": backend.fingerprint(run),
     }
-    stages: list[Stage] = [
-        Load(traces_always=not backend.portable(run)),
-        Compile(backend, simple, store_at(run.config.artifacts, run.cache_dir), port.send),
-        Warmup(port.send),
-        Serve(port, about),
-    ]
+    stages = [*stages_to_warm(run, backend, simple, port.send), Serve(port, about)]
     last = run_stages(stages[: len(run.config.pipeline.stages)], run, port.send)
     if isinstance(last, WarmEngine):
         port.send(ready_message(last, about))
+
+
+def stages_to_warm(run: Run, backend: CompileBackend, simple: CompileBackend, observe: type_observe) -> list[Stage]:
+    """Return load, compile and warmup."""
+    return [
+        Load(traces_always=not backend.portable(run)),
+        Compile(backend, simple, store_at(run.config.artifacts, run.cache_dir), observe),
+        Warmup(observe),
+    ]
 
 
 def _set_threads(run: Run) -> int:

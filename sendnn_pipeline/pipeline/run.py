@@ -69,7 +69,9 @@ def run_layered(host: Host, layered: Layered, console: Console, started: float) 
     api_key = read_api_key(host.environ, run.config.serve.api_key_file, provenance.where("serve.api_key_file"))
     target = _claim_target(host.plugins, run, provenance)
     prices = PriceBook(run.cache_dir / PriceBook.FILE)
-    print_plan(console, Plan(run, num_parameters, prices.read(), threads.count, threads.reason), provenance)
+    copies = 1 + len(run.shapes) if backend.embeds_weights(run) else 1
+    plan = Plan(run, num_parameters, copies, prices.read(), threads.count, threads.reason)
+    print_plan(console, plan, provenance)
     for notice in (*run.notices, *threads.warnings):
         say(f"note: {notice}")
     observers = _observe(host.plugins, run, console)
@@ -184,12 +186,9 @@ async def _follow(session: Session, rank: Rank) -> None:
     """Follow a run that does not serve to its end."""
     ready: Any = None
     try:
-        async for message in rank.messages():
-            if isinstance(message, StageEvent):
-                session.observe(message)
-            elif isinstance(message, Ready):
+        async for message in session.follow(rank):
+            if isinstance(message, Ready):
                 ready = message
-                session.on_ready(message)
     finally:
         rank.kill()
     what = "warm" if ready is not None else f"done through {session.run.config.pipeline.stages[-1]}"

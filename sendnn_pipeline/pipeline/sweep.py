@@ -13,7 +13,7 @@ from rich.console import Console
 from sendnn_pipeline.bench.comparison import compare, figures_of, labels_of
 from sendnn_pipeline.config.command_line import Word
 from sendnn_pipeline.errors import ConfigError, EngineError
-from sendnn_pipeline.pipeline.job import read_rows, run_job
+from sendnn_pipeline.pipeline.job import forget_rows, read_rows, run_job
 
 BASIC = "basic"
 BENCH = "bench"
@@ -26,6 +26,7 @@ def sweep_folder(words: Sequence[Word]) -> tuple[Path, list[str]]:
     if named is not None:
         folder = Path(str(named.value)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
+        forget_rows(folder)
         return folder, []
     folder = Path(tempfile.mkdtemp(prefix="sendnn_pipeline-sweep-"))
     return folder, [f"hydra.sweep.dir='{folder}'"]
@@ -57,7 +58,7 @@ def make_task(flags: Sequence[str], mine: Callable[[Sequence[str]], list[str]], 
     def task(config: Any) -> float:
         job = HydraConfig.get()
         number = int(job.job.num)
-        words = mine(list(job.overrides.task))
+        words = [word for word in mine(list(job.overrides.task)) if not word.startswith("serve.output=")]
         here = folder / str(number)
         added = [f"serve.output='{here}'"] if config.serve.target == BENCH else []
         sys.stdout.write(f"job {number}: {' '.join(words)}\n")

@@ -80,8 +80,7 @@ class Warmup:
 
 
 def _cost_of(program: PoolProgram, measured: Mapping[tuple[int, int], float]) -> StepCost:
-    fixed = program.least_len is None and program.least_batch is None
-    return StepCost(fixed_ms=min(measured.values())) if fixed else fit_step_cost(measured)
+    return fit_step_cost(measured) if program.is_range else StepCost(fixed_ms=min(measured.values()))
 
 
 def _fastest(measured: Mapping[tuple[int, int], float]) -> str:

@@ -1,22 +1,14 @@
 """A compiled thing is a Program: a named function whose every dimension is fixed or a bounded range."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from sendnn_pipeline.config.shapes import Shape, bounds
 
 
-@dataclass(frozen=True, order=True)
-class PoolProgram:
-    """Token ids and mask of ``[batch, length]`` in, one vector a row out.
-
-    A dimension with a least value takes anything from there to its upper end; without one it is fixed.
-    """
-
-    prompt_len: int
-    batch_size: int
-    least_len: int | None = None
-    least_batch: int | None = None
+@dataclass(frozen=True)
+class PoolProgram(Shape):
+    """Token ids and mask of ``[batch, length]`` in, one vector a row out."""
 
     @property
     def name(self) -> str:
@@ -55,5 +47,4 @@ class ShapePlan:
 
 def plan_pooling(shapes: Iterable[Shape]) -> ShapePlan:
     """Make one Program of every shape."""
-    programs = (PoolProgram(shape.prompt_len, shape.batch_size, shape.least_len, shape.least_batch) for shape in shapes)
-    return ShapePlan(tuple(sorted(programs, key=lambda program: (program.prompt_len, program.batch_size))))
+    return ShapePlan(tuple(PoolProgram(*astuple(shape)) for shape in sorted(shapes, key=Shape.order)))

@@ -17,7 +17,7 @@ from sendnn_pipeline.distributed.port import new_address
 from sendnn_pipeline.distributed.rank import Rank
 from sendnn_pipeline.distributed.target import Session
 from sendnn_pipeline.errors import PipelineError, ServeError
-from sendnn_pipeline.messages import Ready, StageEvent
+from sendnn_pipeline.messages import Ready
 from sendnn_pipeline.server.app import make_app
 from sendnn_pipeline.server.engine_client import EngineClient
 from sendnn_pipeline.server.state import ServerState
@@ -130,16 +130,12 @@ async def edge(
 async def _listen(session: Session, listening: socket.socket, rank: Rank, engine: EngineClient) -> None:
     """Hand the engine's messages on until it ends."""
     try:
-        async for message in rank.messages():
-            if isinstance(message, StageEvent):
-                session.observe(message)
-            else:
-                engine.handle(message)
+        async for message in session.follow(rank):
+            engine.handle(message)
             if isinstance(message, Ready):
                 host, port = listening.getsockname()[:2]
                 shown = f"[{host}]" if ":" in host else host
                 seconds = time.monotonic() - session.started
-                session.on_ready(message)
                 session.say(f"serving {session.run.served_name} at http://{shown}:{port}/v1, ready in {seconds:.1f} s")
     except PipelineError as error:
         engine.die(str(error))

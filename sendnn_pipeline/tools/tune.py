@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
     run = resolved.run
     cost, limits = measured_cost(run.config, run.model, run.cache_dir), backend.limits(run.config)
     longest, step_tokens = run.config.model.max_model_len or 0, run.step_tokens
-    multiple = max(8, limits.token_multiple)
+    multiple = limits.token_multiple
     choices = {
         f"{budget} fixed": choose_fixed(longest, workload, cost, step_tokens, budget=budget, multiple=multiple)
         for budget in sorted({*BUDGETS, run.config.warmup.budget})

@@ -18,13 +18,10 @@ from tests.served import Served, sendnn
 CODE = """
 import json, sys
 from sendnn_pipeline.backends.inductor import InductorBackend
-from sendnn_pipeline.programs.store import store_at
 from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.messages import Submit, Vectors
-from sendnn_pipeline.pipeline.compile import Compile
-from sendnn_pipeline.pipeline.load import Load
+from sendnn_pipeline.pipeline.rank import stages_to_warm
 from sendnn_pipeline.pipeline.stage import run_stages
-from sendnn_pipeline.pipeline.warmup import Warmup
 from sendnn_pipeline.pooling.batcher import Batcher
 from sendnn_pipeline.pooling.engine import PoolingEngine
 from tests.conftest import resolved_run
@@ -32,8 +29,7 @@ from tests.conftest import resolved_run
 run = resolved_run(sys.argv[1:]).run
 quiet = lambda event: None
 inductor = InductorBackend()
-stages = [Load(False), Compile(inductor, inductor, store_at(run.config.artifacts, run.cache_dir), quiet), Warmup(quiet)]
-warm = run_stages(stages, run, quiet)
+warm = run_stages(stages_to_warm(run, inductor, inductor, quiet), run, quiet)
 said = []
 engine = PoolingEngine(warm.runner, Batcher(warm.costs, run.step_tokens), said.append)
 for request_id, length in enumerate(range(1, 65)):

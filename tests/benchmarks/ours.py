@@ -9,26 +9,19 @@ from tokenizers import Tokenizer
 from sendnn_pipeline.config.resolve import Run
 from sendnn_pipeline.hooks.manager import load_plugins
 from sendnn_pipeline.messages import StepDone, Submit, Vectors
-from sendnn_pipeline.pipeline.compile import Compile
-from sendnn_pipeline.pipeline.load import Load
+from sendnn_pipeline.pipeline.rank import stages_to_warm
 from sendnn_pipeline.pipeline.stage import run_stages
-from sendnn_pipeline.pipeline.warmup import WarmEngine, Warmup
+from sendnn_pipeline.pipeline.warmup import WarmEngine
 from sendnn_pipeline.pooling.batcher import Batcher
 from sendnn_pipeline.pooling.engine import PoolingEngine
 from sendnn_pipeline.pooling.streams import Streams
-from sendnn_pipeline.programs.store import store_at
 
 
 def warm_engine(run: Run, observe=lambda event: None) -> WarmEngine:
     """Load, compile and warm up in this process."""
     backends = load_plugins(dict(os.environ)).registry("register_compile_backends", "compile backend")
     backend, simple = backends.create(run.config.backend.name), backends.create(run.config.backend.simple)
-    stages = [
-        Load(traces_always=not backend.portable(run)),
-        Compile(backend, simple, store_at(run.config.artifacts, run.cache_dir), observe),
-        Warmup(observe),
-    ]
-    return run_stages(stages, run, observe)
+    return run_stages(stages_to_warm(run, backend, simple, observe), run, observe)
 
 
 class Ours:

@@ -104,6 +104,11 @@ def test_precompile_ends_by_itself(tiny):
     assert ended.returncode == 0 and "is warm after" in ended.stdout
 
 
+def test_artifacts_cannot_be_required_of_a_backend_that_keeps_none(tiny):
+    ended = sendnn("model=local", f"model.path={tiny}", "backend=eager", "artifacts.require=true")
+    assert ended.returncode == 2 and "backend=eager keeps no artifacts" in ended.stderr
+
+
 def test_tune_writes_an_option_that_a_run_takes(minilm, tmp_path):
     trace = tmp_path / "trace.jsonl"
     trace.write_text('{"num_tokens": 20}\n' * 80 + '{"num_prompt_tokens": 200}\n' * 20)

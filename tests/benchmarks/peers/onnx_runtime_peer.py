@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from protocol import batches_by_length, mean_of_real, offer
+from protocol import batches_by_length, mean_of_real, offer, padded, read_tokenizer
 
 
 def export(folder: str, file: Path) -> None:
@@ -38,7 +38,6 @@ def export(folder: str, file: Path) -> None:
 def load(folder, settings):
     import onnxruntime
     from onnxruntime.transformers.optimizer import optimize_model
-    from tokenizers import Tokenizer
 
     plain = Path(tempfile.mkdtemp()) / "plain.onnx"
     export(folder, plain)
@@ -49,20 +48,13 @@ def load(folder, settings):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings["threads"]
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(256)
+    tokenizer = read_tokenizer(folder)
 
     def embed(texts):
         encoded = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
         vectors = [None] * len(texts)
         for places in batches_by_length([len(ids) for ids in encoded], settings["batch_size"]):
-            longest = len(encoded[places[0]])
-            ids = np.zeros((len(places), longest), dtype=np.int64)
-            mask = np.zeros_like(ids)
-            for row, place in enumerate(places):
-                ids[row, : len(encoded[place])] = encoded[place]
-                mask[row, : len(encoded[place])] = 1
+            ids, mask = padded([encoded[place] for place in places])
             (hidden,) = session.run(None, {"input_ids": ids, "attention_mask": mask})
             for place, vector in zip(places, mean_of_real(hidden, mask), strict=True):
                 vectors[place] = vector

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from onnx_runtime_peer import export
-from protocol import batches_by_length, mean_of_real, offer
+from protocol import batches_by_length, mean_of_real, offer, padded, read_tokenizer
 
 
 def load(folder, settings):
     import openvino
-    from tokenizers import Tokenizer
 
     plain = Path(tempfile.mkdtemp()) / "plain.onnx"
     export(folder, plain)
@@ -21,9 +20,7 @@ def load(folder, settings):
         "INFERENCE_PRECISION_HINT": settings["precision"],
     }
     model = core.compile_model(core.read_model(str(plain)), "CPU", options)
-    tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(256)
+    tokenizer = read_tokenizer(folder)
 
     def embed(texts):
         encoded = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
@@ -38,12 +35,7 @@ def load(folder, settings):
         queue = openvino.AsyncInferQueue(model, settings["streams"])
         queue.set_callback(keep)
         for places in batches_by_length([len(ids) for ids in encoded], settings["batch_size"]):
-            longest = len(encoded[places[0]])
-            ids = np.zeros((len(places), longest), dtype=np.int64)
-            mask = np.zeros_like(ids)
-            for row, place in enumerate(places):
-                ids[row, : len(encoded[place])] = encoded[place]
-                mask[row, : len(encoded[place])] = 1
+            ids, mask = padded([encoded[place] for place in places])
             queue.start_async([ids, mask], (places, mask))
         queue.wait_all()
         return np.stack(vectors)

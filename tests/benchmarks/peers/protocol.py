@@ -35,6 +35,26 @@ def batches_by_length(lengths: list[int], batch_size: int) -> list[list[int]]:
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
+def read_tokenizer(folder: str) -> Any:
+    """Return the model's tokenizer, cutting at 256 tokens and padding nothing."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(256)
+    return tokenizer
+
+
+def padded(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids and mask ``[batch, length]`` of rows of which the first is the longest."""
+    ids = np.zeros((len(rows), len(rows[0])), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = row
+        mask[place, : len(row)] = 1
+    return ids, mask
+
+
 def mean_of_real(hidden: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Mean-pool ``[batch, length, dimensions]`` over real tokens and scale to length one."""
     weights = mask[..., None].astype(np.float32)
