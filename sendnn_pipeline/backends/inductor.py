@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sendnn_pipeline.backends.base import Graph, Limits, type_function
+from sendnn_pipeline.backends.export import export_graph
 from sendnn_pipeline.config.schema import BackendConfig
 from sendnn_pipeline.errors import BackendError
 
@@ -93,7 +94,7 @@ class InductorBackend:
             with warnings.catch_warnings():
                 # Torch's own use of what it deprecates.
                 warnings.simplefilter("ignore", FutureWarning)
-                exported = _export(graph)
+                exported = export_graph(graph)
                 package = torch._inductor.aoti_compile_and_package(
                     exported, package_path=f"{owned.name}/program.pt2", inductor_configs=options
                 )
@@ -103,6 +104,8 @@ class InductorBackend:
                 library.write_bytes(archive.read(member))
             Path(package).unlink()
             opened = open_library(library, run.streams)
+        except BackendError:
+            raise
         except Exception as error:
             raise BackendError(
                 f"{graph.name} does not compile: {type(error).__name__}: {(str(error).splitlines() or ['?'])[0][:300]}",
@@ -179,19 +182,6 @@ def check_writable(folder: Path) -> None:
             f"the compiler's cache {folder} cannot be written: {error.strerror}",
             hint="set cache_dir= to a folder that can",
         ) from None
-
-
-def _export(graph: Graph) -> Any:
-    import torch
-    from torch.export import Dim
-
-    ranges = {held.name: held for given in graph.ranges for held in given.values()}
-    dims = {name: Dim(name, min=held.least, max=held.most) for name, held in ranges.items()}
-    dynamic = tuple({place: dims[held.name] for place, held in given.items()} for given in graph.ranges)
-    with torch.no_grad():
-        return torch.export.export(
-            graph.function, graph.example, dynamic_shapes=dynamic if dims else None, strict=False
-        )
 
 
 def _checkpoint_names(
