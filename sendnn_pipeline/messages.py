@@ -44,11 +44,13 @@ class Fatal(msgspec.Struct, frozen=True, tag="fatal"):
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
-    """Texts of one request as token ids. Times are seconds of the machine's monotonic clock."""
+    """Texts, or pairs of texts, of one request as token ids. Times are seconds of the machine's monotonic clock."""
 
     request_id: int
     items: list[list[int]]
     deadline: float
+    second_at: list[int] = []
+    """Where the second text of each pair begins; empty where the model need not know."""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -82,7 +84,7 @@ class StepDone(msgspec.Struct, frozen=True, tag="step"):
 
 
 class Vectors(msgspec.Struct, frozen=True, tag="vectors"):
-    """Vectors of some items of one request: little-endian float32, item by item."""
+    """Vectors, or a classifier's logits, of some items of one request: little-endian float32, item by item."""
 
     request_id: int
     indices: list[int]

@@ -11,6 +11,7 @@ import pytest
 from sendnn_pipeline.config.command_line import parse_words
 from sendnn_pipeline.hooks.host import Host, open_host
 from sendnn_pipeline.pipeline.describe import describe, read_and_resolve
+from tests.classifiers import make_classifier
 from tests.served import Served
 
 
@@ -87,6 +88,33 @@ def resolved_run(words: list[str], environ: dict[str, str] | None = None):
 def served_tiny(tiny: Path):
     """A real server of the tiny model, eager."""
     with Served(f"model.path={tiny}", "model=local", "backend=eager", "warmup.shapes=[16x1,16x4,48x4]") as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of one label, which tells the texts of a pair apart by token types."""
+    return make_classifier(tmp_path_factory.mktemp("cross-encoder"), "bert", 1)
+
+
+@pytest.fixture(scope="session")
+def served_cross_encoder(cross_encoder: Path):
+    """A real server of it, eager."""
+    with Served(f"model.path={cross_encoder}", "model=local", "backend=eager") as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random RoBERTa of three labels."""
+    names = {"id2label": {"0": "no", "1": "yes", "2": "maybe"}, "label2id": {"no": 0, "yes": 1, "maybe": 2}}
+    return make_classifier(tmp_path_factory.mktemp("classifier"), "roberta", 3, **names)
+
+
+@pytest.fixture(scope="session")
+def served_classifier(classifier: Path):
+    """A real server of it, eager."""
+    with Served(f"model.path={classifier}", "model=local", "backend=eager") as served:
         yield served
 
 

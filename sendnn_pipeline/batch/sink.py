@@ -1,7 +1,7 @@
 """Where answers go: in the order of the lines, with a record of how far they are, so that a killed run goes on."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +15,19 @@ from sendnn_pipeline.batch.lines import Line
 from sendnn_pipeline.errors import ConfigError
 
 type_vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a line is answered with, or why it is not."""
+
+    line: Line
+    rows: type_vectors | None = None
+    """Of its texts, where it asked for no more."""
+    content: Mapping[str, Any] | None = None
+    """What the route that it asked for answers."""
+    problem: str = ""
+    num_tokens: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -39,6 +52,8 @@ class Sink:
     output: Path
     model_name: str
     dimensions: int
+    labels: tuple[str, ...]
+    """A classifier's: rows are its probabilities."""
     progress: Progress
 
     @property
@@ -65,24 +80,27 @@ class Sink:
         if self.is_array and not self.progress.output_bytes:
             self._out.write(_npy_header(0, self.dimensions))
 
-    def write(self, answered: Sequence[tuple[Line, type_vectors | None, str]], num_tokens: Sequence[int]) -> None:
-        """Append a chunk of lines, each with its vectors or its problem, and record that it is whole."""
+    def write(self, answers: Sequence[Answer]) -> None:
+        """Append a chunk of lines, each with its answer or its problem, and record that it is whole."""
         bad = rows = 0
-        for (line, vectors, problem), tokens in zip(answered, num_tokens, strict=True):
-            if vectors is None:
+        for answer in answers:
+            line = answer.line
+            if answer.problem:
                 bad += 1
-                self._bad.write(orjson.dumps({"line": line.number, **(line.echoed or {}), "error": problem}) + b"\n")
+                about = {"line": line.number, **(line.echoed or {}), "error": answer.problem}
+                self._bad.write(orjson.dumps(about) + b"\n")
             if self.is_array:
-                held = np.full((1, self.dimensions), np.nan, dtype="<f4") if vectors is None else vectors
+                nothing = np.full((1, self.dimensions), np.nan, dtype="<f4")
+                held = nothing if answer.rows is None else answer.rows
                 rows += len(held)
                 self._out.write(np.ascontiguousarray(held, dtype="<f4").tobytes())
-            elif vectors is not None or line.openai:
-                self._out.write(self._json(line, vectors, problem, tokens) + b"\n")
-        last = answered[-1][0]
+            elif not answer.problem or line.openai:
+                self._out.write(self._json(answer) + b"\n")
+        last = answers[-1].line
         self._record(
             input_offset=last.end,
             next_line=last.number + 1,
-            num_lines=self.progress.num_lines + len(answered),
+            num_lines=self.progress.num_lines + len(answers),
             num_bad=self.progress.num_bad + bad,
             num_rows=self.progress.num_rows + rows,
         )
@@ -99,19 +117,30 @@ class Sink:
         if not self.progress.num_bad:
             self.side.unlink()
 
-    def _json(self, line: Line, vectors: type_vectors | None, problem: str, tokens: int) -> bytes:
-        option = orjson.OPT_SERIALIZE_NUMPY
+    def _json(self, answer: Answer) -> bytes:
+        line, option = answer.line, orjson.OPT_SERIALIZE_NUMPY
         if not line.openai:
-            assert vectors is not None
-            held = vectors[0] if len(vectors) == 1 else vectors
-            return orjson.dumps({**(line.echoed or {}), "line": line.number, "embedding": held}, option=option)
-        answer: dict[str, Any] = {"id": f"line-{line.number}", **(line.echoed or {})}
-        if vectors is None:
-            return orjson.dumps(answer | {"response": None, "error": {"code": "bad_line", "message": problem}})
-        data = [{"object": "embedding", "index": place, "embedding": row} for place, row in enumerate(vectors)]
-        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        body = {"object": "list", "data": data, "model": self.model_name, "usage": usage}
-        return orjson.dumps(answer | {"response": {"status_code": 200, "body": body}, "error": None}, option=option)
+            return orjson.dumps({**(line.echoed or {}), "line": line.number, **self._plain(answer)}, option=option)
+        about: dict[str, Any] = {"id": f"line-{line.number}", **(line.echoed or {})}
+        if answer.problem:
+            return orjson.dumps(about | {"response": None, "error": {"code": "bad_line", "message": answer.problem}})
+        body = answer.content
+        if body is None:
+            assert answer.rows is not None
+            data = [{"object": "embedding", "index": place, "embedding": row} for place, row in enumerate(answer.rows)]
+            usage = {"prompt_tokens": answer.num_tokens, "total_tokens": answer.num_tokens}
+            body = {"object": "list", "data": data, "model": self.model_name, "usage": usage}
+        return orjson.dumps(about | {"response": {"status_code": 200, "body": body}, "error": None}, option=option)
+
+    def _plain(self, answer: Answer) -> dict[str, Any]:
+        """Return the fields that a plain line is given."""
+        if answer.content is not None:
+            return {"scores": [row["score"] for row in answer.content["data"]]}
+        assert answer.rows is not None
+        if not self.labels:
+            return {"embedding": answer.rows[0] if len(answer.rows) == 1 else answer.rows}
+        named = [{"label": self.labels[int(row.argmax())], "probs": row} for row in answer.rows]
+        return named[0] if len(named) == 1 else {"labels": named}
 
     def _record(self, **changed: Any) -> None:
         """Sync both files, then replace the record in one step: it never promises what is not on the disk."""

@@ -1,7 +1,6 @@
 """The serve target ``batch``: a file of texts through the engine, without HTTP."""
 
 import asyncio
-import math
 import signal
 import time
 from collections import deque
@@ -15,16 +14,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sendnn_pipeline.batch.config import BatchConfig
 from sendnn_pipeline.batch.lines import Line, open_input, read_lines
-from sendnn_pipeline.batch.sink import Sink, read_progress, type_vectors
-from sendnn_pipeline.config.resolve import Run
+from sendnn_pipeline.batch.sink import Answer, Sink, read_progress
+from sendnn_pipeline.batch.work import Work, answer_lines
+from sendnn_pipeline.config.resolve import CLASSIFY, Run
 from sendnn_pipeline.distributed.port import new_address
 from sendnn_pipeline.distributed.rank import Rank
 from sendnn_pipeline.distributed.target import Session
 from sendnn_pipeline.errors import ConfigError, ServeError
 from sendnn_pipeline.messages import Ready
 from sendnn_pipeline.server.engine_client import EngineClient
-from sendnn_pipeline.server.errors import ApiError
-from sendnn_pipeline.server.tokenizer import TextTokenizer, load_tokenizer
+from sendnn_pipeline.server.state import state_over
+from sendnn_pipeline.server.tokenizer import load_tokenizer
 
 # Chunks that the engine has at once: it must never wait for the next one to be read and tokenized.
 CHUNKS_AHEAD = 3
@@ -33,21 +33,8 @@ FORMATS = (".jsonl", ".npy")
 
 
 @dataclass
-class Work:
-    """What is to be done, and where it goes."""
-
-    file: Path
-    size: int
-    sink: Sink
-    options: BatchConfig
-    longest: int
-    vocab_size: int
-    tokenizer: TextTokenizer
-
-
-@dataclass
 class BatchTarget:
-    """Embeds every line of ``serve.input`` into ``serve.output``."""
+    """Answers every line of ``serve.input`` in ``serve.output``."""
 
     ends = True
     work: Work | None = field(default=None, init=False)
@@ -69,12 +56,14 @@ class BatchTarget:
             "size": size,
             "model": run.model.folder.name,
             "model.dtype": run.config.model.dtype,
+            "engine.task": run.config.engine.task,
             "engine.pooling": run.config.engine.pooling,
             "engine.normalize": run.config.engine.normalize,
             "serve.truncate": options.truncate,
         }
         progress = read_progress(output, identity, options.fresh)
-        sink = Sink(output, run.served_name, run.model.hidden_size, progress)
+        labels = run.model.labels if run.config.engine.task == CLASSIFY else ()
+        sink = Sink(output, run.served_name, run.dimensions, labels, progress)
         longest = max(shape.prompt_len for shape in run.shapes)
         self.work = Work(file, size, sink, options, longest, run.model.vocab_size, load_tokenizer(run.model.folder))
 
@@ -97,7 +86,7 @@ class BatchTarget:
 
 async def _follow(session: Session, rank: Rank, work: Work) -> None:
     """Read the engine's messages; once it is ready, feed it."""
-    engine = EngineClient(rank, session.metrics, max_queue=2**31)
+    engine = EngineClient(rank, session.metrics, 2**31, session.run.dimensions)
     feeding: asyncio.Task[None] | None = None
     task = asyncio.current_task()
     assert task is not None
@@ -120,23 +109,24 @@ async def _follow(session: Session, rank: Rank, work: Work) -> None:
 
 
 async def _feed(session: Session, engine: EngineClient, work: Work) -> None:
+    state = state_over(session, engine, work.tokenizer)
     began, first = time.monotonic(), work.sink.progress
     real_tokens = 0
     with work.file.open("rb") as stream:
         stream.seek(first.input_offset)
         chunks = _chunks(read_lines(stream, first.next_line), work.options.chunk_lines)
-        ahead: deque[asyncio.Task[tuple[list[tuple[Line, type_vectors | None, str]], list[int]]]] = deque()
+        ahead: deque[asyncio.Task[list[Answer]]] = deque()
         reporter = _Reporter(session, work)
         with reporter.bar:
             try:
                 while True:
                     while len(ahead) < CHUNKS_AHEAD and (chunk := next(chunks, None)):
-                        ahead.append(asyncio.create_task(_answer(engine, work, chunk)))
+                        ahead.append(asyncio.create_task(answer_lines(state, work, chunk)))
                     if not ahead:
                         break
-                    answered, tokens = await ahead.popleft()
-                    real_tokens += sum(tokens)
-                    await asyncio.to_thread(work.sink.write, answered, tokens)
+                    answers = await ahead.popleft()
+                    real_tokens += sum(answer.num_tokens for answer in answers)
+                    await asyncio.to_thread(work.sink.write, answers)
                     reporter.show()
             finally:
                 for task in ahead:
@@ -148,47 +138,6 @@ async def _feed(session: Session, engine: EngineClient, work: Work) -> None:
         f"{_counted(work.sink)} in {work.sink.output}; {lines} lines in {seconds:.1f} s, "
         f"{lines / seconds:.1f} lines and {real_tokens / seconds:,.0f} tokens a second"
     )
-
-
-async def _answer(
-    engine: EngineClient, work: Work, chunk: list[Line]
-) -> tuple[list[tuple[Line, type_vectors | None, str]], list[int]]:
-    """Have one chunk computed as one request; a line that cannot be has its problem instead of vectors."""
-    cut = work.longest if work.options.truncate else None
-    asked: list[list[list[int]]] = []
-    texts = [text for line in chunk for text in line.texts]
-    tokenized = iter(await work.tokenizer.encode(texts, cut))
-    problems = []
-    for line in chunk:
-        ids = [[*given][:cut] for given in line.token_ids] or list(islice(tokenized, len(line.texts)))
-        problem = line.problem or _problem_of(ids, work)
-        problems.append(problem)
-        asked.append([] if problem else ids)
-    items = [ids for line_items in asked for ids in line_items]
-    vectors: type_vectors | None = None
-    if items:
-        try:
-            vectors = (await engine.embed(items, math.inf)).vectors
-        except ApiError as error:
-            raise ServeError(f"the engine gave up: {error.message}") from None
-    answered: list[tuple[Line, type_vectors | None, str]] = []
-    place = 0
-    for line, ids, problem in zip(chunk, asked, problems, strict=True):
-        found = None if problem or vectors is None else vectors[place : place + len(ids)]
-        place += len(ids)
-        answered.append((line, found, problem))
-    return answered, [sum(map(len, ids)) for ids in asked]
-
-
-def _problem_of(items: list[list[int]], work: Work) -> str:
-    longest = max(map(len, items))
-    if longest > work.longest:
-        return f"it has {longest} tokens and the longest Program takes {work.longest}; serve.truncate=true cuts it"
-    if any(not 0 <= held < work.vocab_size for ids in items for held in ids):
-        return f"it has a token id outside 0 to {work.vocab_size - 1}"
-    if work.sink.is_array and len(items) != 1:
-        return "it has several texts, and an array has one row a line"
-    return ""
 
 
 def _chunks(lines: Iterator[Line], size: int) -> Iterator[list[Line]]:

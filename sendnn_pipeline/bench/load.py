@@ -3,7 +3,9 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -29,14 +31,24 @@ class Sample(msgspec.Struct, frozen=True):
         return self.answers[-1] - self.due
 
 
-type_send = Callable[[Request], Awaitable[tuple[float | None, float | None]]]
+@dataclass(frozen=True)
+class Sent:
+    """What is known of an answer beside its time."""
+
+    num_tokens: int
+    """Real tokens that were computed."""
+    queued_seconds: float | None = None
+    compute_seconds: float | None = None
+
+
+type_send = Callable[[Request], Awaitable[Sent]]
 
 
 async def drive(send: type_send, requests: Sequence[Request], concurrency: int, open_loop: bool) -> list[Sample]:
     """Send all requests.
 
     Args:
-        send: sends one and returns its queue and compute seconds, where they are known.
+        send: sends one and returns what is known of its answer.
         requests: in the order in which they are due.
         concurrency: clients of a closed loop.
         open_loop: send each when it is due, however many are under way.
@@ -44,13 +56,13 @@ async def drive(send: type_send, requests: Sequence[Request], concurrency: int, 
     began = time.monotonic()
 
     async def one(request: Request, due: float) -> Sample:
-        queued = compute = None
-        error = ""
+        sent, error = Sent(0), ""
         try:
-            queued, compute = await send(request)
+            sent = await send(request)
         except Exception as problem:
             error = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
-        return Sample(due, [time.monotonic()], len(request.items), request.num_tokens, queued, compute, error)
+        known = (sent.num_tokens, sent.queued_seconds, sent.compute_seconds)
+        return Sample(due, [time.monotonic()], len(request.items), *known, error)
 
     if open_loop:
         tasks = []
@@ -68,19 +80,21 @@ async def drive(send: type_send, requests: Sequence[Request], concurrency: int, 
     return samples
 
 
-def drive_http(url: str, model: str, requests: Sequence[Request], concurrency: int, open_loop: bool) -> list[Sample]:
-    """Send all requests to an OpenAI-compatible server; runs in a process of its own."""
+def drive_http(
+    url: str, bodies: Sequence[Mapping[str, Any]], requests: Sequence[Request], concurrency: int, open_loop: bool
+) -> list[Sample]:
+    """Send the body of each request to a route; runs in a process of its own."""
     import httpx
 
     async def run() -> list[Sample]:
         limits = httpx.Limits(max_connections=None if open_loop else concurrency)
         async with httpx.AsyncClient(timeout=600, limits=limits) as session:
+            body_of = dict(zip(map(id, requests), bodies, strict=True))
 
-            async def send(request: Request) -> tuple[None, None]:
-                body = {"model": model, "input": [list(ids) for ids in request.items], "encoding_format": "base64"}
-                answer = await session.post(f"{url}/v1/embeddings", json=body)
+            async def send(request: Request) -> Sent:
+                answer = await session.post(url, json=body_of[id(request)])
                 answer.raise_for_status()
-                return None, None
+                return Sent(int(answer.json()["usage"]["prompt_tokens"]))
 
             return await drive(send, requests, concurrency, open_loop)
 

@@ -17,11 +17,8 @@ class Request:
 
     items: tuple[tuple[int, ...], ...]
     at: float
-
-    @property
-    def num_tokens(self) -> int:
-        """Real tokens of all texts."""
-        return sum(map(len, self.items))
+    query: tuple[int, ...] = ()
+    """Of a reranking, whose documents are the items; without special tokens, as they then are."""
 
 
 def prose() -> str:
@@ -29,8 +26,18 @@ def prose() -> str:
     return " ".join(pydoc_data.topics.topics.values())
 
 
+def reranks(workload: WorkloadConfig, labels: Sequence[str]) -> bool:
+    """Return whether requests are rankings: as asked, else where the model is a cross-encoder."""
+    return workload.task == "rerank" or (workload.task == "auto" and len(labels) == 1)
+
+
 def make_requests(
-    workload: WorkloadConfig, longest: int, corpus: Sequence[int], around: tuple[Sequence[int], Sequence[int]]
+    workload: WorkloadConfig,
+    longest: int,
+    corpus: Sequence[int],
+    around: tuple[Sequence[int], Sequence[int]],
+    *,
+    rerank: bool = False,
 ) -> list[Request]:
     """Draw the requests of one round.
 
@@ -39,12 +46,13 @@ def make_requests(
         longest: the most tokens of a text; longer ones are cut.
         corpus: token ids of prose, without special tokens.
         around: the special tokens before and after every text.
+        rerank: whether each is a query with its documents, both without special tokens.
 
     Raises:
         ConfigError: the trace cannot be used.
     """
     chooser = random.Random(workload.seed)
-    before, after = around
+    before, after = ((), ()) if rerank else around
     least = len(before) + len(after) + 1
     lengths = [
         min(longest, max(least, length))
@@ -57,7 +65,14 @@ def make_requests(
         texts.append((*before, *corpus[start : start + inner], *after))
     times = _arrivals(workload, chooser)
     places = range(0, len(texts) + 1, workload.texts_per_request)
-    return [Request(tuple(texts[start:end]), at) for (start, end), at in zip(pairwise(places), times, strict=True)]
+    queries: list[tuple[int, ...]] = [()] * workload.num_requests
+    if rerank:
+        starts = [chooser.randrange(len(corpus) - workload.query_tokens) for _ in queries]
+        queries = [tuple(corpus[start : start + workload.query_tokens]) for start in starts]
+    return [
+        Request(tuple(texts[start:end]), at, query)
+        for (start, end), at, query in zip(pairwise(places), times, queries, strict=True)
+    ]
 
 
 def _lengths(workload: WorkloadConfig, chooser: random.Random, count: int) -> list[int]:

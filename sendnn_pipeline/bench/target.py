@@ -17,11 +17,11 @@ import msgspec
 from rich.console import Console
 
 from sendnn_pipeline.bench.config import BenchConfig
-from sendnn_pipeline.bench.load import Sample, drive, drive_http
+from sendnn_pipeline.bench.load import Sample, Sent, drive, drive_http
 from sendnn_pipeline.bench.plot import plot_bench
 from sendnn_pipeline.bench.report import print_figures, summarise
-from sendnn_pipeline.bench.requests import Request, make_requests, prose
-from sendnn_pipeline.config.resolve import Run
+from sendnn_pipeline.bench.requests import Request, make_requests, prose, reranks
+from sendnn_pipeline.config.resolve import CLASSIFY, Run
 from sendnn_pipeline.distributed.port import new_address
 from sendnn_pipeline.distributed.rank import Rank
 from sendnn_pipeline.distributed.target import Session
@@ -29,8 +29,10 @@ from sendnn_pipeline.errors import ConfigError, ServeError
 from sendnn_pipeline.messages import Ready, StepDone
 from sendnn_pipeline.programs.price import cold_compile_seconds
 from sendnn_pipeline.programs.program import plan_pooling
+from sendnn_pipeline.server.cut import Cut
 from sendnn_pipeline.server.engine_client import EngineClient
 from sendnn_pipeline.server.http import edge
+from sendnn_pipeline.server.scoring import Pairs, items_of
 from sendnn_pipeline.server.tokenizer import TextTokenizer, load_tokenizer
 
 TRANSPORTS = ("engine", "http")
@@ -77,7 +79,7 @@ type_rounds = list[tuple[list[Sample], list[StepDone]]]
 
 
 async def _follow(session: Session, rank: Rank, tokenizer: TextTokenizer) -> type_rounds:
-    engine = EngineClient(rank, session.metrics, max_queue=2**31)
+    engine = EngineClient(rank, session.metrics, 2**31, session.run.dimensions)
     steps: list[StepDone] = []
     ready = asyncio.Event()
 
@@ -116,21 +118,33 @@ async def _rounds(
     longest = max(shape.prompt_len for shape in run.shapes)
     if longest < workload.most:
         session.say(f"note: texts are cut to {longest} tokens, as much as the longest Program takes")
-    requests = make_requests(workload, longest, corpus, around)
+    rerank = reranks(workload, run.model.labels if run.config.engine.task == CLASSIFY else ())
+    requests = make_requests(workload, longest, corpus, around, rerank=rerank)
+    # Documents are texts on their way, so that they are tokenized as a client's are.
+    rankings = [await _ranking(tokenizer, request) for request in requests] if rerank else []
+    prepared = dict(zip(map(id, requests), rankings, strict=False))
+    cut = Cut(whole=longest)
     await ready.wait()
     session.say(f"ready in {time.monotonic() - session.started:.1f} s")
     open_loop = workload.rate is not None
     rounds: type_rounds = []
 
-    async def send(request: Request) -> tuple[float, float]:
-        pending = await engine.embed([list(ids) for ids in request.items], math.inf)
-        return pending.started - pending.enqueued, pending.finished - pending.started
+    async def send(request: Request) -> Sent:
+        items, second_at = [list(ids) for ids in request.items], []
+        if rerank:
+            asked = await items_of(run, tokenizer, prepared[id(request)], cut)
+            items, second_at = asked.items, asked.second_at
+        pending = await engine.compute(items, math.inf, second_at)
+        queued, computed = pending.started - pending.enqueued, pending.finished - pending.started
+        return Sent(pending.num_tokens, queued, computed)
 
     async with contextlib.AsyncExitStack() as stack:
         url = ""
+        bodies: list[dict[str, Any]] = []
         if options.transport == "http":
             listening = socket.create_server(("127.0.0.1", 0))
-            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            route, bodies = _bodies(run, requests, rankings)
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}{route}"
             await stack.enter_async_context(edge(session, engine, tokenizer, listening))
             clients = stack.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
         # The first round warms up what no Program does: connections, allocators, this loop.
@@ -138,7 +152,7 @@ async def _rounds(
             steps.clear()
             if options.transport == "http":
                 samples = await asyncio.get_running_loop().run_in_executor(
-                    clients, drive_http, url, run.served_name, requests, workload.concurrency, open_loop
+                    clients, drive_http, url, bodies, requests, workload.concurrency, open_loop
                 )
             else:
                 samples = await drive(send, requests, workload.concurrency, open_loop)
@@ -146,6 +160,23 @@ async def _rounds(
                 rounds.append((samples, list(steps)))
                 session.say(f"round {number} of {options.rounds}: {_took(samples):.2f} s")
     return rounds
+
+
+async def _ranking(tokenizer: TextTokenizer, request: Request) -> Pairs:
+    documents = [await tokenizer.decode(ids) for ids in request.items]
+    return Pairs([await tokenizer.decode(request.query)], documents)
+
+
+def _bodies(run: Run, requests: list[Request], rankings: list[Pairs]) -> tuple[str, list[dict[str, Any]]]:
+    """Return the route that all requests go to, and the body of each."""
+    said = {"model": run.served_name, "truncate_prompt_tokens": -1}
+    if rankings:
+        bodies = [{**said, "query": pairs.firsts[0], "documents": list(pairs.seconds)} for pairs in rankings]
+        return "/v1/rerank", [{**body, "return_documents": False} for body in bodies]
+    inputs = [[list(ids) for ids in request.items] for request in requests]
+    if run.config.engine.task == CLASSIFY:
+        return "/v1/classify", [{**said, "input": given} for given in inputs]
+    return "/v1/embeddings", [{**said, "input": given, "encoding_format": "base64"} for given in inputs]
 
 
 def _took(samples: list[Sample]) -> float:

@@ -9,7 +9,9 @@ from sendnn_pipeline.config.shapes import Shape
 from sendnn_pipeline.errors import ConfigError
 
 DTYPES = ("float32", "bfloat16", "float16")
+TASKS = ("embed", "classify")
 POOLINGS = ("mean", "cls", "last")
+WORKLOAD_TASKS = ("auto", "texts", "rerank")
 LENGTHS = ("lognormal", "uniform", "trace")
 STAGES = ("load", "compile", "warmup", "serve")
 
@@ -69,7 +71,7 @@ def _numbers(config: RunConfig) -> Iterator[tuple[str, str, str]]:
 
 
 def _workload(workload: WorkloadConfig) -> Iterator[tuple[str, str, str]]:
-    for name in ("least", "num_requests", "texts_per_request", "concurrency"):
+    for name in ("least", "num_requests", "texts_per_request", "concurrency", "query_tokens"):
         if getattr(workload, name) < 1:
             yield f"workload.{name}", f"workload.{name}={getattr(workload, name)} must be 1 or more", ""
     if workload.most < workload.least:
@@ -80,6 +82,8 @@ def _workload(workload: WorkloadConfig) -> Iterator[tuple[str, str, str]]:
         yield "workload.median", f"workload.median={workload.median} or sigma={workload.sigma} is no length", ""
     if workload.lengths not in LENGTHS:
         yield "workload.lengths", f"workload.lengths={workload.lengths} is none", f"use {', '.join(LENGTHS)}"
+    if workload.task not in WORKLOAD_TASKS:
+        yield "workload.task", f"workload.task={workload.task} is none", f"use {', '.join(WORKLOAD_TASKS)}"
     if workload.lengths == "trace" and not workload.trace:
         yield "workload.trace", "workload.lengths=trace needs a file", "name it with workload.trace=FILE"
 
@@ -95,6 +99,8 @@ def _words(config: RunConfig) -> Iterator[tuple[str, str, str]]:
             f"engine.pooling={config.engine.pooling} is no pooling",
             f"use auto, {', '.join(POOLINGS)}",
         )
+    if config.engine.task not in (*TASKS, "auto"):
+        yield "engine.task", f"engine.task={config.engine.task} is none", f"use auto, {', '.join(TASKS)}"
     stages = tuple(config.pipeline.stages)
     if not stages or stages != STAGES[: len(stages)]:
         yield (

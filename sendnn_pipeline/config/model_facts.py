@@ -1,7 +1,8 @@
 """What a model's own files say about it, read as plain JSON, before any weight is loaded."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,14 @@ POOLING_OF_FLAG = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "last",
+}
+CLASSIFIER = "ForSequenceClassification"
+# By the last part of the class that a cross-encoder's files name, and by transformers' problem types.
+ACTIVATIONS = {"Identity": "identity", "Sigmoid": "sigmoid", "Softmax": "softmax"}
+ACTIVATION_OF_PROBLEM = {
+    "regression": "identity",
+    "multi_label_classification": "sigmoid",
+    "single_label_classification": "softmax",
 }
 # Position 0 of these models is the padding index plus one.
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
@@ -35,6 +44,16 @@ class ModelFacts:
     has_pooling_files: bool
     matryoshka: bool
     weight_files: tuple[Path, ...]
+    labels: tuple[str, ...] = ()
+    """A classifier's, in the order of its logits; one for a cross-encoder; none for other models."""
+    activation: str = "identity"
+    """What makes scores of logits: `identity`, `sigmoid` or `softmax`."""
+    token_types: bool = False
+    """Whether the model tells the two texts of a pair apart by token types."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """Texts to put before others, by name."""
+    default_prompt: str | None = None
+    """Name of the prompt that is meant where none is named."""
 
 
 def read_model_facts(folder: Path) -> ModelFacts:
@@ -63,6 +82,8 @@ def read_model_facts(folder: Path) -> ModelFacts:
             f"{folder} has no tokenizer.json", hint="save the fast tokenizer with transformers' save_pretrained"
         )
     pooling, normalize, found = _read_pooling(folder)
+    labels = _labels(config)
+    said = _read_object(folder / "config_sentence_transformers.json")
     own_len = _read_object(folder / "sentence_bert_config.json").get("max_seq_length") or limit
     return ModelFacts(
         folder=folder,
@@ -79,7 +100,34 @@ def read_model_facts(folder: Path) -> ModelFacts:
         has_pooling_files=found,
         matryoshka=bool(config.get("is_matryoshka") or config.get("matryoshka_dimensions")),
         weight_files=_weight_files(folder),
+        labels=labels,
+        activation=_activation(config, len(labels), folder / "config.json"),
+        token_types=int(text.get("type_vocab_size") or 0) > 1,
+        prompts={str(name): str(prompt) for name, prompt in (said.get("prompts") or {}).items()},
+        default_prompt=said.get("default_prompt_name"),
     )
+
+
+def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a classifier's labels; two of transformers' own names where config.json says nothing."""
+    if not str((config.get("architectures") or [""])[0]).endswith(CLASSIFIER):
+        return ()
+    named = config.get("id2label") or {}
+    count = len(named) or int(config.get("num_labels") or 2)
+    return tuple(str(named.get(str(place), f"LABEL_{place}")) for place in range(count))
+
+
+def _activation(config: Mapping[str, Any], num_labels: int, file: Path) -> str:
+    """Return what the model's own files say; else the sigmoid of one label, the softmax of several."""
+    said = (config.get("sentence_transformers") or {}).get("activation_fn")
+    said = said or config.get("sbert_ce_default_activation_function")
+    if said:
+        name = str(said).rsplit(".", 1)[-1]
+        if name not in ACTIVATIONS:
+            raise ModelError(f"{file} asks for the activation {said}, which is not supported", hint="use another model")
+        return ACTIVATIONS[name]
+    by_problem = ACTIVATION_OF_PROBLEM.get(str(config.get("problem_type")))
+    return by_problem or ("sigmoid" if num_labels == 1 else "softmax")
 
 
 def _read_pooling(folder: Path) -> tuple[str, bool, bool]:

@@ -19,6 +19,7 @@ SHAPE_KEYS = ("warmup.shapes", "warmup.prompt_lens", "warmup.batch_sizes")
 REGISTRY_PROMPT_LENS = [64]
 REGISTRY_BATCH_SIZES = [1]
 SAID_BY_USER = ("profile", "env", "command line")
+CLASSIFY = "classify"
 STEP_TOKENS_OF_THREAD = 512
 _RANK_OF_LAYER = {"default": 0, "conf": 1, "profile": 2, "env": 3, "command line": 4}
 
@@ -36,6 +37,16 @@ class Run:
     cache_dir: Path
     served_name: str
     notices: tuple[str, ...] = ()
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers that the engine gives for each text: of a vector, or one for each label."""
+        return len(self.model.labels) if self.config.engine.task == CLASSIFY else self.model.hidden_size
+
+    @property
+    def token_types(self) -> bool:
+        """Whether Programs take token types beside ids and mask."""
+        return self.config.engine.task == CLASSIFY and self.model.token_types
 
     @property
     def streams(self) -> int:
@@ -106,9 +117,22 @@ def _engine(given: EngineConfig, facts: ModelFacts, provenance: Provenance) -> t
                 hint="engine=pooling serves embeddings from it",
             )
         name = "pooling"
-        provenance = provenance.put("engine.name", Origin("chosen", f"{facts.architecture} gives embeddings", name))
+        gives = "labels" if facts.labels else "embeddings"
+        provenance = provenance.put("engine.name", Origin("chosen", f"{facts.architecture} gives {gives}", name))
     elif name != "pooling":
         raise ConfigError(f"engine.name={name} is no engine", where=provenance.where("engine.name"), hint="use pooling")
+    task = given.task
+    if task == AUTO:
+        task = CLASSIFY if facts.labels else "embed"
+        provenance = provenance.put("engine.task", Origin("model", f"{facts.architecture} in config.json", task))
+    elif task == CLASSIFY and not facts.labels:
+        raise ConfigError(
+            f"engine.task=classify, and {facts.architecture} has no classification head",
+            where=provenance.where("engine.task"),
+            hint="use engine.task=embed",
+        )
+    if task == CLASSIFY:
+        return replace(given, name=name, task=task), provenance
     source = "the model's modules.json" if facts.has_pooling_files else "no modules.json: sentence-transformers' rule"
     pooling, normalize = given.pooling, given.normalize
     if pooling == AUTO:
@@ -117,7 +141,7 @@ def _engine(given: EngineConfig, facts: ModelFacts, provenance: Provenance) -> t
     if normalize is None:
         normalize = facts.normalize
         provenance = provenance.put("engine.normalize", Origin("model", source, normalize))
-    return replace(given, name=name, pooling=pooling, normalize=normalize), provenance
+    return replace(given, name=name, task=task, pooling=pooling, normalize=normalize), provenance
 
 
 def _model(given: ModelConfig, facts: ModelFacts, provenance: Provenance) -> tuple[ModelConfig, Provenance]:
@@ -202,11 +226,12 @@ def _shapes(given: RunConfig, provenance: Provenance, choose: type_choose) -> tu
 
 
 def _unused(config: RunConfig, provenance: Provenance) -> list[str]:
+    engine = config.engine
     said = {key: origins[0] for key, origins in provenance.origins.items() if origins[0].layer in SAID_BY_USER}
     return [
         f"{key} (set by {origin.where}) is not used by this run: it belongs to {owner}"
         for key, origin in said.items()
-        if (owner := unused_by(config.engine.name, key, config.serve.target))
+        if (owner := unused_by(key, engine=engine.name, task=engine.task, target=config.serve.target))
     ]
 
 
@@ -218,6 +243,6 @@ def _notices(config: RunConfig, facts: ModelFacts, shapes: tuple[Shape, ...]) ->
             f"inputs longer than {longest} tokens are refused, although the model takes {config.model.max_model_len}: "
             "no warmup shape is longer"
         )
-    if not facts.has_pooling_files and config.engine.pooling == "mean":
+    if not facts.has_pooling_files and config.engine.task == "embed" and config.engine.pooling == "mean":
         notices.append("the model has no modules.json; mean pooling is assumed (engine.pooling= says otherwise)")
     return notices

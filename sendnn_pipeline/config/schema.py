@@ -46,6 +46,8 @@ class EngineConfig:
 
     name: str = "auto"
     """Engine; `auto` chooses by the model."""
+    task: str = "auto"
+    """`embed` (a vector a text) or `classify` (labels, and scores of pairs); `auto` chooses by the model."""
     pooling: str = "auto"
     """`mean`, `cls` or `last`; `auto` follows the model's sentence-transformers files."""
     normalize: bool | None = None
@@ -209,7 +211,11 @@ class WorkloadConfig:
     num_requests: int = 64
     """Requests of one round."""
     texts_per_request: int = 8
-    """Texts of each request."""
+    """Texts of each request; under `rerank` its documents."""
+    task: str = "auto"
+    """`texts`, each by itself, or `rerank`, a query with its documents; `auto` reranks with a cross-encoder."""
+    query_tokens: int = 12
+    """Tokens of a query (rerank)."""
     concurrency: int = 16
     """Clients that each send their next request when the last one is answered (closed loop)."""
     rate: float | None = None

@@ -23,14 +23,34 @@ def load_encoder(folder: "Path", dtype: str) -> "nn.Module":
     Raises:
         ModelError: the architecture is unknown, a file is broken, or weights are missing.
     """
-    import torch
     from transformers import AutoModel
+
+    return _load(AutoModel, folder, dtype, UNUSED_PARTS)
+
+
+def load_classifier(folder: "Path", dtype: str) -> "nn.Module":
+    """Load a sequence classifier with its head, ready for inference.
+
+    Args:
+        folder: the model's folder.
+        dtype: name of a torch dtype.
+
+    Raises:
+        ModelError: the architecture is unknown, a file is broken, or weights are missing.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    return _load(AutoModelForSequenceClassification, folder, dtype, ())
+
+
+def _load(kind: Any, folder: "Path", dtype: str, may_lack: tuple[str, ...]) -> "nn.Module":
+    import torch
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model, report = AutoModel.from_pretrained(
+        model, report = kind.from_pretrained(
             str(folder),
             dtype=getattr(torch, dtype),
             attn_implementation="sdpa",
@@ -44,15 +64,15 @@ def load_encoder(folder: "Path", dtype: str) -> "nn.Module":
             f"{folder} cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
             hint="is its architecture known to the installed transformers?",
         ) from error
-    _check_complete(folder, report)
+    _check_complete(folder, report, may_lack)
     model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     return model  # type: ignore[no-any-return]
 
 
-def _check_complete(folder: "Path", report: dict[str, Any]) -> None:
-    missing = sorted(key for key in report.get("missing_keys", ()) if not key.startswith(UNUSED_PARTS))
+def _check_complete(folder: "Path", report: dict[str, Any], may_lack: tuple[str, ...]) -> None:
+    missing = sorted(key for key in report.get("missing_keys", ()) if not key.startswith(may_lack))
     wrong = sorted(str(key) for key in report.get("mismatched_keys", ()))
     if missing or wrong:
         what = f"lacks {len(missing)} tensors, {missing[0]} first" if missing else f"has the wrong shape in {wrong[0]}"

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from sendnn_pipeline.backends.base import CompileBackend, Graph, type_function
-from sendnn_pipeline.config.resolve import Run
+from sendnn_pipeline.config.resolve import CLASSIFY, Run
 from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.messages import StageEvent
 from sendnn_pipeline.pipeline.load import LoadedModel
@@ -97,14 +97,19 @@ class Compile:
         run, engine = given.run, given.run.config.engine
         programs = plan_pooling(run.shapes).programs
         most_rows = max(program.batch_size for program in programs)
-        helper = finite_graph(run.model.hidden_size, most_rows)
+        helper = finite_graph(run.dimensions, most_rows)
         maker, helpers = self._maker(self.backend, run), self._maker(self.simple, run, of_model=False)
 
         def graph_of(program: PoolProgram) -> Graph:
-            from sendnn_pipeline.pooling.function import PoolFunction
+            from sendnn_pipeline.pooling.function import ClassifyFunction, PoolFunction
 
-            function = PoolFunction(given.module(), engine.pooling, bool(engine.normalize))
-            return pool_graph(program, function, given.weights, run.model.pad_token_id)
+            module = given.module()
+            function = (
+                ClassifyFunction(module)
+                if engine.task == CLASSIFY
+                else PoolFunction(module, engine.pooling, bool(engine.normalize))
+            )
+            return pool_graph(program, function, given.weights, run.model.pad_token_id, token_types=run.token_types)
 
         jobs: list[tuple[str, Maker, Callable[[], Graph]]] = []
         jobs += [(program.name, maker, partial(graph_of, program)) for program in programs]
@@ -120,7 +125,8 @@ class Compile:
             made.append(function)
             self.observe(StageEvent(self.name, "finished", name, place, len(jobs), seconds, reason, source))
         self._prune(run, [by.keys.key(name).digest for name, by, _ in jobs])
-        runner = PoolingRunner(dict(zip(programs, made, strict=False)), made[-1], run.model.pad_token_id)
+        compiled = dict(zip(programs, made, strict=False))
+        runner = PoolingRunner(compiled, made[-1], run.model.pad_token_id, run.token_types)
         return CompiledModel(run, runner, num_compiled)
 
     def _maker(self, backend: CompileBackend, run: Run, of_model: bool = True) -> Maker:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sendnn_pipeline.config.layers import Provenance
-from sendnn_pipeline.config.resolve import Run
+from sendnn_pipeline.config.resolve import CLASSIFY, Run
 from sendnn_pipeline.programs.price import BYTES_OF_DTYPE, activation_bytes, price_key
 from sendnn_pipeline.programs.program import PoolProgram, plan_pooling
 
@@ -49,7 +49,10 @@ def print_plan(console: Console, plan: Plan, provenance: Provenance) -> None:
     line("model", f"{run.served_name}: {run.model.architecture}, {plan.num_parameters / 1e6:.1f} M parameters")
     line("backend", config.backend.name, "backend")
     line("dtype", config.model.dtype, "model.dtype")
-    line("engine", f"{config.engine.name}, {config.engine.pooling} pooling, normalize={config.engine.normalize}")
+    gives = f"{config.engine.pooling} pooling, normalize={config.engine.normalize}"
+    if config.engine.task == CLASSIFY:
+        gives = f"{len(run.model.labels)} labels, {run.model.activation}"
+    line("engine", f"{config.engine.name}, {config.engine.task}: {gives}")
     line("threads", f"{plan.threads}  ({plan.threads_reason})")
     line("caches", str(run.cache_dir))
     line("shapes", " ".join(map(str, run.shapes)), "warmup.shapes")

@@ -14,13 +14,15 @@ WINDOW_BATCHES = 8
 
 @dataclass(frozen=True)
 class Item:
-    """One text that waits. Times are seconds of the monotonic clock."""
+    """One text, or pair of texts, that waits. Times are seconds of the monotonic clock."""
 
     request_id: int
     index: int
     token_ids: Sequence[int]
     deadline: float
     enqueued: float
+    second_at: int = 0
+    """Where the second text of a pair begins."""
 
     @property
     def num_tokens(self) -> int:

@@ -41,8 +41,10 @@ class PoolingEngine:
     def submit(self, request: Submit) -> None:
         """Queue the texts of a request."""
         now = self.clock()
+        second_at = request.second_at or [0] * len(request.items)
         self.batcher.add(
-            Item(request.request_id, index, ids, request.deadline, now) for index, ids in enumerate(request.items)
+            Item(request.request_id, index, ids, request.deadline, now, second)
+            for index, (ids, second) in enumerate(zip(request.items, second_at, strict=True))
         )
 
     def cancel(self, request: Cancel) -> None:
@@ -68,7 +70,9 @@ class PoolingEngine:
         """Compute; the one part that may run in another thread, several at once."""
         started = self.clock()
         try:
-            vectors, finite = self.runner.run(batch.program, [item.token_ids for item in batch.items])
+            vectors, finite = self.runner.run(
+                batch.program, [item.token_ids for item in batch.items], [item.second_at for item in batch.items]
+            )
         except Exception as error:
             # One broken step must not take the other requests with it.
             return Outcome(started, self.clock(), error=error)

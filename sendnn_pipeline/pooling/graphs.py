@@ -3,17 +3,23 @@
 from collections.abc import Mapping
 
 import torch
+from torch import nn
 
 from sendnn_pipeline.backends.base import Graph, Range
-from sendnn_pipeline.pooling.function import FiniteRows, PoolFunction
-from sendnn_pipeline.pooling.runner import pad
+from sendnn_pipeline.pooling.function import FiniteRows
+from sendnn_pipeline.pooling.runner import pad, types_of
 from sendnn_pipeline.programs.program import PoolProgram
 
 HELPER_ROWS = 4096
 
 
 def pool_graph(
-    program: PoolProgram, function: PoolFunction, weights: Mapping[str, torch.Tensor], pad_token_id: int
+    program: PoolProgram,
+    function: nn.Module,
+    weights: Mapping[str, torch.Tensor],
+    pad_token_id: int,
+    *,
+    token_types: bool = False,
 ) -> Graph:
     """Return ``program`` as a graph, its example two rows at least where the batch is a range."""
     ranges = {}
@@ -24,7 +30,10 @@ def pool_graph(
     if program.least_len is not None:
         ranges[1] = Range("length", program.least_len, program.prompt_len)
         length = min(16 + program.least_len, program.prompt_len)
-    return Graph(program.name, function, pad([], batch, length, pad_token_id), (ranges, ranges), weights)
+    example = pad([], batch, length, pad_token_id)
+    if token_types:
+        example = (*example, types_of([], [], batch, length))
+    return Graph(program.name, function, example, (ranges,) * len(example), weights)
 
 
 def finite_graph(dimensions: int, most_rows: int) -> Graph:

@@ -19,10 +19,15 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
     if pooling == "cls":
         return hidden[:, 0]
     if pooling == "last":
-        last = (mask.sum(dim=1) - 1).view(-1, 1, 1).expand(-1, 1, hidden.shape[-1])
-        return hidden.gather(1, last).squeeze(1)
+        return last_token(hidden, mask)
     weights = mask.unsqueeze(-1).float()
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def last_token(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the hidden state of each row's last real token, ``[batch, dimensions]``."""
+    last = (mask.sum(dim=1) - 1).view(-1, 1, 1).expand(-1, 1, hidden.shape[-1])
+    return hidden.gather(1, last).squeeze(1)
 
 
 def unit(vectors: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from sendnn_pipeline.programs.program import PoolProgram
 LEAST_RUNS, MOST_RUNS = 2, 5
 ENOUGH_MS = 500.0
 
-type_program = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+type_program = Callable[..., torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,32 @@ class PoolingRunner:
     compiled: Mapping[PoolProgram, type_program]
     finite: Callable[[torch.Tensor], torch.Tensor]
     pad_token_id: int
+    token_types: bool = False
+    """Whether Programs take token types."""
 
-    def run(self, program: PoolProgram, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, list[bool]]:
+    def run(
+        self, program: PoolProgram, rows: Sequence[Sequence[int]], second_at: Sequence[int] = ()
+    ) -> tuple[torch.Tensor, list[bool]]:
         """Run ``program`` on rows of token ids, as many as it takes or fewer.
+
+        Args:
+            program: what runs.
+            rows: token ids.
+            second_at: where the second text of each row begins, 0 where there is none; empty stands for all 0.
 
         Returns:
             Vectors ``[len(rows), dimensions]`` in float32, and whether each is finite.
         """
         batch, length = program.dims(len(rows), max(map(len, rows)))
-        ids, mask = pad(rows, batch, length, self.pad_token_id)
+        inputs = pad(rows, batch, length, self.pad_token_id)
+        if self.token_types:
+            inputs = (*inputs, types_of(rows, second_at, batch, length))
         with torch.inference_mode():
-            vectors = self.compiled[program](ids, mask)
+            vectors = self.compiled[program](*inputs)
             return vectors[: len(rows)], self.finite(vectors)[: len(rows)].tolist()
 
 
-def pad(rows: Sequence[Sequence[int]], batch: int, length: int, pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+def pad(rows: Sequence[Sequence[int]], batch: int, length: int, pad_token_id: int) -> tuple[torch.Tensor, ...]:
     """Fill ``[batch, length]`` with rows padded on the right, and return it with its mask.
 
     Rows beyond the last keep one unmasked token: a row without any would divide by zero.
@@ -48,6 +59,15 @@ def pad(rows: Sequence[Sequence[int]], batch: int, length: int, pad_token_id: in
         ids[place, : len(row)] = torch.tensor(row, dtype=torch.int64)
         mask[place, : len(row)] = 1
     return ids, mask
+
+
+def types_of(rows: Sequence[Sequence[int]], second_at: Sequence[int], batch: int, length: int) -> torch.Tensor:
+    """Return token types ``[batch, length]``: 1 from where the second text of a row begins to its end, else 0."""
+    types = torch.zeros((batch, length), dtype=torch.int64)
+    for place, (row, second) in enumerate(zip(rows, second_at, strict=False)):
+        if second:
+            types[place, second : len(row)] = 1
+    return types
 
 
 def sizes_to_measure(program: PoolProgram, step_tokens: int) -> list[tuple[int, int]]:

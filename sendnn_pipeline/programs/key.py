@@ -72,6 +72,7 @@ def key_maker(
         model = [
             ("model", digest[:16]),
             ("dtype", config.model.dtype),
+            ("task", config.engine.task),
             ("pooling", f"{config.engine.pooling}, normalize={config.engine.normalize}"),
             ("transformers", version("transformers")),
         ]

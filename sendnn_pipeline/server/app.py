@@ -8,7 +8,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sendnn_pipeline.server import embeddings, health, models
+from sendnn_pipeline.server import health, models, rerank, tei
+from sendnn_pipeline.server.endpoints import ENDPOINTS
 from sendnn_pipeline.server.errors import HANDLERS, ApiError, error_response
 from sendnn_pipeline.server.state import ServerState
 
@@ -59,7 +60,14 @@ def make_app(state: ServerState, api_key: str | None) -> Starlette:
     middleware = [Middleware(RequestId)]
     if api_key is not None:
         middleware.append(Middleware(RequireKey, api_key=api_key))
-    routes = [*embeddings.routes, *models.routes, *health.routes]
+    routes = [
+        # /rerank has a handler of its own: text-embeddings-inference's clients send something else there.
+        *rerank.routes,
+        *(endpoint.route(path) for path, endpoint in ENDPOINTS.items()),
+        *tei.routes,
+        *models.routes,
+        *health.routes,
+    ]
     app = Starlette(routes=routes, middleware=middleware, exception_handlers=HANDLERS)
     app.state.server = state
     return app

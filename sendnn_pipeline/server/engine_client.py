@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,10 +25,10 @@ class Pending:
     """One request that the engine has."""
 
     future: "asyncio.Future[None]"
-    num_items: int
     num_tokens: int
     submitted: float
-    vectors: npt.NDArray[np.float32] | None = None
+    rows: npt.NDArray[np.float32]
+    """One for every item."""
     num_done: int = 0
     running: bool = False
     enqueued: float = 0.0
@@ -37,12 +38,17 @@ class Pending:
     padding: int = 0
     programs: set[str] = field(default_factory=set)
 
+    @property
+    def num_items(self) -> int:
+        """Texts, or pairs of texts."""
+        return len(self.rows)
+
 
 class EngineClient:
     """Sends requests to the engine and hands out what comes back."""
 
-    def __init__(self, rank: Rank, metrics: Metrics, max_queue: int) -> None:
-        self._rank, self._metrics, self._max_queue = rank, metrics, max_queue
+    def __init__(self, rank: Rank, metrics: Metrics, max_queue: int, dimensions: int) -> None:
+        self._rank, self._metrics, self._max_queue, self._dimensions = rank, metrics, max_queue, dimensions
         self._ids = itertools.count()
         self._pending: dict[int, Pending] = {}
         self._last_heard = time.monotonic()
@@ -105,12 +111,13 @@ class EngineClient:
         rates = [step.batch_size * step.length / step.ms * 1000 for step in steps if step.ms > 0]
         return max(1, math.ceil(self._num_tokens / max(rates))) if rates else 1
 
-    async def embed(self, items: list[list[int]], deadline: float) -> Pending:
-        """Have the engine compute the vectors of ``items``.
+    async def compute(self, items: list[list[int]], deadline: float, second_at: Sequence[int] = ()) -> Pending:
+        """Have the engine compute a row of numbers for each of ``items``.
 
         Args:
-            items: token ids of each text.
+            items: token ids of each text, or pair of texts.
             deadline: monotonic seconds at which the answer is of no more use.
+            second_at: where the second text of each pair begins.
 
         Raises:
             ApiError: refused at the door, 504 past the deadline, 500 when the engine failed on it.
@@ -121,12 +128,12 @@ class EngineClient:
         if not self._pending:
             self._last_heard = now
         future = asyncio.get_running_loop().create_future()
-        pending = Pending(future, len(items), sum(map(len, items)), now)
+        pending = Pending(future, sum(map(len, items)), now, np.empty((len(items), self._dimensions), np.float32))
         self._pending[request_id] = pending
         self._num_items += pending.num_items
         self._num_tokens += pending.num_tokens
         self._gauge()
-        await self._rank.port.send(Submit(request_id, items, deadline))
+        await self._rank.port.send(Submit(request_id, items, deadline, list(second_at)))
         try:
             async with asyncio.timeout(max(0.0, deadline - now) + 1.0):
                 await future
@@ -176,9 +183,7 @@ class EngineClient:
         if pending is None or pending.future.done():
             return
         rows = np.frombuffer(message.data, dtype="<f4").reshape(-1, message.dimensions)
-        if pending.vectors is None:
-            pending.vectors = np.empty((pending.num_items, message.dimensions), dtype=np.float32)
-        pending.vectors[message.indices] = rows
+        pending.rows[message.indices] = rows
         pending.num_done += len(message.indices)
         self._num_items -= len(message.indices)
         pending.enqueued = message.enqueued

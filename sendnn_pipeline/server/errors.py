@@ -7,6 +7,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from sendnn_pipeline.config.resolve import Run
+
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 CODES = {
     401: "invalid_api_key",
@@ -15,6 +17,17 @@ CODES = {
     413: "request_too_large",
     415: "unsupported_media_type",
 }
+# Key of a request's scope: its errors are written in text-embeddings-inference's form.
+TEI = "sendnn_pipeline.tei"
+TEI_OF_CODE = {
+    "context_length_exceeded": (413, "Validation"),
+    "empty_input": (400, "Empty"),
+    "too_many_items": (413, "Validation"),
+    "unsupported_task": (424, "Backend"),
+    "engine_failed": (424, "Backend"),
+}
+TEI_OF_STATUS = {400: (422, "Validation"), 429: (429, "Overloaded"), 503: (503, "Unhealthy")}
+TASK_GIVES = {"embed": "embeddings", "classify": "labels or scores of pairs"}
 log = logging.getLogger("sendnn_pipeline.server")
 
 
@@ -37,6 +50,22 @@ class ApiError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+def check_task(run: Run, task: str, route: str) -> None:
+    """Refuse what the model cannot do.
+
+    Raises:
+        ApiError: 400.
+    """
+    held = run.config.engine.task
+    if held != task:
+        wanted = TASK_GIVES.get(task, task)
+        raise ApiError(
+            400,
+            f"{run.served_name} gives {TASK_GIVES[held]}, and {route} needs a model of {wanted}",
+            code="unsupported_task",
+        )
+
+
 def error_response(error: ApiError) -> JSONResponse:
     """Write an error in the envelope."""
     kind = TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
@@ -45,10 +74,17 @@ def error_response(error: ApiError) -> JSONResponse:
     return JSONResponse(body, error.status, headers)
 
 
-async def on_api_error(_request: Request, error: Exception) -> JSONResponse:
+def tei_response(error: ApiError) -> JSONResponse:
+    """Write an error as text-embeddings-inference does: ``error`` and ``error_type``."""
+    status, kind = TEI_OF_CODE.get(error.code) or TEI_OF_STATUS.get(error.status, (error.status, "Validation"))
+    headers = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
+    return JSONResponse({"error": error.message, "error_type": kind}, status, headers)
+
+
+async def on_api_error(request: Request, error: Exception) -> JSONResponse:
     """Answer one of our own errors."""
     assert isinstance(error, ApiError)
-    return error_response(error)
+    return tei_response(error) if request.scope.get(TEI) else error_response(error)
 
 
 async def on_http_exception(request: Request, error: Exception) -> JSONResponse:

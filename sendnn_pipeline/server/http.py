@@ -20,7 +20,7 @@ from sendnn_pipeline.errors import PipelineError, ServeError
 from sendnn_pipeline.messages import Ready
 from sendnn_pipeline.server.app import make_app
 from sendnn_pipeline.server.engine_client import EngineClient
-from sendnn_pipeline.server.state import ServerState
+from sendnn_pipeline.server.state import state_over
 from sendnn_pipeline.server.tokenizer import TextTokenizer, load_tokenizer
 
 LINGER_SECONDS = 2.0
@@ -72,7 +72,7 @@ class HttpTarget:
 
 async def _serve(session: Session, listening: socket.socket, tokenizer: TextTokenizer, rank: Rank) -> None:
     run = session.run
-    engine = EngineClient(rank, session.metrics, run.config.serve.max_queue)
+    engine = EngineClient(rank, session.metrics, run.config.serve.max_queue, run.dimensions)
     listen = asyncio.create_task(_listen(session, listening, rank, engine))
     stop = asyncio.Event()
     if run.config.process.override_signal_handlers:
@@ -100,19 +100,9 @@ async def edge(
     session: Session, engine: EngineClient, tokenizer: TextTokenizer, listening: socket.socket
 ) -> "AsyncIterator[asyncio.Task[None]]":
     """Answer HTTP at a socket while the block runs; yields the server's task."""
-    state = ServerState(
-        session.run,
-        engine,
-        tokenizer,
-        session.metrics,
-        session.startup,
-        session.perf_log,
-        session.about,
-        int(time.time()),
-    )
     server = QuietServer(
         uvicorn.Config(
-            make_app(state, session.api_key),
+            make_app(state_over(session, engine, tokenizer), session.api_key),
             log_config=None,
             access_log=False,
             lifespan="off",

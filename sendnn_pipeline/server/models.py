@@ -10,10 +10,13 @@ from starlette.routing import Route
 
 from sendnn_pipeline import __version__
 from sendnn_pipeline.programs.program import plan_pooling
+from sendnn_pipeline.server.answering import check_model
 from sendnn_pipeline.server.body import read_body
-from sendnn_pipeline.server.embeddings import check_model
 from sendnn_pipeline.server.errors import ApiError
+from sendnn_pipeline.server.inputs import MAX_INPUTS
+from sendnn_pipeline.server.scoring import scores_pairs_at_once
 from sendnn_pipeline.server.state import ServerState, state_of
+from sendnn_pipeline.server.tokenizer import THREADS
 
 
 class TokenizeRequest(msgspec.Struct):
@@ -119,7 +122,9 @@ async def info(request: Request) -> JSONResponse:
             "model": {
                 "id": state.run.served_name,
                 "architecture": facts.architecture,
-                "dimensions": facts.hidden_size,
+                "task": config.engine.task,
+                "dimensions": state.run.dimensions,
+                "labels": list(facts.labels),
                 "dtype": config.model.dtype,
                 "pooling": config.engine.pooling,
                 "normalize": config.engine.normalize,
@@ -136,8 +141,32 @@ async def info(request: Request) -> JSONResponse:
             "engine": (ready.engine | {"resident_bytes": ready.resident_bytes}) if ready else None,
             "startup": state.startup.progress(),
             **state.about,
+            **_as_tei(state),
         }
     )
+
+
+def _as_tei(state: ServerState) -> dict[str, Any]:
+    """Return the facts under the names that text-embeddings-inference's clients look for."""
+    config, facts = state.run.config, state.run.model
+    kind: dict[str, Any] = {"embedding": {"pooling": config.engine.pooling}}
+    if scores_pairs_at_once(state.run):
+        labels = {str(place): label for place, label in enumerate(facts.labels)}
+        about = {"id2label": labels, "label2id": {label: int(place) for place, label in labels.items()}}
+        kind = {"reranker" if len(labels) == 1 else "classifier": about}
+    return {
+        "model_id": config.model.path,
+        "model_sha": config.model.revision,
+        "model_dtype": config.model.dtype,
+        "model_type": kind,
+        "max_concurrent_requests": config.serve.max_queue,
+        "max_input_length": state.longest,
+        "max_batch_tokens": state.run.step_tokens,
+        "max_batch_requests": None,
+        "max_client_batch_size": MAX_INPUTS,
+        "auto_truncate": False,
+        "tokenization_workers": THREADS,
+    }
 
 
 async def metrics(request: Request) -> Response:

@@ -36,9 +36,12 @@ def main(argv: Sequence[str]) -> None:
             raise ConfigError(f"{key} is no key", hint=nearest(key, provenance.origins))
     for warning in host.warnings:
         sys.stderr.write(f"warning: {warning}\n")
-    engine, target = (provenance.origins[name][0].value for name in ("engine.name", "serve.target"))
+    engine, task, target = (
+        provenance.origins[name][0].value for name in ("engine.name", "engine.task", "serve.target")
+    )
     for known in keys:
-        sys.stdout.write(_explained(known, provenance.origins[known], unused_by(engine, known, target), note))
+        unused = unused_by(known, engine=engine, task=task, target=target)
+        sys.stdout.write(_explained(known, provenance.origins[known], unused, note))
     if key is None or key.startswith("serve"):
         held = REDACTED if host.environ.get(API_KEY) else "none"
         sys.stdout.write(f"API key = {held}\n  from {API_KEY} or the file serve.api_key_file\n")

@@ -144,3 +144,51 @@ def test_an_openai_batch_file(tiny, tmp_path):
 def test_files_that_cannot_be_had_are_one_line_before_anything_is_loaded(tiny, words, said):
     ended = sendnn(*WORDS, f"model.path={tiny}", *words)
     assert ended.returncode == 2 and said in ended.stderr and "load" not in ended.stdout
+
+
+def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path):
+    from tests.classifiers import reference_logits
+
+    query, documents = "what is a name?", ["names refer to objects", "dogs", "a name is bound"]
+    scores = 1 / (1 + np.exp(-reference_logits(cross_encoder, [(query, document) for document in documents])[:, 0]))
+    asked = {"query": query, "documents": documents}
+    values = [
+        {"id": 1, **asked},
+        {"custom_id": "s", "url": "/v1/score", "body": {"text_1": query, "text_2": documents}},
+        {"custom_id": "r", "url": "/v1/rerank", "body": asked},
+        {"custom_id": "x", "url": "/v1/poems", "body": asked},
+        {"custom_id": "e", "url": "/v1/rerank", "body": {"query": query, "documents": []}},
+        {"id": 2, "query": query, "documents": ["dogs " * 200]},
+        {"id": 3, "text": "alone"},
+    ]
+    source = write(tmp_path / "in.jsonl", values)
+    ended = sendnn(
+        *WORDS, f"model.path={cross_encoder}", f"serve.input={source}", f"serve.output={tmp_path / 'out.jsonl'}"
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    plain, scored, ranked, unknown, empty, alone = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert plain["id"] == 1 and plain["query"] == query and np.allclose(plain["scores"], scores, atol=1e-5)
+    body = scored["response"]["body"]
+    assert np.allclose([row["score"] for row in body["data"]], scores, atol=1e-5) and body["usage"]["prompt_tokens"]
+    assert [row["index"] for row in ranked["response"]["body"]["results"]] == np.argsort(-scores).tolist()
+    assert "its url is '/v1/poems'" in unknown["error"]["message"] and unknown["response"] is None
+    assert empty["error"]["message"] == "documents is empty"
+    assert alone["label"] == "LABEL_0" and len(alone["probs"]) == 1
+    bad = [json.loads(line) for line in (tmp_path / "out.jsonl.errors.jsonl").read_text().splitlines()]
+    assert [one["line"] for one in bad] == [4, 5, 6] and "with its query" in bad[2]["error"]
+
+
+def test_labels_by_the_line_and_as_an_array(classifier, tmp_path):
+    from tests.classifiers import reference_logits
+
+    texts = ["a class is a type", "objects have methods", "nothing"]
+    powers = np.exp(reference_logits(classifier, texts))
+    expected = powers / powers.sum(axis=1, keepdims=True)
+    source = write(tmp_path / "in.jsonl", texts)
+    for name in ("out.jsonl", "out.npy"):
+        ended = sendnn(*WORDS, f"model.path={classifier}", f"serve.input={source}", f"serve.output={tmp_path / name}")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert np.allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-5)
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert np.allclose([one["probs"] for one in found], expected, atol=1e-5)
+    assert [one["label"] for one in found] == [["no", "yes", "maybe"][row.argmax()] for row in expected]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sendnn_pipeline.bench.comparison import figures_of, labels_of, mark_pareto
-from sendnn_pipeline.bench.load import Sample, drive
+from sendnn_pipeline.bench.load import Sample, Sent, drive
 from sendnn_pipeline.bench.report import summarise
 from sendnn_pipeline.bench.requests import Request, make_requests
 from sendnn_pipeline.config.schema import WorkloadConfig
@@ -54,7 +54,7 @@ def test_a_closed_loop_keeps_its_concurrency_and_an_open_one_does_not_wait():
         most = max(most, running)
         await asyncio.sleep(0.02)
         running -= 1
-        return 0.0, 0.0
+        return Sent(2, 0.0, 0.0)
 
     requests = [Request(((1, 2),), 0.0)] * 12
     assert len(asyncio.run(drive(send, requests, 4, open_loop=False))) == 12 and most == 4
@@ -67,7 +67,7 @@ def test_a_request_that_fails_is_counted_not_lost():
     async def send(request):
         if len(request.items) == 2:
             raise ValueError("no")
-        return 0.0, 0.0
+        return Sent(2, 0.0, 0.0)
 
     requests = [Request(((1,),), 0.0), Request(((1,), (2,)), 0.0)]
     figures = summarise([(asyncio.run(drive(send, requests, 1, False)), [])])
@@ -150,9 +150,32 @@ def test_a_workload_without_a_bench_is_said_to_be_unused(tiny):
 def test_time_is_taken_from_when_a_request_was_due():
     async def slow(_):
         time.sleep(0.05)
-        return 0.0, 0.0
+        return Sent(2, 0.0, 0.0)
 
     requests = [Request(((1,),), 0.0), Request(((1,),), 0.0)]
     first, second = asyncio.run(drive(slow, requests, 1, open_loop=True))
     # The second waited for the first, which blocked the loop, and that counts.
     assert second.latency_seconds >= first.latency_seconds + 0.045 and first.latency_seconds >= 0.05
+
+
+def test_a_cross_encoder_is_benched_with_rankings(cross_encoder, tmp_path):
+    words = [*WORDS, f"model.path={cross_encoder}", "workload.median=20", "serve.rounds=1", "workload.query_tokens=9"]
+    for transport in ("engine", "http"):
+        folder = tmp_path / transport
+        ended = sendnn(*words, f"serve.transport={transport}", f"serve.output={folder}")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        samples = json.loads((folder / "samples.json").read_text())
+        assert len(samples) == 12 and all(sample["num_items"] == 3 and not sample["error"] for sample in samples)
+        # Every pair holds the query, at least one token of a document, and three special tokens.
+        assert all(sample["num_tokens"] >= 3 * (5 + 1 + 3) for sample in samples)
+
+
+def test_rankings_of_a_bi_encoder_are_asked_for(tiny, tmp_path):
+    words = [*WORDS, f"model.path={tiny}", "workload.task=rerank", "serve.rounds=1", f"serve.output={tmp_path}"]
+    ended = sendnn(*words)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    figures = json.loads((tmp_path / "bench.json").read_text())["figures"]
+    # Each of 12 requests is a query and three documents to the engine.
+    assert sum(held["texts"] for held in figures["programs"].values()) == 12 * 4
+    wrong = sendnn(*WORDS, f"model.path={tiny}", "workload.task=sing")
+    assert wrong.returncode == 2 and "workload.task=sing is none" in wrong.stderr

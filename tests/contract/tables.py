@@ -14,7 +14,7 @@ def variables_table(host: Host) -> str:
     """Return the table of environment variables."""
     lines = ["| variable | key | registry default | what it does |", "|---|---|---|---|"]
     for row in host.rows.values():
-        unused = unused_by("pooling", row.key)
+        unused = unused_by(row.key, engine="pooling", task="embed", target="http")
         doc = row.doc + (f" *Lands on its key; {unused.split(',')[0]} not in this version.*" if unused else "")
         lines.append(f"| `{row.variable}` | `{row.key}` | {row.default or 'none'} | {doc} |")
     return "\n".join(lines)
