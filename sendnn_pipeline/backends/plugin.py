@@ -7,7 +7,7 @@ import psutil
 
 from sendnn_pipeline.backends.eager import EagerBackend
 from sendnn_pipeline.backends.inductor import InductorBackend, InductorConfig
-from sendnn_pipeline.backends.sendnn import SendnnBackend
+from sendnn_pipeline.backends.sendnn import SendnnBackend, SendnnConfig
 from sendnn_pipeline.hooks import hookimpl
 
 if TYPE_CHECKING:
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_schemas(store: Callable[[str, str, type], None]) -> None:
-    """Type the options of inductor."""
+    """Type the options of inductor and sendnn."""
     store("backend", "inductor", InductorConfig)
+    store("backend", "sendnn", SendnnConfig)
 
 
 @hookimpl

@@ -2,14 +2,24 @@
 
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from sendnn_pipeline.backends.base import Graph, Limits, NotPortable
+from sendnn_pipeline.config.schema import BackendConfig
 from sendnn_pipeline.errors import BackendError
 
 if TYPE_CHECKING:
     from sendnn_pipeline.config.resolve import Run
     from sendnn_pipeline.config.schema import RunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendnnConfig(BackendConfig):
+    """Options of ``backend=sendnn``."""
+
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables that the device's library must find when it is imported; those that are set already stay."""
 
 
 class SendnnBackend(NotPortable):

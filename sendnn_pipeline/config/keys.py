@@ -42,5 +42,6 @@ def decoders_of_keys(groups: Iterable[str], schemas: Mapping[tuple[str, str], ty
     types = keys_of(RunConfig)
     for (group, _), schema in schemas.items():
         types.update(keys_of(schema, group))
-    decoders = {key: _DECODER_OF_TYPE[kind] for key, kind in types.items()}
+    # Mappings are for files: no variable and no single word says one.
+    decoders = {key: _DECODER_OF_TYPE[kind] for key, kind in types.items() if kind in _DECODER_OF_TYPE}
     return decoders | dict.fromkeys(groups, "name")

@@ -146,11 +146,11 @@ def _provenance(
     for key in composed.values:
         origins[key] = [Origin("default", "schema default", defaults.get(key))]
     for group, option in tree.default_options(ours).items():
-        origins[group] = [Origin("conf", _shown(ours / f"{PRIMARY}.yaml", ours), option)]
+        origins[group] = [Origin("conf", shown_file(ours / f"{PRIMARY}.yaml", ours), option)]
     for group, option in sorted(composed.choices.items(), key=lambda choice: choice[0] == PROFILE):
         layer_name = PROFILE if group == PROFILE else "conf"
         for key, (value, file) in tree.values(group, option).items():
-            where = f"{_shown(file, ours)} ({group}={option})"
+            where = f"{shown_file(file, ours)} ({group}={option})"
             origins.setdefault(key, []).insert(0, Origin(layer_name, where, value))
     for value in env:
         origins.setdefault(value.key, []).insert(0, Origin("env", value.variable, value.value))
@@ -173,5 +173,6 @@ def _schema_defaults(run: RunConfig) -> dict[str, Any]:
     return dict(flatten({**asdict(RunConfig()), **groups}))
 
 
-def _shown(file: Path, ours: Path) -> str:
+def shown_file(file: Path, ours: Path) -> str:
+    """Name an option's file: ours from ``conf/`` on, others in full."""
     return f"conf/{file.relative_to(ours)}" if file.is_relative_to(ours) else str(file)

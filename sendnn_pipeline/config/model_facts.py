@@ -56,6 +56,15 @@ class ModelFacts:
     """Name of the prompt that is meant where none is named."""
 
 
+def read_config_json(folder: Path) -> dict[str, Any]:
+    """Read the model's config.json.
+
+    Raises:
+        ModelError: it is missing or broken.
+    """
+    return _read_object(folder / "config.json", required=True)
+
+
 def read_model_facts(folder: Path) -> ModelFacts:
     """Read config.json, the sentence-transformers files and the list of weight files.
 
@@ -64,7 +73,7 @@ def read_model_facts(folder: Path) -> ModelFacts:
     """
     if not folder.is_dir():
         raise ModelError(f"{folder} is no folder", hint="name a model folder, hub id or package in model.path")
-    config = _read_object(folder / "config.json", required=True)
+    config = read_config_json(folder)
     text = config.get("text_config", config)
     try:
         vocab_size, hidden_size = int(text["vocab_size"]), int(text.get("hidden_size", text.get("dim", 0)))

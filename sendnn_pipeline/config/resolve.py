@@ -21,7 +21,7 @@ REGISTRY_BATCH_SIZES = [1]
 SAID_BY_USER = ("profile", "env", "command line")
 CLASSIFY = "classify"
 STEP_TOKENS_OF_THREAD = 512
-_RANK_OF_LAYER = {"default": 0, "conf": 1, "profile": 2, "env": 3, "command line": 4}
+_RANK_OF_LAYER = {"default": 0, "conf": 1, "known": 2, "profile": 3, "env": 4, "command line": 5}
 
 
 type_choose = Callable[[RunConfig], Choice]
@@ -205,11 +205,25 @@ def _steps(
     return process, replace(given.scheduler, max_num_batched_tokens=tokens), provenance
 
 
-def _shapes(given: RunConfig, provenance: Provenance, choose: type_choose) -> tuple[tuple[Shape, ...], Provenance]:
+def said_shapes(given: RunConfig, provenance: Provenance) -> tuple[Shape, ...] | None:
+    """Return the shapes that are written out, either way; None stands for ``auto``.
+
+    Raises:
+        ConfigError: they are not of the form.
+    """
     winner = shape_winner(provenance)
     where = provenance.where(winner)
     if winner == "warmup.shapes":
-        shapes = parse_shapes(given.warmup.shapes or AUTO, where)
+        return parse_shapes(given.warmup.shapes or AUTO, where)
+    lens = given.warmup.prompt_lens or REGISTRY_PROMPT_LENS
+    return zip_shapes(lens, given.warmup.batch_sizes or REGISTRY_BATCH_SIZES, where)
+
+
+def _shapes(given: RunConfig, provenance: Provenance, choose: type_choose) -> tuple[tuple[Shape, ...], Provenance]:
+    winner = shape_winner(provenance)
+    where = provenance.where(winner)
+    shapes = said_shapes(given, provenance)
+    if winner == "warmup.shapes":
         if shapes is None:
             choice = choose(given)
             shapes = choice.shapes
@@ -219,9 +233,7 @@ def _shapes(given: RunConfig, provenance: Provenance, choose: type_choose) -> tu
                 reason = f"auto for {given.model.max_model_len} tokens, {choice.padding:.1%} padding expected"
             provenance = provenance.put(winner, Origin("chosen", reason, [str(shape) for shape in shapes]))
         return shapes, provenance
-    lens = given.warmup.prompt_lens or REGISTRY_PROMPT_LENS
-    sizes = given.warmup.batch_sizes or REGISTRY_BATCH_SIZES
-    shapes = zip_shapes(lens, sizes, where)
+    assert shapes is not None
     return shapes, provenance.put("warmup.shapes", Origin("zipped", where, [str(shape) for shape in shapes]))
 
 

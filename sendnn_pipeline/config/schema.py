@@ -245,12 +245,22 @@ class MetricsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownConfig:
-    """Configurations proven on hardware."""
+    """Configurations that are proven; one is matched by the model's own config.json."""
 
+    name: str = "auto"
+    """`auto` takes the one that fits the model, `none` takes none."""
     require: bool = False
     """Refuse a model that no known configuration matches."""
     file: str | None = None
-    """More known configurations, as YAML."""
+    """More known configurations, as YAML: of the form of conf/known, or of the registry's."""
+    match: dict[str, Any] = field(default_factory=dict)
+    """Entries of config.json of the model that it is for."""
+    backends: list[str] = field(default_factory=list)
+    """Backends that it is for."""
+    platforms: list[str] = field(default_factory=list)
+    """Machines that it is for; empty is any."""
+    runtimes: list[dict[str, Any]] = field(default_factory=list)
+    """Ways to run the model, each with its tp_size and its values by key."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ UNUSED_BY_POOLING = {
     "artifacts.require_precompiled_decoders": "generation",
     "multimodal.": "vision-language models",
     "parallel.": "several ranks",
-    "known.": "known configurations, which come with a later version",
 }
 USED_BY_POOLING = ("scheduler.max_num_batched_tokens",)
 OF_EMBEDDINGS = ("engine.pooling", "engine.normalize", "model.matryoshka")

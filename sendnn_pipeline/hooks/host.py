@@ -3,13 +3,15 @@
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sendnn_pipeline.config.command_line import Word
 from sendnn_pipeline.config.compose import SchemaStore, store_schemas
 from sendnn_pipeline.config.environment import EnvRow, EnvValue, read_environment, read_rows
 from sendnn_pipeline.config.keys import decoders_of_keys
-from sendnn_pipeline.config.layers import Layered, layer
+from sendnn_pipeline.config.known import KnownConfiguration, read_known_file, read_options, unique
+from sendnn_pipeline.config.layers import Layered, layer, shown_file
 from sendnn_pipeline.config.options import OptionTree
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.hooks.manager import CONFIG_PLUGIN, Plugins, load_plugins
@@ -34,6 +36,25 @@ class Host:
             ConfigError: the words do not compose.
         """
         return layer(self.tree, self.ours, words, self.env, {"backend": auto_backend()})
+
+    def known(self, file: str | None, where: str) -> tuple[KnownConfiguration, ...]:
+        """Return every known configuration: of option files, of registries, and of the user's file.
+
+        Args:
+            file: ``known.file``.
+            where: what set it.
+
+        Raises:
+            ConfigError: one is not of the form, or two have one name.
+        """
+        registries = self.plugins.registry("register_config_registries", "config registry").values()
+        return unique(
+            [
+                *read_options(self.tree.groups().get("known", {}), partial(shown_file, ours=self.ours)),
+                *(config for registry in registries.values() for config in registry.configs()),
+                *(read_known_file(file, where) if file else ()),
+            ]
+        )
 
 
 def open_host(environ: Mapping[str, str], config_dir: str | None = None) -> Host:

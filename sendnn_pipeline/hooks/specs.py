@@ -52,6 +52,10 @@ class RegistrySpecs:
         """Call ``register(name, factory)``; the factory returns a ``models.sources.ModelSource``."""
 
     @hookspec
+    def register_config_registries(self, register: type_register) -> None:
+        """Call ``register(name, factory)``; the factory returns a ``config.known.ConfigRegistry``."""
+
+    @hookspec
     def register_serve_targets(self, register: type_register) -> None:
         """Call ``register(name, factory)``; the factory returns a ``distributed.target.ServeTarget``."""
 

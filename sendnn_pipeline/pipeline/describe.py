@@ -1,5 +1,6 @@
 """From words to a resolved run: compose, find the model, resolve, and let the backend and the plugins check it."""
 
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,8 +9,9 @@ from pathlib import Path
 from sendnn_pipeline.backends.base import CompileBackend
 from sendnn_pipeline.config.check import check_description
 from sendnn_pipeline.config.command_line import Word
+from sendnn_pipeline.config.known_layer import Place, with_known
 from sendnn_pipeline.config.layers import Layered, Provenance
-from sendnn_pipeline.config.model_facts import read_model_facts
+from sendnn_pipeline.config.model_facts import read_config_json, read_model_facts
 from sendnn_pipeline.config.resolve import Resolved, Run, cache_dir_of, resolve
 from sendnn_pipeline.config.schema import ModelConfig
 from sendnn_pipeline.errors import ConfigError, PluginError
@@ -88,7 +90,8 @@ def read_and_resolve(host: Host, described: Described, folder: Path) -> tuple[Re
     Raises:
         PipelineError: it cannot; the message says why.
     """
-    given, where = described.layered.composed.run, described.layered.provenance.where
+    layered = _known(host, described.layered, folder)
+    given, where = layered.composed.run, layered.provenance.where
     backends = host.plugins.registry("register_compile_backends", "compile backend")
     missing = host.plugins.missing()
     backend = backends.create(given.backend.name, where=where("backend.name"), missing=missing)
@@ -102,7 +105,7 @@ def read_and_resolve(host: Host, described: Described, folder: Path) -> tuple[Re
     facts = read_model_facts(folder)
     choose = partial(choose_shapes, backend, facts, described.cache_dir, where("warmup.trace"))
     can_stream = backend.limits(given).streams
-    resolved = resolve(described.layered, facts, described.cache_dir, choose, can_stream=can_stream)
+    resolved = resolve(layered, facts, described.cache_dir, choose, can_stream=can_stream)
     run, where = resolved.run, resolved.provenance.where
     simple = backends.create(run.config.backend.simple, where=where("backend.simple"), missing=missing)
     if not simple.limits(run.config).helpers:
@@ -124,6 +127,13 @@ def read_and_resolve(host: Host, described: Described, folder: Path) -> tuple[Re
     if problems:
         raise ConfigError("; ".join(problems))
     return resolved, backend
+
+
+def _known(host: Host, layered: Layered, folder: Path) -> Layered:
+    run = layered.composed.run
+    configs = host.known(run.known.file, layered.provenance.where("known.file"))
+    place = Place(run.backend.name, platform.machine(), host.environ)
+    return with_known(layered, configs, read_config_json(folder), place)
 
 
 def _check_limits(run: Run, backend: CompileBackend, provenance: Provenance) -> None:

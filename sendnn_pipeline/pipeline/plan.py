@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+from sendnn_pipeline.config.known import CHOICES
 from sendnn_pipeline.config.layers import Provenance
 from sendnn_pipeline.config.resolve import CLASSIFY, Run
 from sendnn_pipeline.programs.price import BYTES_OF_DTYPE, activation_bytes, price_key
@@ -48,6 +49,8 @@ def print_plan(console: Console, plan: Plan, provenance: Provenance) -> None:
 
     line("model", f"{run.served_name}: {run.model.architecture}, {plan.num_parameters / 1e6:.1f} M parameters")
     line("backend", config.backend.name, "backend")
+    if config.known.name not in CHOICES:
+        line("known", config.known.name, "known.name")
     line("dtype", config.model.dtype, "model.dtype")
     gives = f"{config.engine.pooling} pooling, normalize={config.engine.normalize}"
     if config.engine.task == CLASSIFY:

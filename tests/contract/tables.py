@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from sendnn_pipeline.config.known import CHOICES, Runtime, read_options
 from sendnn_pipeline.config.options import conf_dir
 from sendnn_pipeline.config.usage import unused_by
 from sendnn_pipeline.hooks.host import Host, open_host
@@ -25,16 +26,36 @@ def options_table() -> str:
     lines = ["| option | what it is |", "|---|---|"]
     for file in sorted(conf_dir().glob("*/*.yaml")):
         comment = re.match(r"# (?!@)(.*)", file.read_text())
-        if file.parent.name != "env":
+        if file.parent.name != "env" and (file.parent.name != "known" or file.stem in CHOICES):
             lines.append(f"| `{file.parent.name}={file.stem}` | {comment[1] if comment else ''} |")
     return "\n".join(lines)
 
 
+def known_table() -> str:
+    """Return the table of known configurations."""
+    lines = ["| `known=` | for | machines | ranks: length x sequences, or shapes |", "|---|---|---|---|"]
+    files = {file.stem: file for file in sorted((conf_dir() / "known").glob("*.yaml"))}
+    for known in read_options(files, str):
+        comment = files[known.name].read_text().splitlines()[0].removeprefix("# ").removesuffix(".")
+        runtimes = "; ".join(_runtime(runtime) for runtime in known.runtimes)
+        lines.append(f"| `{known.name}` | {comment} | {', '.join(known.platforms)} | {runtimes} |")
+    return "\n".join(lines)
+
+
+def _runtime(runtime: Runtime) -> str:
+    values = runtime.values
+    if "warmup.shapes" in values:
+        return f"{runtime.tp_size}: {', '.join(values['warmup.shapes'])}"
+    blocks = f", {values['cache.num_blocks']} blocks" if "cache.num_blocks" in values else ""
+    return f"{runtime.tp_size}: {values['model.max_model_len']} x {values['scheduler.max_num_seqs']}{blocks}"
+
+
 def main() -> None:
-    """Write both tables between their marks."""
+    """Write the tables between their marks."""
     readme = ROOT / "README.md"
     text = readme.read_text()
-    for name, table in (("variables", variables_table(open_host({}))), ("options", options_table())):
+    tables = {"variables": variables_table(open_host({})), "options": options_table(), "known": known_table()}
+    for name, table in tables.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         text = re.sub(f"{begin}.*?{end}", lambda _, b=begin, t=table, e=end: f"{b}\n{t}\n{e}", text, flags=re.DOTALL)
     readme.write_text(text)

@@ -168,6 +168,7 @@ def test_the_hooks():
         "check_config",
         "register_compile_backends",
         "register_model_sources",
+        "register_config_registries",
         "register_serve_targets",
         "stage_started",
         "stage_finished",

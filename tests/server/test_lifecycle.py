@@ -197,7 +197,10 @@ def test_the_perf_log_is_appended_and_its_times_leave_nothing_out(tiny, tmp_path
     assert sum(done[f"{part}_time_seconds"] for part in parts) == pytest.approx(done["e2e_latency_seconds"], abs=1e-6)
     assert all(done[f"{part}_time_seconds"] >= 0 for part in parts)
     assert done["request_id"] == "me" and done["num_prompt_tokens"] == 7 and done["finish_reason"] == "stop"
-    assert done["programs"] == ["pool[batch=2,len=16]"] and done["padding_tokens"] == 32 - 7
+    # Which of the two is cheaper is measured, and other load can turn that round.
+    padding_of = {"pool[batch=2,len=16]": 2 * 16 - 7, "pool[batch=2,len=48]": 2 * 48 - 7}
+    (program,) = done["programs"]
+    assert done["padding_tokens"] == padding_of[program]
     assert done["timestamp"].endswith("Z") and failed["finish_reason"] == "error"
     startup = (tmp_path / "perf_log_rank_0.txt").read_text()
     for name in ("load model time", "compile time", "warmup 1 time", "total warmup time"):
