@@ -22,8 +22,9 @@ class Limits:
 
     token_multiple: int = 1
     dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
+    """What it computes; ``model.dtype=auto`` takes bfloat16 where the CPU and this have it, else the first."""
     helpers: bool = True
-    """Whether it compiles small helper graphs on the CPU, so that ``backend.simple`` can name it."""
+    """Whether it compiles small helper graphs on the CPU, their rows a range: then ``backend.simple`` can name it."""
     ranges: bool = False
     """Whether one Program can take every size between two bounds."""
     default_shapes: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from sendnn_pipeline.config.compose import Composed, compose, quote
 from sendnn_pipeline.config.environment import EnvValue
 from sendnn_pipeline.config.options import PRIMARY, OptionTree, flatten
 from sendnn_pipeline.config.schema import RunConfig
+from sendnn_pipeline.errors import ConfigError
 
 # Warmup shapes are one value written two ways: saying one replaces the other.
 SHAPE_FORMS = (
@@ -111,7 +112,16 @@ def layer(
     choices = [f"{group}={chosen[group][0]}" for group in said_auto]
     removed = [word.text for word in words if word.key in said_auto]
     inserted = [*(text for text, value in zip(texts, held, strict=True) if value.key not in said_auto), *choices]
-    composed = compose(tree, ours, [*inserted, *(word.text for word in words if word.text not in removed)])
+    try:
+        composed = compose(tree, ours, [*inserted, *(word.text for word in words if word.text not in removed)])
+    except ConfigError as error:
+        variable = next((value for value in held if error.message == f"{value.key} is no key"), None)
+        if variable is None:
+            raise
+        raise ConfigError(
+            f"{variable.variable} sets {variable.key}, which the chosen options do not have",
+            hint=f"choose the option of {variable.key.split('.')[0]} that has it, or unset {variable.variable}",
+        ) from None
     provenance = _provenance(tree, ours, composed, words, held)
     for group in said_auto:
         option, reason = chosen[group]

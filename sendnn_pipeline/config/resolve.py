@@ -1,6 +1,6 @@
 """From layers to a run: read the model's facts, replace every ``auto``, check, freeze."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,7 +75,15 @@ def cache_dir_of(config: RunConfig, environ: dict[str, str]) -> Path:
     return Path(base) / "sendnn_pipeline"
 
 
-def resolve(layered: Layered, facts: ModelFacts, cache_dir: Path, choose: type_choose, *, can_stream: bool) -> Resolved:
+def resolve(
+    layered: Layered,
+    facts: ModelFacts,
+    cache_dir: Path,
+    choose: type_choose,
+    *,
+    can_stream: bool,
+    dtypes: Sequence[str],
+) -> Resolved:
     """Replace every ``auto`` with a value and a reason, then check the whole.
 
     Args:
@@ -84,13 +92,14 @@ def resolve(layered: Layered, facts: ModelFacts, cache_dir: Path, choose: type_c
         cache_dir: where caches are.
         choose: what ``warmup=auto`` stands for, given everything but the shapes.
         can_stream: whether the backend runs several steps at once.
+        dtypes: that the backend computes, the one to prefer first where this CPU does not compute bfloat16.
 
     Raises:
         ConfigError: a value does not fit the model or the others; the message names the key and where it was set.
     """
     given, provenance = layered.composed.run, layered.provenance
     engine, provenance = _engine(given.engine, facts, provenance)
-    model, provenance = _model(given.model, facts, provenance)
+    model, provenance = _model(given.model, facts, dtypes, provenance)
     process, scheduler, provenance = _steps(given, can_stream, provenance)
     config = replace(given, engine=engine, model=model, process=process, scheduler=scheduler)
     shapes, provenance = _shapes(config, provenance, choose)
@@ -144,12 +153,16 @@ def _engine(given: EngineConfig, facts: ModelFacts, provenance: Provenance) -> t
     return replace(given, name=name, task=task, pooling=pooling, normalize=normalize), provenance
 
 
-def _model(given: ModelConfig, facts: ModelFacts, provenance: Provenance) -> tuple[ModelConfig, Provenance]:
+def _model(
+    given: ModelConfig, facts: ModelFacts, dtypes: Sequence[str], provenance: Provenance
+) -> tuple[ModelConfig, Provenance]:
     dtype, max_len, matryoshka = given.dtype, given.max_model_len, given.matryoshka
     if dtype == AUTO:
         native = computes_bfloat16()
-        dtype = "bfloat16" if native else "float32"
+        dtype = "bfloat16" if native and "bfloat16" in dtypes else dtypes[0]
         reason = "this CPU computes bfloat16" if native else "this CPU does not compute bfloat16"
+        if "bfloat16" not in dtypes:
+            reason = "what the backend computes"
         provenance = provenance.put("model.dtype", Origin("chosen", reason, dtype))
     if max_len is None:
         max_len = facts.own_max_len

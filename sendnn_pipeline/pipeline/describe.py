@@ -104,8 +104,8 @@ def read_and_resolve(host: Host, described: Described, folder: Path) -> tuple[Re
         )
     facts = read_model_facts(folder)
     choose = partial(choose_shapes, backend, facts, described.cache_dir, where("warmup.trace"))
-    can_stream = backend.limits(given).streams
-    resolved = resolve(layered, facts, described.cache_dir, choose, can_stream=can_stream)
+    limits = backend.limits(given)
+    resolved = resolve(layered, facts, described.cache_dir, choose, can_stream=limits.streams, dtypes=limits.dtypes)
     run, where = resolved.run, resolved.provenance.where
     simple = backends.create(run.config.backend.simple, where=where("backend.simple"), missing=missing)
     if not simple.limits(run.config).helpers:

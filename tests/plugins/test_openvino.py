@@ -1,0 +1,272 @@
+"""The plugin of ``plugins/openvino``, installed as users install it, and its backend class."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sendnn_pipeline.backends.base import Graph
+from sendnn_pipeline.errors import BackendError
+from tests.conftest import resolved_run
+from tests.plugins.site import python_with
+from tests.served import ROOT, environment
+
+sys.path.append(str(ROOT / "plugins" / "openvino"))
+
+from sendnn_openvino.backend import OpenVINOBackend
+from sendnn_openvino.config import OpenVINOConfig
+
+ALLOWED = len(os.sched_getaffinity(0))
+
+WITHOUT_OPENVINO = """
+import runpy, sys
+from importlib.machinery import PathFinder
+
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] == "openvino" else super().find_spec(name, path, target)
+
+    @classmethod
+    def find_distributions(cls, *context):
+        return (found for found in super().find_distributions(*context) if found.name != "openvino")
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Without
+runpy.run_module("sendnn_pipeline", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory) -> Path:
+    """An interpreter with the plugin from its wheel."""
+    return python_with(tmp_path_factory.mktemp("wheel") / "venv", "openvino", how="wheel")
+
+
+@pytest.fixture(scope="module")
+def run(minilm):
+    """A run whose backend is openvino."""
+    given = resolved_run(["model=local", f"model.path={minilm}", "backend=eager", "warmup.shapes=[16x1]"]).run
+    return replace(given, config=replace(given.config, backend=OpenVINOConfig(name="openvino")))
+
+
+def start(python: Path, *words: str, code: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run ``sendnn_pipeline`` with ``python`` to its end."""
+    command = [str(python), *(["-c", code] if code else ["-m", "sendnn_pipeline"]), *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=environment(**variables), timeout=200, check=False
+    )
+
+
+class Calls(torch.nn.Module):
+    """A function as a module, with a parameter of its own."""
+
+    def __init__(self, function, scale: float = 1.0) -> None:
+        super().__init__()
+        self.function = function
+        self.weight = torch.nn.Parameter(torch.full((64, 64), scale))
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        """Call the function with input and parameter."""
+        return self.function(given, self.weight)
+
+
+def graph_of(function, *, rows: int = 4, scale: float = 1.0) -> Graph:
+    """Return ``function`` of a ``rows`` x 64 input and a 64 x 64 parameter as a graph."""
+    return Graph(f"rows{rows}", Calls(function, scale).eval(), (torch.rand(rows, 64),), ({},), {})
+
+
+@pytest.mark.parametrize("how", ["wheel", "editable"])
+def test_it_is_loaded_however_it_was_installed(how, request, tmp_path):
+    wheel = how == "wheel"
+    installed = request.getfixturevalue("python") if wheel else python_with(tmp_path / "venv", "openvino", how=how)
+    listed = start(installed, "plugins", COLUMNS="200")
+    (line,) = [line for line in listed.stdout.splitlines() if line.startswith("openvino ")]
+    assert "loaded" in line and "sendnn-pipeline-openvino 0.1.0" in line
+
+
+def test_vectors_are_eagers_and_a_second_start_only_opens_artifacts(python, minilm, texts, tmp_path):
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[:16]))
+    words = ["model=local", f"model.path={minilm}", "model.dtype=float32", "warmup.shapes=[64x4]"]
+    words += ["serve=batch", f"serve.input={tmp_path / 'texts.jsonl'}", "serve.truncate=true"]
+    words += ["backend.simple=eager", f"cache_dir={tmp_path / 'cache'}"]
+    home = tmp_path / "home"
+    home.mkdir()
+    vectors, printed, imported = {}, {}, {}
+    for name, backend in (("eager", "eager"), ("first", "openvino"), ("second", "openvino")):
+        output = tmp_path / f"{name}.npy"
+        # Every import of every process of the run is a line on stderr.
+        variables = {} if name == "eager" else {"HOME": str(home), "CI": "false", "PYTHONPROFILEIMPORTTIME": "1"}
+        ended = start(python, *words, f"backend={backend}", f"serve.output={output}", **variables)
+        assert ended.returncode == 0, ended.stdout + ended.stderr[-3000:]
+        vectors[name], printed[name] = np.load(output), ended.stdout
+        imported[name] = set(re.findall(r"^import time:.*\| +([\w.]+)$", ended.stderr, flags=re.MULTILINE))
+    for name in ("first", "second"):
+        assert vectors[name].shape == (16, 384)
+        assert (vectors[name] * vectors["eager"]).sum(1).min() >= 0.99999
+    assert programs_of(printed["first"]) == ["compiled"]
+    assert programs_of(printed["second"]) == ["artifact"]
+    assert {"openvino", "torch._dynamo", "transformers"} <= imported["first"]
+    assert imported["second"] & {"openvino", "torch._dynamo", "transformers"} == {"openvino"}
+    # `import openvino` writes a client id there and sends usage data, if it is let.
+    assert not (home / "intel").exists() and "openvino_telemetry.main" not in imported["first"]
+
+
+def programs_of(printed: str) -> list[str]:
+    """Return how a start came by each Program of the model."""
+    return re.findall(r"^  compile \d/\d pool\S+ [\d.]+ s, (\w+)", printed, flags=re.MULTILINE)
+
+
+def test_programs_of_one_process_keep_apart_and_survive_a_round_trip(run, tmp_path):
+    backend, given, expected = OpenVINOBackend(), {}, {}
+    made = {}
+    for scale in (0.5, 1.0, 2.0, 3.0):
+        graph = graph_of(lambda x, weight: x @ weight / 64 + 1, scale=scale)
+        given[scale], expected[scale] = graph.example, graph.function(*graph.example).detach()
+        with torch.no_grad():
+            made[scale] = backend.compile(graph, run)
+        (tmp_path / str(scale)).mkdir()
+        backend.save(made[scale], tmp_path / str(scale))
+    del graph
+    opened = {scale: backend.load(tmp_path / str(scale), {}, run) for scale in made}
+    with torch.inference_mode():
+        for programs in (made, opened, made):
+            answers = {scale: program(*given[scale]) for scale, program in programs.items()}
+            for program in programs.values():
+                program(torch.zeros(4, 64))  # which writes over no earlier answer
+            for scale, answer in answers.items():
+                torch.testing.assert_close(answer, expected[scale])
+
+
+def test_an_artifact_that_cannot_be_opened_is_one_line(run, tmp_path):
+    (tmp_path / "program.blob").write_bytes(b"short")
+    with pytest.raises(BackendError) as caught:
+        OpenVINOBackend().load(tmp_path, {}, run)
+    assert "Cannot import compiled blob" in str(caught.value) and str(tmp_path) in caught.value.hint
+
+
+def test_a_write_into_a_view_is_not_lost(run):
+    def function(x, weight):
+        row = torch.zeros(64)
+        row[3] = 1
+        return x @ weight + row
+
+    graph = graph_of(function)
+    torch.testing.assert_close(OpenVINOBackend().compile(graph, run)(*graph.example), graph.function(*graph.example))
+
+
+UNSUPPORTED = {
+    # What makes the library's own backend fall back, by where it would.
+    "the graph cannot be traced": (lambda x, weight: x * int((x @ weight > 0).sum().item()), "cannot be traced"),
+    "tracing fails, so inductor": (
+        lambda x, weight: torch.quantize_per_tensor(x @ weight, 0.1, 0, torch.quint8).dequantize() + 1,
+        "aten.quantize_per_tensor.default",
+    ),
+    "a partition fails, so PyTorch": (
+        lambda x, weight: x @ weight + torch.linalg.vector_norm(x, ord=3),
+        "aten.linalg_vector_norm.default",
+    ),
+    "not in a partition, so PyTorch": (lambda x, weight: (x @ weight).median(0)[0] + x, "aten.median.dim"),
+}
+
+
+@pytest.mark.parametrize("case", UNSUPPORTED)
+def test_what_openvino_cannot_do_is_one_line_that_names_it(run, case):
+    function, named = UNSUPPORTED[case]
+    with pytest.raises(BackendError) as caught:
+        OpenVINOBackend().compile(graph_of(function), run)
+    line = str(caught.value)
+    assert named in line and "rows4" in line and "\n" not in line and "backend=" in caught.value.hint
+
+
+def test_a_call_that_fails_is_an_error_and_not_pytorch(run):
+    graph = graph_of(lambda x, weight: x @ weight)
+    program = OpenVINOBackend().compile(graph, run)
+    with pytest.raises(BackendError, match=r"OpenVINO cannot run rows4: .*shape=.4,64.* incompatible"):
+        program(torch.rand(4, 32))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_follow_the_run(run, threads):
+    graph = graph_of(lambda x, weight: (x @ weight @ weight @ weight).softmax(0), rows=20_000, scale=0.01)
+    before, expected = torch.get_num_threads(), min(threads, ALLOWED)
+    torch.set_num_threads(threads)
+    try:
+        program = OpenVINOBackend().compile(graph, run)
+    finally:
+        torch.set_num_threads(before)
+    started, computing = cpu_seconds(), 0
+    for calls in range(400):
+        program(*graph.example)
+        spent = {thread: seconds - started.get(thread, 0) for thread, seconds in cpu_seconds().items()}
+        computing = sum(seconds > 0.01 for seconds in spent.values())
+        # On a busy machine the second thread may be late; more than there should be have 20 calls to show.
+        if calls >= 20 and computing >= expected:
+            break
+    assert computing == expected
+
+
+def cpu_seconds() -> dict[str, float]:
+    """Return what each thread of this process has computed."""
+    tasks = list(Path("/proc/self/task").iterdir())
+    return {task.name: int((task / "schedstat").read_text().split()[0]) / 1e9 for task in tasks}
+
+
+def test_without_the_library_one_line_says_how_to_get_it(python, minilm):
+    words = ["backend=openvino", "model=local", f"model.path={minilm}", "pipeline=precompile", "warmup.shapes=[16x1]"]
+    ended = start(python, *words, code=WITHOUT_OPENVINO)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "error: backend=openvino needs the package openvino, which is not installed; "
+        "pip install 'openvino>=2026.4,<2027'\n"
+    )
+
+
+WRONG = {
+    "option": (
+        ["backend.pin_threads=often"],
+        {},
+        "error: backend.pin_threads: Value 'often' is not a valid bool (type str)\n",
+    ),
+    "variable": (
+        [],
+        {"SENDNN_OPENVINO_PIN_THREADS": "often"},
+        "error: SENDNN_OPENVINO_PIN_THREADS='often' sets backend.pin_threads and must be 0, 1, true or false; "
+        "correct or unset it\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_value_is_one_line(python, minilm, case):
+    words, variables, line = WRONG[case]
+    about = ["backend=openvino", "model=local", f"model.path={minilm}", "pipeline=precompile"]
+    ended = start(python, *about, *words, **variables)
+    assert (ended.returncode, ended.stderr) == (2, line)
+
+
+@pytest.mark.skipif(ALLOWED < 2, reason="there is no part of one CPU")
+def test_threads_are_pinned_where_asked_for_and_not_on_a_part_of_the_cpus(run):
+    from sendnn_openvino.plugin import check_config
+
+    def pinned(backend: OpenVINOConfig, num_cpus: int):
+        process = replace(run.config.process, num_cpus=num_cpus)
+        return replace(run, config=replace(run.config, backend=backend, process=process))
+
+    loose, tied = OpenVINOConfig(name="openvino"), OpenVINOConfig(name="openvino", pin_threads=True)
+    graph = graph_of(lambda x, weight: x @ weight)
+    for config in (loose, tied):
+        program = OpenVINOBackend().compile(graph, pinned(config, 0))
+        # What OpenVINO took, which may be other than what it was told.
+        assert program.compiled.get_property("ENABLE_CPU_PINNING") is config.pin_threads
+        assert program.compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+    assert [check_config(pinned(tied, count)) for count in (0, ALLOWED)] == [[], []]
+    assert check_config(pinned(loose, 1)) == []
+    (problem,) = check_config(pinned(tied, 1))
+    assert problem.startswith("backend.pin_threads=true") and "taskset" in problem
