@@ -36,6 +36,8 @@ class CommandLine:
     multirun: bool
     shows_only: bool
     config_dir: str | None = None
+    helps: bool = False
+    """Whether our own help is asked for."""
 
     def argv(self, inserted: Sequence[str], removed: Sequence[str]) -> list[str]:
         """Return the command line with ``inserted`` before the user's first word, after every flag."""
@@ -90,9 +92,9 @@ def parse_command_line(argv: Sequence[str]) -> CommandLine:
         else:
             flags.append(token)
     shows_only = bool(arguments.help or arguments.hydra_help or arguments.cfg or arguments.info)
-    return CommandLine(
-        tuple(flags), parse_words(arguments.overrides), bool(arguments.multirun), shows_only, arguments.config_dir
-    )
+    words = parse_words(arguments.overrides)
+    folder, helps = arguments.config_dir, bool(arguments.help)
+    return CommandLine(tuple(flags), words, bool(arguments.multirun), shows_only, folder, helps)
 
 
 def plain(value: Any) -> Any:

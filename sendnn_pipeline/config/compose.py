@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VERSION_BASE = "1.3"
+HELP_FILE = "quiet.yaml"
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,13 @@ def search_path_word(tree: OptionTree, ours: Path) -> list[str]:
     """Return the override that puts the plugins' folders on Hydra's search path."""
     others = [folder for folder in tree.conf_dirs.values() if folder != ours]
     return [f"hydra.searchpath={quote([f'file://{folder}' for folder in others])}"] if others else []
+
+
+def help_word(tree: OptionTree, ours: Path) -> list[str]:
+    """Return the override that lists groups and options of every plugin in the help; Hydra's own list has only ours."""
+    template = yaml.safe_load((ours / HELP_FILE).read_text())["help"]["template"]
+    groups = [f"{group}: {', '.join(sorted(options))}" for group, options in sorted(tree.groups().items())]
+    return [f"hydra.help.template={quote(template.replace('$APP_CONFIG_GROUPS', chr(10).join([*groups, ''])))}"]
 
 
 def quote(value: Any) -> str:

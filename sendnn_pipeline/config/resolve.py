@@ -103,6 +103,9 @@ def resolve(
     process, scheduler, provenance = _steps(given, can_stream, provenance)
     config = replace(given, engine=engine, model=model, process=process, scheduler=scheduler)
     shapes, provenance = _shapes(config, provenance, choose)
+    of_auto = _unused_of_auto(
+        provenance, chosen=provenance.origins["warmup.shapes"][0].layer == "chosen", shapes=shapes
+    )
     config = replace(config, warmup=replace(given.warmup, shapes=[str(shape) for shape in shapes]))
     check(config, facts, shapes, provenance)
     served = model.served_name or model.path.rstrip("/").rsplit("/", 1)[-1].split("==")[0]
@@ -112,7 +115,7 @@ def resolve(
         shapes,
         cache_dir,
         served,
-        (*layered.notices, *_unused(config, provenance), *_notices(config, facts, shapes)),
+        (*layered.notices, *_unused(config, provenance), *of_auto, *_notices(config, facts, shapes)),
     )
     return Resolved(run, provenance)
 
@@ -257,6 +260,20 @@ def _unused(config: RunConfig, provenance: Provenance) -> list[str]:
         f"{key} (set by {origin.where}) is not used by this run: it belongs to {owner}"
         for key, origin in said.items()
         if (owner := unused_by(key, engine=engine.name, task=engine.task, target=config.serve.target))
+    ]
+
+
+def _unused_of_auto(provenance: Provenance, *, chosen: bool, shapes: tuple[Shape, ...]) -> list[str]:
+    """Name what only helps to choose shapes, where they are named, or where one range takes all."""
+    ranged = any(shape.is_range for shape in shapes)
+    reasons = {
+        "warmup.trace": "" if chosen else "shapes are named",
+        "warmup.budget": ("the backend takes a range of sizes" if ranged else "") if chosen else "shapes are named",
+    }
+    return [
+        f"{key} (set by {provenance.where(key)}) is not used by this run: {reason}"
+        for key, reason in reasons.items()
+        if reason and provenance.origins[key][0].layer in SAID_BY_USER
     ]
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -9,11 +10,11 @@ import hydra
 from rich.console import Console
 
 from sendnn_pipeline.config.command_line import CommandLine, Word, parse_command_line, parse_words
-from sendnn_pipeline.config.compose import VERSION_BASE, search_path_word
+from sendnn_pipeline.config.compose import VERSION_BASE, help_word, search_path_word
 from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.config.layers import Layered
 from sendnn_pipeline.config.options import PRIMARY
-from sendnn_pipeline.errors import ConfigError, PipelineError
+from sendnn_pipeline.errors import ConfigError, EngineError, PipelineError
 from sendnn_pipeline.hooks.host import Host, open_host
 from sendnn_pipeline.pipeline.run import run_layered
 from sendnn_pipeline.pipeline.sweep import conclude, make_task, refuse_parallel, sweep_folder
@@ -40,13 +41,18 @@ def run_app(argv: Sequence[str], started: float) -> None:
         task = make_task(flags, partial(_without, inserted), folder)
     else:
         task = _task(host, layered, console, started)
-    ours = search_path_word(host.tree, host.ours)
+    ours = [*search_path_word(host.tree, host.ours), *(help_word(host.tree, host.ours) if command.helps else [])]
     sys.argv = [sys.argv[0], *command.argv([*ours, *swept, *inserted], removed)]
     try:
         hydra.main(version_base=VERSION_BASE, config_path=str(host.ours), config_name=PRIMARY)(task)()
-    finally:
+    except BaseException:
         if folder is not None:
-            conclude(folder)
+            # How it ended comes first: Ctrl-C stays Ctrl-C, whatever the jobs before it did.
+            with suppress(EngineError):
+                conclude(folder)
+        raise
+    if folder is not None:
+        conclude(folder)
 
 
 def _without(inserted: Sequence[str], texts: Sequence[str]) -> list[str]:

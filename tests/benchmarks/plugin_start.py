@@ -1,7 +1,7 @@
 """What a plugin that does nothing but register adds to a start.
 
-``python -m tests.benchmarks.plugin_start``: starts of ``explain`` and of a whole server from artifacts, with and without the
-plugin on the path, in turns.
+``python -m tests.benchmarks.plugin_start``: starts of ``explain`` and of a whole server from artifacts, with and
+without the plugin on the path, in turns.
 """
 
 import statistics

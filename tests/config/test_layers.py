@@ -163,3 +163,16 @@ def test_a_sweep_wins_over_the_environment_at_its_key(tiny, tmp_path):
 def test_a_target_that_never_ends_is_not_swept():
     ended = sendnn("-m", "backend=eager,inductor")
     assert ended.returncode == 2 and "never ends" in ended.stderr
+
+
+def test_what_only_helps_to_choose_shapes_is_not_silent(tiny, tmp_path):
+    trace = tmp_path / "trace"
+    trace.write_text("5\n9\n")
+    words = ["model=local", f"model.path={tiny}", "backend=eager", f"warmup.trace={trace}", "warmup.budget=3"]
+    notices = resolved_run([*words, "warmup.shapes=[16x2]"]).run.notices
+    assert [notice for notice in notices if "shapes are named" in notice] == [
+        f"warmup.trace (set by warmup.trace={trace}) is not used by this run: shapes are named",
+        "warmup.budget (set by warmup.budget=3) is not used by this run: shapes are named",
+    ]
+    (only,) = [notice for notice in resolved_run(words).run.notices if "not used" in notice]
+    assert only.startswith("warmup.budget") and only.endswith("the backend takes a range of sizes")

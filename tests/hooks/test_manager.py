@@ -116,6 +116,8 @@ def test_a_plugin_adds_options_types_variables_and_a_backend(site):
     assert "backend.cores = 8\n  from ACME_CORES" in over.stdout, over.stderr
     wrong = sendnn("explain", "backend", "backend=acme", "backend.coers=8")
     assert wrong.returncode == 2 and "backend.coers is no key" in wrong.stderr
+    shown = sendnn("--help")
+    assert "backend: acme, auto, eager, inductor, sendnn\n" in shown.stdout and "_schema" not in shown.stdout
     elsewhere = sendnn("explain", "backend", "backend=eager", "backend.cores=8")
     assert elsewhere.returncode == 2 and "backend.cores is no key" in elsewhere.stderr
 
