@@ -16,7 +16,7 @@ from sendnn_pipeline.batch.config import BatchConfig
 from sendnn_pipeline.batch.lines import Line, open_input, read_lines
 from sendnn_pipeline.batch.sink import Answer, Sink, read_progress
 from sendnn_pipeline.batch.work import Work, answer_lines
-from sendnn_pipeline.config.resolve import CLASSIFY, Run
+from sendnn_pipeline.config.resolve import Run
 from sendnn_pipeline.distributed.port import new_address
 from sendnn_pipeline.distributed.rank import Rank
 from sendnn_pipeline.distributed.target import Session
@@ -62,7 +62,7 @@ class BatchTarget:
             "serve.truncate": options.truncate,
         }
         progress = read_progress(output, identity, options.fresh)
-        labels = run.model.labels if run.config.engine.task == CLASSIFY else ()
+        labels = run.model.labels if run.classifies else ()
         sink = Sink(output, run.served_name, run.dimensions, labels, progress)
         longest = max(shape.prompt_len for shape in run.shapes)
         self.work = Work(file, size, sink, options, longest, run.model.vocab_size, load_tokenizer(run.model.folder))

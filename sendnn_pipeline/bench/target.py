@@ -21,7 +21,7 @@ from sendnn_pipeline.bench.load import Sample, Sent, drive, drive_http
 from sendnn_pipeline.bench.plot import plot_bench
 from sendnn_pipeline.bench.report import print_figures, summarise
 from sendnn_pipeline.bench.requests import Request, make_requests, prose, reranks
-from sendnn_pipeline.config.resolve import CLASSIFY, Run
+from sendnn_pipeline.config.resolve import Run
 from sendnn_pipeline.distributed.port import new_address
 from sendnn_pipeline.distributed.rank import Rank
 from sendnn_pipeline.distributed.target import Session
@@ -118,7 +118,7 @@ async def _rounds(
     longest = max(shape.prompt_len for shape in run.shapes)
     if longest < workload.most:
         session.say(f"note: texts are cut to {longest} tokens, as much as the longest Program takes")
-    rerank = reranks(workload, run.model.labels if run.config.engine.task == CLASSIFY else ())
+    rerank = reranks(workload, run.model.labels if run.classifies else ())
     requests = make_requests(workload, longest, corpus, around, rerank=rerank)
     # Documents are texts on their way, so that they are tokenized as a client's are.
     rankings = [await _ranking(tokenizer, request) for request in requests] if rerank else []
@@ -174,7 +174,7 @@ def _bodies(run: Run, requests: list[Request], rankings: list[Pairs]) -> tuple[s
         bodies = [{**said, "query": pairs.firsts[0], "documents": list(pairs.seconds)} for pairs in rankings]
         return "/v1/rerank", [{**body, "return_documents": False} for body in bodies]
     inputs = [[list(ids) for ids in request.items] for request in requests]
-    if run.config.engine.task == CLASSIFY:
+    if run.classifies:
         return "/v1/classify", [{**said, "input": given} for given in inputs]
     return "/v1/embeddings", [{**said, "input": given, "encoding_format": "base64"} for given in inputs]
 

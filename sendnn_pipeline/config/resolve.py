@@ -39,14 +39,19 @@ class Run:
     notices: tuple[str, ...] = ()
 
     @property
+    def classifies(self) -> bool:
+        """Whether the engine gives logits, of texts or of pairs that it reads at once, rather than vectors."""
+        return self.config.engine.task == CLASSIFY
+
+    @property
     def dimensions(self) -> int:
         """Numbers that the engine gives for each text: of a vector, or one for each label."""
-        return len(self.model.labels) if self.config.engine.task == CLASSIFY else self.model.hidden_size
+        return len(self.model.labels) if self.classifies else self.model.hidden_size
 
     @property
     def token_types(self) -> bool:
         """Whether Programs take token types beside ids and mask."""
-        return self.config.engine.task == CLASSIFY and self.model.token_types
+        return self.classifies and self.model.token_types
 
     @property
     def streams(self) -> int:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from sendnn_pipeline.backends.base import CompileBackend, Graph, type_function
-from sendnn_pipeline.config.resolve import CLASSIFY, Run
+from sendnn_pipeline.config.resolve import Run
 from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.messages import StageEvent
 from sendnn_pipeline.pipeline.load import LoadedModel
@@ -106,7 +106,7 @@ class Compile:
             module = given.module()
             function = (
                 ClassifyFunction(module)
-                if engine.task == CLASSIFY
+                if run.classifies
                 else PoolFunction(module, engine.pooling, bool(engine.normalize))
             )
             return pool_graph(program, function, given.weights, run.model.pad_token_id, token_types=run.token_types)

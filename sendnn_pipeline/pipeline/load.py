@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from sendnn_pipeline.config.resolve import CLASSIFY, Run
+from sendnn_pipeline.config.resolve import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ class Load:
         def module() -> "nn.Module":
             from sendnn_pipeline.models.loader import load_classifier, load_encoder
 
-            load = load_classifier if given.config.engine.task == CLASSIFY else load_encoder
+            load = load_classifier if given.classifies else load_encoder
             return load(given.model.folder, given.config.model.dtype)
 
         if self.traces_always:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from sendnn_pipeline.config.known import CHOICES
 from sendnn_pipeline.config.layers import Provenance
-from sendnn_pipeline.config.resolve import CLASSIFY, Run
+from sendnn_pipeline.config.resolve import Run
 from sendnn_pipeline.programs.price import BYTES_OF_DTYPE, activation_bytes, price_key
 from sendnn_pipeline.programs.program import PoolProgram, plan_pooling
 
@@ -53,7 +53,7 @@ def print_plan(console: Console, plan: Plan, provenance: Provenance) -> None:
         line("known", config.known.name, "known.name")
     line("dtype", config.model.dtype, "model.dtype")
     gives = f"{config.engine.pooling} pooling, normalize={config.engine.normalize}"
-    if config.engine.task == CLASSIFY:
+    if run.classifies:
         gives = f"{len(run.model.labels)} labels, {run.model.activation}"
     line("engine", f"{config.engine.name}, {config.engine.task}: {gives}")
     line("threads", f"{plan.threads}  ({plan.threads_reason})")

@@ -10,7 +10,7 @@ from sendnn_pipeline.server.embeddings import check_dimensions, encoded, shorten
 from sendnn_pipeline.server.engine_client import Pending
 from sendnn_pipeline.server.errors import check_task
 from sendnn_pipeline.server.inputs import token_ids_of, type_input
-from sendnn_pipeline.server.scoring import activated, activation_of, scores_pairs_at_once
+from sendnn_pipeline.server.scoring import activated, activation_of
 from sendnn_pipeline.server.state import ServerState
 
 
@@ -61,7 +61,7 @@ async def _pool(state: ServerState, body: PoolingRequest, deadline: float) -> Pe
 
 def _pooled(state: ServerState, body: PoolingRequest, pending: Pending) -> dict[str, Any]:
     rows = shortened(pending.rows, body.dimensions)
-    if scores_pairs_at_once(state.run):
+    if state.run.classifies:
         rows = activated(rows, activation_of(state.run.model, body.use_activation is not False))
     data = [
         {"index": index, "object": "pooling", "data": row}

@@ -5,7 +5,7 @@ from typing import Any
 
 from sendnn_pipeline.server.cut import Cut, type_side
 from sendnn_pipeline.server.errors import ApiError
-from sendnn_pipeline.server.scoring import PairItems, Pairs, items_of, scores_pairs_at_once
+from sendnn_pipeline.server.scoring import PairItems, Pairs, items_of
 from sendnn_pipeline.server.state import ServerState
 
 MAX_INPUTS = 2048
@@ -62,7 +62,7 @@ async def pair_items_of(state: ServerState, pairs: Pairs, cut: Cut, names: tuple
         asked = await items_of(state.run, state.tokenizer, pairs, cut)
     except (UnicodeEncodeError, TypeError) as error:
         raise _no_unicode(" or ".join(names), error) from None
-    num_firsts = 0 if scores_pairs_at_once(state.run) else len(pairs.firsts)
+    num_firsts = 0 if state.run.classifies else len(pairs.firsts)
     for index, item in enumerate(asked.items):
         if len(item) > state.longest:
             place = f"{names[0]}[{index}]" if index < num_firsts else f"{names[1]}[{index - num_firsts}]"

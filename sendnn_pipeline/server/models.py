@@ -14,7 +14,6 @@ from sendnn_pipeline.server.answering import check_model
 from sendnn_pipeline.server.body import read_body
 from sendnn_pipeline.server.errors import ApiError
 from sendnn_pipeline.server.inputs import MAX_INPUTS
-from sendnn_pipeline.server.scoring import scores_pairs_at_once
 from sendnn_pipeline.server.state import ServerState, state_of
 from sendnn_pipeline.server.tokenizer import THREADS
 
@@ -150,7 +149,7 @@ def _as_tei(state: ServerState) -> dict[str, Any]:
     """Return the facts under the names that text-embeddings-inference's clients look for."""
     config, facts = state.run.config, state.run.model
     kind: dict[str, Any] = {"embedding": {"pooling": config.engine.pooling}}
-    if scores_pairs_at_once(state.run):
+    if state.run.classifies:
         labels = {str(place): label for place, label in enumerate(facts.labels)}
         about = {"id2label": labels, "label2id": {label: int(place) for place, label in labels.items()}}
         kind = {"reranker" if len(labels) == 1 else "classifier": about}

@@ -17,7 +17,7 @@ from sendnn_pipeline.server.cut import Cut
 from sendnn_pipeline.server.engine_client import Pending
 from sendnn_pipeline.server.errors import ApiError
 from sendnn_pipeline.server.inputs import limit_of, pair_items_of
-from sendnn_pipeline.server.scoring import Pairs, activation_of, scores_of, scores_pairs_at_once
+from sendnn_pipeline.server.scoring import Pairs, activation_of, scores_of
 from sendnn_pipeline.server.state import ServerState
 
 type_text = str | dict[str, Any]
@@ -204,7 +204,7 @@ def check_scores(state: ServerState, route: str) -> None:
         ApiError: 400.
     """
     labels = state.run.model.labels
-    if scores_pairs_at_once(state.run) and len(labels) != 1:
+    if state.run.classifies and len(labels) != 1:
         raise ApiError(
             400,
             f"{state.run.served_name} gives {len(labels)} labels, and {route} needs a cross-encoder of one or a model "
@@ -237,7 +237,7 @@ def _cut_of(state: ServerState, body: ScoreRequest | RerankRequest) -> Cut:
         most = getattr(body, name)
         if most is not None and most < 1:
             raise ApiError(400, f"{name}={most} must be 1 or more", param=name, code="invalid_value")
-    whole = limit_of(state, body.truncate_prompt_tokens, pairs=scores_pairs_at_once(state.run))
+    whole = limit_of(state, body.truncate_prompt_tokens, pairs=state.run.classifies)
     return Cut(body.max_tokens_per_query, body.max_tokens_per_doc, whole)
 
 

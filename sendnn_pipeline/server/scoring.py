@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sendnn_pipeline.config.model_facts import ModelFacts
-from sendnn_pipeline.config.resolve import CLASSIFY, Run
+from sendnn_pipeline.config.resolve import Run
 from sendnn_pipeline.server.cut import Cut
 from sendnn_pipeline.server.tokenizer import TextTokenizer
 
@@ -24,20 +24,16 @@ class Pairs:
 
 @dataclass(frozen=True)
 class PairItems:
-    """What the engine computes for them, and the text that each item is (also) made of."""
+    """Token ids of what the engine computes for them."""
 
     items: list[list[int]]
     second_at: list[int]
-
-
-def scores_pairs_at_once(run: Run) -> bool:
-    """Return whether the model reads both texts of a pair together."""
-    return run.config.engine.task == CLASSIFY
+    """Where the second text of each pair begins; empty where items are single texts."""
 
 
 async def items_of(run: Run, tokenizer: TextTokenizer, pairs: Pairs, cut: Cut) -> PairItems:
     """Return token ids: of every pair for a cross-encoder, of the firsts and then of the seconds for a bi-encoder."""
-    if scores_pairs_at_once(run):
+    if run.classifies:
         return PairItems(*await tokenizer.encode_pairs(pairs.firsts, pairs.seconds, cut))
     special = tokenizer.num_special
     items = []
@@ -56,7 +52,7 @@ def scores_of(run: Run, pairs: Pairs, rows: type_array, activation: str) -> type
         rows: what the engine gave for the items of ``items_of``.
         activation: what makes scores of a cross-encoder's logits; cosines stay as they are.
     """
-    if scores_pairs_at_once(run):
+    if run.classifies:
         return activated(rows, activation)[:, 0]
     units = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     firsts, seconds = units[: len(pairs.firsts)], units[len(pairs.firsts) :]
