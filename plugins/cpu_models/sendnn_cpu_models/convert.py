@@ -16,16 +16,16 @@ def main() -> None:
     file, folder = map(Path, sys.argv[1:])
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "local_files_only": True}
-    read = AutoModelForCausalLM.from_pretrained(**source)
+    read = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, local_files_only=True)
     # What was read counts as quantized, and is not saved; a plain model of the same weights is.
     config = read.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    plain = AutoModelForCausalLM.from_config(config)
+    plain = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     plain.load_state_dict(read.state_dict())
     plain.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name, local_files_only=True)
+    tokenizer.save_pretrained(folder)
     (folder / "modules.json").write_text(json.dumps(MODULES))
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))

@@ -1,0 +1,1 @@
+"""``backend=zentorch``: AMD's ZenDNN on top of PyTorch's compiler."""
