@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sendnn_pipeline.backends.base import Graph, Limits, type_function
-from sendnn_pipeline.backends.export import export_graph
+from sendnn_pipeline.backends.export import checkpoint_names, export_graph
 from sendnn_pipeline.config.schema import BackendConfig
 from sendnn_pipeline.errors import BackendError
+from sendnn_pipeline.programs.checkpoint import content_digest
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from sendnn_pipeline.config.resolve import Run
     from sendnn_pipeline.config.schema import RunConfig
 
+# What an artifact is made of; another number does not open these.
+FILES = "2"
 LIBRARY, CONSTANTS, EMBEDDED = "program.so", "constants.json", "constants.safetensors"
 
 
@@ -43,6 +46,8 @@ class AotProgram:
     names: Mapping[str, str]
     """The checkpoint's name of a constant, for those that are the checkpoint's."""
     owned: "tempfile.TemporaryDirectory[str] | None" = field(default=None, repr=False)
+    bound_to: str = ""
+    """Digest of the only weights that it is for, where it holds a parameter that is none of the checkpoint's names."""
 
     def __call__(self, *inputs: "torch.Tensor") -> "torch.Tensor":
         """Run it."""
@@ -115,12 +120,17 @@ class InductorBackend:
             return AotProgram(opened, {}, owned)
         tensors = {**exported.state_dict, **exported.constants}
         wanted = opened.originals()
-        constants = {name: tensors[original].detach().contiguous() for name, original in wanted.items()}
-        names = _checkpoint_names(wanted, constants, graph.weights)
-        constants = {name: graph.weights[names[name]] if name in names else held for name, held in constants.items()}
+        found = checkpoint_names(tensors, graph.weights)
+        names = {name: found[original] for name, original in wanted.items() if original in found}
+        constants = {
+            name: graph.weights[names[name]] if name in names else tensors[original].detach().contiguous()
+            for name, original in wanted.items()
+        }
         if constants:
             opened.use(constants)
-        return AotProgram(opened, names, owned)
+        parameters = exported.graph_signature.parameters
+        strange = any(original in parameters for name, original in wanted.items() if name not in names)
+        return AotProgram(opened, names, owned, content_digest(run.model) if strange else "")
 
     def save(self, compiled: type_function, folder: Path) -> None:
         """Write the library, the names of its constants, and those that are not the checkpoint's."""
@@ -128,7 +138,8 @@ class InductorBackend:
 
         assert isinstance(compiled, AotProgram)
         shutil.copyfile(compiled.library.file, folder / LIBRARY)
-        (folder / CONSTANTS).write_text(json.dumps(dict(compiled.names), indent=1))
+        kept = {"names": dict(compiled.names), "bound_to": compiled.bound_to}
+        (folder / CONSTANTS).write_text(json.dumps(kept, indent=1))
         others = {name: held.clone() for name, held in compiled.library.constants.items() if name not in compiled.names}
         save_file(others, folder / EMBEDDED)
 
@@ -139,7 +150,10 @@ class InductorBackend:
         from sendnn_pipeline.backends.aot_library import open_library
 
         try:
-            names = json.loads((folder / CONSTANTS).read_text())
+            kept = json.loads((folder / CONSTANTS).read_text())
+            if kept["bound_to"] and kept["bound_to"] != content_digest(run.model):
+                raise ValueError("it holds parameters of other weights")
+            names = kept["names"]
             constants = {name: weights[original] for name, original in names.items()}
             constants |= load_file(folder / EMBEDDED)
             opened = open_library(folder / LIBRARY, run.streams)
@@ -163,7 +177,7 @@ class InductorBackend:
 
     def fingerprint(self, run: "Run") -> dict[str, str]:
         """Return torch's version and whether weights are folded in."""
-        return {"torch": version("torch"), "freezing": str(self.embeds_weights(run)).lower()}
+        return {"torch": version("torch"), "freezing": str(self.embeds_weights(run)).lower(), "files": FILES}
 
 
 def check_writable(folder: Path) -> None:
@@ -182,29 +196,3 @@ def check_writable(folder: Path) -> None:
             f"the compiler's cache {folder} cannot be written: {error.strerror}",
             hint="set cache_dir= to a folder that can",
         ) from None
-
-
-def _checkpoint_names(
-    wanted: Mapping[str, str], constants: "Mapping[str, torch.Tensor]", weights: "Mapping[str, torch.Tensor]"
-) -> dict[str, str]:
-    """Find each constant among the checkpoint's tensors: the longest name that ends alike, and equal in value.
-
-    What is equal under no such name, such as a table that the model computes, is kept with the Program.
-    """
-    import torch
-
-    names = {}
-    for name, original in wanted.items():
-        parts = original.split(".")
-        for start in range(len(parts)):
-            ending = ".".join(parts[start:])
-            alike = [key for key in weights if key == ending or key.endswith(f".{ending}")]
-            same = [key for key in alike if _same(weights[key], constants[name], torch)]
-            if same:
-                names[name] = same[0]
-                break
-    return names
-
-
-def _same(left: "torch.Tensor", right: "torch.Tensor", torch: Any) -> bool:
-    return left.dtype == right.dtype and left.shape == right.shape and bool(torch.equal(left, right))

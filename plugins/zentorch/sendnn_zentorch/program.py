@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sendnn_pipeline.backends.base import Graph
-from sendnn_pipeline.backends.export import export_graph
+from sendnn_pipeline.backends.export import checkpoint_names, export_graph
 from sendnn_pipeline.errors import BackendError
 from sendnn_zentorch.library import load_compiler, load_kernels
-from sendnn_zentorch.weights import checkpoint_names, type_tensors
 
+type_tensors = Mapping[str, torch.Tensor]
 PACKAGE, NAMES, BUFFERS = "program.pt2", "weights.json", "buffers.safetensors"
 
 
@@ -61,6 +61,11 @@ def compile_program(graph: Graph, *, freezing: bool) -> Program:
             raise RuntimeError("zentorch replaced nothing in it")
 
     exported = export_graph(graph)
+    tensors = {} if freezing else {**exported.state_dict, **exported.constants}
+    names = checkpoint_names(tensors, graph.weights)
+    strange = [name for name in exported.graph_signature.parameters if name in tensors and name not in names]
+    if strange:
+        raise BackendError(f"{graph.name}: the checkpoint has no {strange[0]}", hint="use backend.freezing=true")
     folder = TemporaryDirectory(prefix="sendnn-zentorch-")
     package = Path(folder.name) / PACKAGE
     options = {
@@ -78,13 +83,6 @@ def compile_program(graph: Graph, *, freezing: bool) -> Program:
         raise BackendError(
             f"zentorch cannot compile {graph.name}: {reason}", hint="backend=inductor does without zentorch"
         ) from error
-    if freezing:
-        return open_program(package, {}, {}, {}, held=folder)
-    tensors = {**exported.state_dict, **exported.constants}
-    names = checkpoint_names(tensors, graph.weights)
-    strange = [name for name in exported.graph_signature.parameters if name not in names]
-    if strange:
-        raise BackendError(f"{graph.name}: the checkpoint has no {strange[0]}", hint="use backend.freezing=true")
     buffers = {name: held for name, held in tensors.items() if name not in names}
     return open_program(package, names, buffers, graph.weights, held=folder)
 
