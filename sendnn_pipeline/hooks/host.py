@@ -13,7 +13,7 @@ from sendnn_pipeline.config.keys import decoders_of_keys
 from sendnn_pipeline.config.known import KnownConfiguration, read_known_file, read_options, unique
 from sendnn_pipeline.config.layers import Layered, layer, shown_file
 from sendnn_pipeline.config.options import OptionTree
-from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.errors import ConfigError, PipelineError
 from sendnn_pipeline.hooks.manager import CONFIG_PLUGIN, Plugins, load_plugins
 
 
@@ -37,8 +37,8 @@ class Host:
         """
         return layer(self.tree, self.ours, words, self.env, {"backend": auto_backend()})
 
-    def known(self, file: str | None, where: str) -> tuple[KnownConfiguration, ...]:
-        """Return every known configuration: of option files, of registries, and of the user's file.
+    def known(self, file: str | None, where: str) -> tuple[tuple[KnownConfiguration, ...], tuple[str, ...]]:
+        """Return every known configuration, of option files, of registries and of the user's file; and what failed.
 
         Args:
             file: ``known.file``.
@@ -47,14 +47,23 @@ class Host:
         Raises:
             ConfigError: one is not of the form, or two have one name.
         """
-        registries = self.plugins.registry("register_config_registries", "config registry").values()
-        return unique(
-            [
-                *read_options(self.tree.groups().get("known", {}), partial(shown_file, ours=self.ours)),
-                *(config for registry in registries.values() for config in registry.configs()),
-                *(read_known_file(file, where) if file else ()),
-            ]
+        found, problems = (
+            list(read_options(self.tree.groups().get("known", {}), partial(shown_file, ours=self.ours))),
+            [],
         )
+        registries = self.plugins.registry("register_config_registries", "config registry")
+        for name, entry in registries.entries.items():
+            try:
+                found += entry.factory().configs()
+            except PipelineError:
+                raise
+            except Exception as error:
+                # Whatever else the plugin gives goes on; what is known elsewhere, too.
+                problems.append(
+                    f"config registry {name} of plugin {entry.owner} failed: {type(error).__name__}: {error}"
+                )
+        found += read_known_file(file, where) if file else ()
+        return unique(found), tuple(problems)
 
 
 def open_host(environ: Mapping[str, str], config_dir: str | None = None) -> Host:

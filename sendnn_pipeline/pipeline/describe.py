@@ -2,13 +2,14 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from sendnn_pipeline.backends.base import CompileBackend
 from sendnn_pipeline.config.check import check_description
 from sendnn_pipeline.config.command_line import Word
+from sendnn_pipeline.config.known import CHOICES
 from sendnn_pipeline.config.known_layer import Place, with_known
 from sendnn_pipeline.config.layers import Layered, Provenance
 from sendnn_pipeline.config.model_facts import read_config_json, read_model_facts
@@ -131,7 +132,10 @@ def read_and_resolve(host: Host, described: Described, folder: Path) -> tuple[Re
 
 def _known(host: Host, layered: Layered, folder: Path) -> Layered:
     run = layered.composed.run
-    configs = host.known(run.known.file, layered.provenance.where("known.file"))
+    configs, problems = host.known(run.known.file, layered.provenance.where("known.file"))
+    if problems and (run.known.require or run.known.name not in CHOICES):
+        raise PluginError(problems[0], hint="keep the plugin out, or mend it")
+    layered = replace(layered, notices=(*layered.notices, *problems))
     place = Place(run.backend.name, platform.machine(), host.environ)
     return with_known(layered, configs, read_config_json(folder), place)
 

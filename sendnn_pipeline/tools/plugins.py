@@ -9,12 +9,19 @@ from rich.table import Table
 from sendnn_pipeline.config.environment import PLUGINS_ALLOW, PLUGINS_DENY, process_environment
 from sendnn_pipeline.hooks.host import open_host
 
+REGISTERING = (
+    "register_compile_backends",
+    "register_model_sources",
+    "register_config_registries",
+    "register_serve_targets",
+)
+
 
 def main(argv: Sequence[str]) -> None:
     """Print the list; ends with exit code 1 when a plugin failed. ``-v`` adds tracebacks."""
     host = open_host(process_environment())
     plugins = host.plugins
-    for hook in ("register_compile_backends", "register_model_sources", "register_serve_targets"):
+    for hook in REGISTERING:
         plugins.registry(hook, hook)
     console = Console(soft_wrap=True)
     table = Table("plugin", "state", "from", "hooks", box=None, pad_edge=False)

@@ -146,6 +146,18 @@ def test_a_denied_plugin_is_not_imported_by_a_run_either(site, tiny):
     assert asked.returncode == 2 and "backend=bomb is no option" in asked.stderr
 
 
+def test_a_registry_of_configurations_that_fails_is_said_and_the_run_goes_on(site, tiny):
+    code = "class Broken:\n    def configs(self): raise OSError('no list')\n"
+    code += "@hookimpl\ndef register_config_registries(register): register('lists', Broken)\n"
+    install(site, "lists", HEAD + code)
+    words = ("model=local", f"model.path={tiny}", "backend=eager", "warmup.shapes=[16x1]", "pipeline=precompile")
+    ended = sendnn(*words)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "note: config registry lists of plugin lists failed: OSError: no list" in ended.stdout
+    required = sendnn(*words, "known.require=true")
+    assert required.returncode == 1 and "config registry lists of plugin lists failed" in required.stderr
+
+
 def test_a_variable_of_another_option_names_itself(site):
     (site / "conf" / "backend").mkdir(parents=True)
     (site / "conf" / "env").mkdir()

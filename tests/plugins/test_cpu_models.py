@@ -28,34 +28,35 @@ def test_it_is_loaded(tmp_path, how):
 
 
 @pytest.fixture(scope="module")
-def smollm2(python):
-    """SmolLM2, fetched and converted once into the user's cache."""
-    ended = run(python, "model=smollm2", "backend=eager", "pipeline=precompile", "warmup.shapes=[32x4]", timeout=300)
+def smollm2(python, tmp_path_factory):
+    """Vectors of SmolLM2, which the run that made them fetched and converted into the user's cache."""
+    folder = tmp_path_factory.mktemp("smollm2")
+    source, output = folder / "texts.jsonl", folder / "vectors.npy"
+    source.write_text("".join(json.dumps(text) + "\n" for text in TEXTS))
+    words = ("model=smollm2", "backend=eager", "warmup.shapes=[32x4]")
+    ended = run(python, *words, "serve=batch", f"serve.input={source}", f"serve.output={output}", timeout=400)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    # A second start fetches nothing.
-    again = run(python, "explain", "model.max_model_len", "model=smollm2", "backend=eager")
-    assert "model.max_model_len = 512" in again.stdout and "not fetched" not in again.stdout
-    return next(line.split()[-1] for line in ended.stdout.splitlines() if line.startswith("caches"))
+    return np.load(output)
 
 
 @pytest.mark.slow
-def test_smollm2_s_vectors_are_transformers_own_of_the_gguf_file(python, smollm2, tmp_path):
+def test_smollm2_s_vectors_are_transformers_own_of_the_gguf_file(smollm2, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source, output = tmp_path / "texts.jsonl", tmp_path / "vectors.npy"
-    source.write_text("".join(json.dumps(text) + "\n" for text in TEXTS))
-    words = ("model=smollm2", "backend=eager", "warmup.shapes=[32x4]")
-    ended = run(python, *words, "serve=batch", f"serve.input={source}", f"serve.output={output}")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
     file = _gguf(tmp_path)
     options = {"gguf_file": file.name, "local_files_only": True}
     model = AutoModelForCausalLM.from_pretrained(str(file.parent), **options).model.eval()
     tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **options)
-    for text, vector in zip(TEXTS, np.load(output), strict=True):
+    for text, vector in zip(TEXTS, smollm2, strict=True):
         with torch.no_grad():
             hidden = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(dim=0)
         expected = (hidden / hidden.norm()).numpy()
         assert vector @ expected >= 0.99999
+
+
+def test_a_second_start_fetches_nothing(python, smollm2):
+    again = run(python, "explain", "model.max_model_len", "model=smollm2", "backend=eager")
+    assert "model.max_model_len = 512" in again.stdout and "not fetched" not in again.stdout
 
 
 def _gguf(folder):
