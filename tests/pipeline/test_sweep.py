@@ -76,6 +76,8 @@ def test_interrupted_it_prints_what_is_done_and_leaves_no_process(tiny, tmp_path
         text=True,
         cwd=ROOT,
         env=environment(),
+        # Where the tests run in the background of a shell, Ctrl-C is ignored from birth.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
     for line in process.stdout:
         if line.startswith("job 1:"):
