@@ -90,8 +90,7 @@ class Sink:
                 about = {"line": line.number, **(line.echoed or {}), "error": answer.problem}
                 self._bad.write(orjson.dumps(about) + b"\n")
             if self.is_array:
-                nothing = np.full((1, self.dimensions), np.nan, dtype="<f4")
-                held = nothing if answer.rows is None else answer.rows
+                held = np.full((1, self.dimensions), np.nan, dtype="<f4") if answer.rows is None else answer.rows
                 rows += len(held)
                 self._out.write(np.ascontiguousarray(held, dtype="<f4").tobytes())
             elif not answer.problem or line.openai:

@@ -89,10 +89,10 @@ def drive_http(
     async def run() -> list[Sample]:
         limits = httpx.Limits(max_connections=None if open_loop else concurrency)
         async with httpx.AsyncClient(timeout=600, limits=limits) as session:
-            body_of = dict(zip(map(id, requests), bodies, strict=True))
+            body_of = dict(zip(requests, bodies, strict=True))
 
             async def send(request: Request) -> Sent:
-                answer = await session.post(url, json=body_of[id(request)])
+                answer = await session.post(url, json=body_of[request])
                 answer.raise_for_status()
                 return Sent(int(answer.json()["usage"]["prompt_tokens"]))
 

@@ -54,6 +54,11 @@ class BenchTarget:
             raise ConfigError(f"serve.transport={options.transport} is none", hint=f"use {' or '.join(TRANSPORTS)}")
         if options.rounds < 1:
             raise ConfigError(f"serve.rounds={options.rounds} must be 1 or more")
+        if run.config.workload.task == "rerank" and run.classifies and len(run.model.labels) != 1:
+            raise ConfigError(
+                f"workload.task=rerank, and {run.served_name} gives {len(run.model.labels)} labels, not one score",
+                hint="use workload.task=texts",
+            )
         self.tokenizer = load_tokenizer(run.model.folder)
         try:
             if options.output is None:
@@ -122,7 +127,7 @@ async def _rounds(
     requests = make_requests(workload, longest, corpus, around, rerank=rerank)
     # Documents are texts on their way, so that they are tokenized as a client's are.
     rankings = [await _ranking(tokenizer, request) for request in requests] if rerank else []
-    prepared = dict(zip(map(id, requests), rankings, strict=False))
+    prepared = dict(zip(requests, rankings, strict=False))
     cut = Cut(whole=longest)
     await ready.wait()
     session.say(f"ready in {time.monotonic() - session.started:.1f} s")
@@ -132,7 +137,7 @@ async def _rounds(
     async def send(request: Request) -> Sent:
         items, second_at = [list(ids) for ids in request.items], []
         if rerank:
-            asked = await items_of(run, tokenizer, prepared[id(request)], cut)
+            asked = await items_of(run, tokenizer, prepared[request], cut)
             items, second_at = asked.items, asked.second_at
         pending = await engine.compute(items, math.inf, second_at)
         queued, computed = pending.started - pending.enqueued, pending.finished - pending.started

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sendnn_pipeline.config.compose import thaw
-from sendnn_pipeline.config.known import KnownConfiguration, Runtime
+from sendnn_pipeline.config.known import CHOICES, KnownConfiguration, Runtime
 from sendnn_pipeline.config.known_match import (
     SHAPES,
     Difference,
@@ -24,7 +24,7 @@ from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.errors import ConfigError, nearest
 
 ENVIRONMENT = "backend.environment"
-AUTO, NONE = "auto", "none"
+AUTO, NONE = CHOICES
 LAYER = "known"
 
 

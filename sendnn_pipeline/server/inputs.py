@@ -165,7 +165,8 @@ def _too_long(state: ServerState, place: str, num_tokens: int, *, pair: bool = F
     return ApiError(
         400,
         f"{what} {num_tokens} tokens; the longest Program takes {state.longest} "
-        f"(the model {model_len}). Shorten it or set truncate_prompt_tokens",
+        f"(the model {model_len}). Shorten it, or ask for it to be cut "
+        "(truncate_prompt_tokens, or truncate where that is the form)",
         param=place,
         code="context_length_exceeded",
     )

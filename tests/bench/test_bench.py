@@ -179,3 +179,9 @@ def test_rankings_of_a_bi_encoder_are_asked_for(tiny, tmp_path):
     assert sum(held["texts"] for held in figures["programs"].values()) == 12 * 4
     wrong = sendnn(*WORDS, f"model.path={tiny}", "workload.task=sing")
     assert wrong.returncode == 2 and "workload.task=sing is none" in wrong.stderr
+
+
+def test_rankings_of_a_model_with_several_labels_are_refused_before_it_is_loaded(classifier):
+    ended = sendnn(*WORDS, f"model.path={classifier}", "workload.task=rerank")
+    assert ended.returncode == 2 and "gives 3 labels, not one score; use workload.task=texts" in ended.stderr
+    assert "load" not in ended.stdout
