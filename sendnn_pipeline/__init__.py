@@ -1,8 +1,28 @@
 """Declarative load, compile, warmup and serve of models on compiled, static-shape accelerators."""
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sendnn_pipeline.app.embedder import Embedder
+    from sendnn_pipeline.frontend.errors import RequestError
+
+__all__ = ["Embedder", "RequestError", "__version__"]
 
 try:
     __version__ = version("sendnn_pipeline")
 except PackageNotFoundError:  # a bare checkout on PYTHONPATH
     __version__ = "0+checkout"
+
+
+def __getattr__(name: str) -> Any:
+    """Import what Python programs use when they use it: the command line and the engine need none of it."""
+    if name == "Embedder":
+        from sendnn_pipeline.app.embedder import Embedder
+
+        return Embedder
+    if name == "RequestError":
+        from sendnn_pipeline.frontend.errors import RequestError
+
+        return RequestError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

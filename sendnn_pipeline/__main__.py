@@ -24,7 +24,7 @@ def main() -> None:
 
             sys.stdout.write(f"sendnn_pipeline {__version__}\n")
             return
-        from sendnn_pipeline.pipeline.app import run_app
+        from sendnn_pipeline.app.app import run_app
 
         run_app(argv, started)
     except PipelineError as error:

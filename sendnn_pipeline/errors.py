@@ -45,7 +45,7 @@ class BackendError(PipelineError):
 
 
 class ArtifactError(PipelineError):
-    """A compiled Program cannot be kept, or is not to be used."""
+    """A compiled Program cannot be stored, or must not be used."""
 
 
 class PluginError(PipelineError):

@@ -1,4 +1,4 @@
-"""What crosses between processes: plain values, encoded with msgpack."""
+"""What crosses between processes: plain values, encoded with msgpack. An engine's own structs travel as payloads."""
 
 from typing import Any, Literal
 
@@ -11,19 +11,22 @@ class StageEvent(msgspec.Struct, frozen=True, tag="stage"):
     stage: str
     state: Literal["started", "finished", "failed"]
     program: str = ""
-    place: int = 0
-    count: int = 0
+    index: int = 0
+    """Of the Program among ``total``, from 1."""
+    total: int = 0
     seconds: float = 0.0
     detail: str = ""
     source: Literal["", "artifact", "compiled"] = ""
+    rank: int = 0
 
 
 class MeasuredStep(msgspec.Struct, frozen=True):
-    """What a full step of one size took."""
+    """What a full step of one size takes."""
 
     program: str
-    batch_size: int
-    length: int
+    sizes: dict[str, int]
+    """By the names of the Program's dimensions."""
+    num_tokens: int
     ms: float
 
 
@@ -32,6 +35,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
     steps: list[MeasuredStep]
     measured: bool
+    """Whether the steps were timed now, rather than by an earlier start."""
     resident_bytes: int
     engine: dict[str, Any]
 
@@ -43,14 +47,14 @@ class Fatal(msgspec.Struct, frozen=True, tag="fatal"):
     exit_code: int
 
 
-class Submit(msgspec.Struct, frozen=True, tag="submit"):
-    """Texts, or pairs of texts, of one request as token ids. Times are seconds of the machine's monotonic clock."""
+class Request(msgspec.Struct, frozen=True, tag="request"):
+    """Work for the engine."""
 
     request_id: int
-    items: list[list[int]]
     deadline: float
-    second_at: list[int] = []
-    """Where the second text of each pair begins; empty where the model need not know."""
+    """Seconds of the machine's monotonic clock, as all times here."""
+    payload: msgspec.Raw
+    """The engine's own struct, as msgpack."""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -59,12 +63,12 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     request_id: int
 
 
-class Stop(msgspec.Struct, frozen=True, tag="stop"):
+class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Leave once nothing waits."""
 
 
 class StepStarted(msgspec.Struct, frozen=True, tag="step_started"):
-    """A Program begins to run texts of these requests."""
+    """A Program begins to run items of these requests."""
 
     request_ids: list[int]
 
@@ -73,8 +77,9 @@ class StepDone(msgspec.Struct, frozen=True, tag="step"):
     """One Program ran once."""
 
     program: str
-    batch_size: int
     num_items: int
+    max_items: int
+    """How many items the step had room for."""
     real_tokens: int
     computed_tokens: int
     started: float
@@ -83,28 +88,31 @@ class StepDone(msgspec.Struct, frozen=True, tag="step"):
     recompiles: int
 
 
-class Vectors(msgspec.Struct, frozen=True, tag="vectors"):
-    """Vectors, or a classifier's logits, of some items of one request: little-endian float32, item by item."""
+class Part(msgspec.Struct, frozen=True, tag="part"):
+    """A part of the answer to one request."""
 
     request_id: int
-    indices: list[int]
-    dimensions: int
-    data: bytes
+    payload: msgspec.Raw
+    """The engine's own struct, as msgpack."""
+    num_items: int
+    """Items of the request that are done with this part."""
+    last: bool
     program: str
-    padding: int
+    padding_tokens: int
     enqueued: float
     started: float
     finished: float
 
 
-class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The engine gives no vectors for a request."""
+class RequestFailed(msgspec.Struct, frozen=True, tag="failed"):
+    """The engine gives no answer, or no more of it, to a request."""
 
     request_id: int
     reason: Literal["deadline", "failed"]
-    index: int
+    item: int
+    """Index of the item that is at fault; -1 where none is."""
     message: str
 
 
-ToEngine = Submit | Cancel | Stop
-FromEngine = StageEvent | Ready | Fatal | StepStarted | StepDone | Vectors | Refused
+ToEngine = Request | Cancel | Drain
+FromEngine = StageEvent | Ready | Fatal | StepStarted | StepDone | Part | RequestFailed

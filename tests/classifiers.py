@@ -92,19 +92,20 @@ def _tokenizer(kind: str):
     return made
 
 
-def reference_logits(folder: Path, texts: list, most: int | None = None) -> np.ndarray:
-    """Return transformers' own fp32 logits ``[texts, labels]``, one text or pair at a time, without padding.
+def reference_logits(folder: Path, texts: list, most: int | None = None, dtype: str = "float32") -> np.ndarray:
+    """Return transformers' own logits ``[texts, labels]``, one text or pair at a time, without padding.
 
     Args:
         folder: the model's.
         texts: strings, or pairs of strings.
         most: tokens to which transformers itself cuts each, the longer text of a pair first.
+        dtype: in which it computes.
     """
     import torch
     from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     types = getattr(model.config, "type_vocab_size", 0) > 1
     rows = []
     for text in texts:

@@ -6,26 +6,54 @@ import pydoc_data.topics
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from sendnn_pipeline.config.command_line import parse_words
-from sendnn_pipeline.hooks.host import Host, open_host
-from sendnn_pipeline.pipeline.describe import describe, read_and_resolve
+from sendnn_pipeline.app.context import AppContext, load_context
+from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
+from sendnn_pipeline.config.command_line import parse_overrides
 from tests.classifiers import make_classifier
-from tests.served import Served
+from tests.distribution import distribute, made_once, session_folder
+from tests.in_process import CommandLine
+from tests.processes import cpu_answer
+from tests.served import EAGER_FLOAT32, ECHO, MINILM_FLOAT32, Served, with_echo
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the switch of the whole suite; what each answer means is in processes/cpu_answer.py."""
+    parser.addoption(
+        "--cpu-answer",
+        choices=cpu_answer.ANSWERS,
+        default=cpu_answer.ASK,
+        help="what the product is told when it asks whether this CPU computes bfloat16; ask: end the test, as it does "
+        "not say its dtype (the default)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Answer in this process and in every one that the tests start, through the environment that they inherit."""
+    os.environ[cpu_answer.VARIABLE] = config.getoption("cpu_answer")
+    os.environ.update(cpu_answer.in_environment(dict(os.environ)))
+    # Two workers and their servers share the CPUs: threads that spin while they wait take them from each other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group and order the tests, before pytest-xdist reads the groups."""
+    distribute(items)
 
 
 def clean_environ(**variables: str) -> dict[str, str]:
     """Return this process's environment without variables of ours, plus ``variables``."""
-    ours = ("SENDNN_", "VLLM_SPYRE_")
+    ours = ("SENDNN_", "VLLM_SPYRE_", "VLLM_DT_")
     return {name: text for name, text in os.environ.items() if not name.startswith(ours)} | variables
 
 
 @pytest.fixture(scope="session")
 def minilm() -> Path:
     """The embedded default model, fetched once into the user's cache."""
-    described = describe(open_host(clean_environ()), parse_words(["model=minilm"]))
-    return described.source.fetch(described.model, described.cache_dir)
+    return compose_run(load_context(clean_environ()), parse_overrides(["model=minilm"])).fetch()
 
 
 @pytest.fixture(scope="session")
@@ -71,23 +99,50 @@ def texts() -> list[str]:
     return [" ".join(words[start : start + length]) for start, length in zip(starts, lengths, strict=True)]
 
 
+@pytest.fixture(scope="session")
+def vectors_of_texts(minilm: Path, texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """What transformers makes of all texts in float32."""
+    from tests.reference import mean_pooled
+
+    return np.load(made_once(tmp_path_factory, "texts.npy", lambda file: np.save(file, mean_pooled(minilm, texts))))
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The word for the one folder of this session that takes what is compiled."""
+    return f"artifacts.dir={session_folder(tmp_path_factory) / 'artifacts'}"
+
+
 @pytest.fixture
-def host() -> Host:
-    """The host of an environment without variables of ours."""
-    return open_host(clean_environ())
+def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """The command line, called in this process."""
+    return CommandLine(monkeypatch, capsys)
 
 
-def resolved_run(words: list[str], environ: dict[str, str] | None = None):
-    """Resolve words over a model that is here already."""
-    host = open_host(environ or clean_environ())
-    described = describe(host, parse_words(words))
-    return read_and_resolve(host, described, described.source.fetch(described.model, described.cache_dir))[0]
+@pytest.fixture(scope="session")
+def context() -> AppContext:
+    """What can be run in an environment without variables of ours."""
+    return load_context(clean_environ())
+
+
+def resolved_run(overrides: list[str], environ: dict[str, str] | None = None) -> ResolvedRun:
+    """Resolve overrides over a model that is here already."""
+    context = load_context(environ or clean_environ())
+    composed = compose_run(context, parse_overrides(overrides))
+    return resolve_run(context, composed, composed.fetch())
 
 
 @pytest.fixture(scope="session")
 def served_tiny(tiny: Path):
     """A real server of the tiny model, eager."""
-    with Served(f"model.path={tiny}", "model=local", "backend=eager", "warmup.shapes=[16x1,16x4,48x4]") as served:
+    with Served(*EAGER_FLOAT32, f"model.path={tiny}", "warmup.shapes=[16x1,16x4,48x4]", measured=True) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def served_echo(tiny: Path):
+    """A real server of the echo engine."""
+    with Served(*ECHO, f"model.path={tiny}", **with_echo()) as served:
         yield served
 
 
@@ -100,7 +155,7 @@ def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def served_cross_encoder(cross_encoder: Path):
     """A real server of it, eager."""
-    with Served(f"model.path={cross_encoder}", "model=local", "backend=eager") as served:
+    with Served(*EAGER_FLOAT32, f"model.path={cross_encoder}", measured=True) as served:
         yield served
 
 
@@ -114,12 +169,12 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def served_classifier(classifier: Path):
     """A real server of it, eager."""
-    with Served(f"model.path={classifier}", "model=local", "backend=eager") as served:
+    with Served(*EAGER_FLOAT32, f"model.path={classifier}", measured=True) as served:
         yield served
 
 
 @pytest.fixture(scope="session")
 def served_minilm(minilm: Path):
     """A real server of the embedded model, eager."""
-    with Served("model=minilm", "backend=eager", "warmup.shapes=[32x1,32x16,128x8,256x4]") as served:
+    with Served(*MINILM_FLOAT32, "backend=eager", "warmup.shapes=[32x1,32x16,128x8,256x4]", measured=True) as served:
         yield served

@@ -13,7 +13,18 @@ from typing import Self
 import httpx
 from openai import OpenAI
 
+from tests.processes import cpu_answer
+
 ROOT = Path(__file__).parents[1]
+# By which the coverage of a process counts, too. It costs half of what the process does, so only some have it.
+MEASURES = "COVERAGE_PROCESS_CONFIG"
+# Words of most runs of the tests. The dtype is said: `auto` depends on the CPU.
+FLOAT32 = ("model=local", "model.dtype=float32")
+EAGER_FLOAT32 = (*FLOAT32, "backend=eager")
+MINILM_FLOAT32 = ("model=minilm", "model.dtype=float32")
+# Words of runs that try processes, signals, files and tables: an engine that imports no torch starts in a second.
+ECHO = (*EAGER_FLOAT32, "engine=echo")
+ECHO_FOLDER = ROOT / "tests" / "emulators" / "echo_engine"
 
 
 def sendnn(*words: str, timeout: float = 120, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess:
@@ -29,17 +40,39 @@ def sendnn(*words: str, timeout: float = 120, cwd: Path | None = None, **variabl
     )
 
 
+def with_echo(**variables: str) -> dict[str, str]:
+    """Return ``variables`` with the echo engine installed: a distribution on the path, as pip would leave it."""
+    return {"PYTHONPATH": str(ECHO_FOLDER), **variables}
+
+
 def environment(**variables: str) -> dict[str, str]:
     """Return this environment without variables of ours, plus ``variables``."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith(("SENDNN_", "VLLM_SPYRE_"))}
-    return {**kept, "PYTHONUNBUFFERED": "1", **variables}
+    others = ("SENDNN_", "VLLM_SPYRE_", MEASURES)
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(others)}
+    return cpu_answer.in_environment({**kept, "PYTHONUNBUFFERED": "1", **variables})
+
+
+def measuring() -> dict[str, str]:
+    """Return the variable of a process whose coverage counts; none where coverage is not measured."""
+    return {MEASURES: os.environ[MEASURES]} if MEASURES in os.environ else {}
 
 
 class Served:
-    """A server that runs while the ``with`` block does."""
+    """A server that runs while the ``with`` block does.
 
-    def __init__(self, *words: str, wait: bool = True, **variables: str) -> None:
-        self.words, self.wait, self.variables = words, wait, variables
+    Args:
+        words: its command line.
+        wait: whether to wait until it is ready.
+        seconds: most that a line of its output is waited for; one that compiles needs more of them.
+        measured: whether its coverage counts.
+        variables: further ones of its environment.
+    """
+
+    def __init__(
+        self, *words: str, wait: bool = True, seconds: float = 120, measured: bool = False, **variables: str
+    ) -> None:
+        self.words, self.wait, self.seconds = words, wait, seconds
+        self.variables = {**variables, **(measuring() if measured else {})}
         self.lines: list[str] = []
         self.url = ""
 
@@ -53,6 +86,8 @@ class Served:
             cwd=ROOT,
             env=environment(**self.variables),
         )
+        # Of the real clients, which do not close their own.
+        self.session = httpx.Client(timeout=60)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
         if self.wait:
@@ -60,9 +95,17 @@ class Served:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.session.close()
+        if MEASURES in self.variables:
+            # What was measured is written at its own end.
+            self.terminate()
+            self.process.wait(timeout=60)
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(timeout=20)
+        self.reader.join(timeout=5)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -74,9 +117,9 @@ class Served:
         """All that was printed so far."""
         return "\n".join(self.lines)
 
-    def wait_line(self, pattern: str, seconds: float = 120) -> re.Match[str]:
+    def wait_line(self, pattern: str) -> re.Match[str]:
         """Wait until a line matches."""
-        ends = time.monotonic() + seconds
+        ends = time.monotonic() + self.seconds
         while time.monotonic() < ends:
             match = re.search(pattern, self.output)
             if match:
@@ -87,7 +130,7 @@ class Served:
                 assert match, f"the server ended with {self.process.returncode}:\n{self.output}"
                 return match
             time.sleep(0.02)
-        raise AssertionError(f"no line {pattern!r} in {seconds} s:\n{self.output}")
+        raise AssertionError(f"no line {pattern!r} in {self.seconds} s:\n{self.output}")
 
     def wait_ready(self) -> None:
         """Wait for the line with the URL."""
@@ -95,7 +138,8 @@ class Served:
 
     def client(self, **options: object) -> OpenAI:
         """Return a real client."""
-        return OpenAI(**{"base_url": f"{self.url}/v1", "api_key": "none", "max_retries": 0, **options})
+        given = {"base_url": f"{self.url}/v1", "api_key": "none", "max_retries": 0, "http_client": self.session}
+        return OpenAI(**{**given, **options})
 
     def get(self, path: str, **options: object) -> httpx.Response:
         """GET a path."""

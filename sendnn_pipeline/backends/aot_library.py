@@ -6,8 +6,9 @@ run at once in one process, over one copy of the weights. The interface is decla
 """
 
 import ctypes
+import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,13 @@ import torch
 from sendnn_pipeline.errors import BackendError
 
 HANDLE = ctypes.c_void_p
+PREFIX = "AOTInductorModelContainer"
+# Prototypes of our own: the shared ones of ctypes.pythonapi are everybody's to change.
+CAPSULE_NAME = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
+CAPSULE_POINTER = ctypes.PYFUNCTYPE(HANDLE, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+NEW_CAPSULE = ctypes.PYFUNCTYPE(ctypes.py_object, HANDLE, ctypes.c_char_p, HANDLE)(("PyCapsule_New", ctypes.pythonapi))
 
 
 class _Entry(ctypes.Structure):
@@ -24,90 +32,107 @@ class _Entry(ctypes.Structure):
     _fields_ = (("name", ctypes.c_char_p), ("tensor", HANDLE))
 
 
-@dataclass
+@dataclass(frozen=True)
 class AotLibrary:
-    """An open library and the tensors it reads. One output."""
+    """An open library; each container over it has constants of its own."""
 
     file: Path
-    library: Any
-    container: Any
-    constants: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    """Read in place: they live as long as the library."""
+    library: ctypes.CDLL
 
-    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Run it; as many threads at once as it was opened for, more wait.
-
-        Raises:
-            BackendError: it failed, for example on a size outside its ranges.
-        """
-        given = (HANDLE * len(inputs))(*(_handle(tensor) for tensor in inputs))
-        made = (HANDLE * 1)()
-        self._call("Run", self.container, given, ctypes.c_size_t(len(inputs)), made, ctypes.c_size_t(1), None, None)
-        return _tensor(made[0] or 0)
-
-    def originals(self) -> dict[str, str]:
-        """Return the exported name of each constant by the library's name."""
+    def constants(self) -> dict[str, str]:
+        """Return the exported name of each constant that is not embedded, by the library's name."""
+        container = self._new_container(1)
         count = ctypes.c_size_t()
-        self._call("GetNumConstants", self.container, ctypes.byref(count))
+        self.call("GetNumConstants", container, ctypes.byref(count))
         names: dict[str, str] = {}
-        for place in range(count.value):
+        for index in range(count.value):
             name, original = ctypes.c_char_p(), ctypes.c_char_p()
-            self._call("GetConstantName", self.container, ctypes.c_size_t(place), ctypes.byref(name))
-            self._call("GetConstantOriginalFQN", self.container, ctypes.c_size_t(place), ctypes.byref(original))
+            self.call("GetConstantName", container, ctypes.c_size_t(index), ctypes.byref(name))
+            self.call("GetConstantOriginalFQN", container, ctypes.c_size_t(index), ctypes.byref(original))
             names[(name.value or b"").decode()] = (original.value or b"").decode()
+        self.call("Delete", container)
         return names
 
-    def use(self, constants: Mapping[str, torch.Tensor]) -> None:
-        """Read these tensors, by the library's names, all of them."""
-        self.constants = dict(constants)
-        entries = (_Entry * len(constants))(
-            *(_Entry(name.encode(), _handle(tensor)) for name, tensor in constants.items())
-        )
-        self._call(
-            "UpdateUserManagedConstantBufferPairs",
-            self.container,
-            entries,
-            ctypes.c_size_t(len(constants)),
-            ctypes.c_bool(False),
-            ctypes.c_bool(True),
-        )
+    def bind(self, constants: Mapping[str, torch.Tensor], num_outputs: int, concurrent_calls: int) -> "AotCall":
+        """Return a call that reads these constants, by the library's names, where they are.
 
-    def _call(self, function: str, *arguments: Any) -> None:
-        if getattr(self.library, f"AOTInductorModelContainer{function}")(*arguments):
+        Args:
+            constants: all that are not embedded.
+            num_outputs: what the graph returns.
+            concurrent_calls: how many threads may be in it at once; more wait.
+        """
+        container = self._new_container(concurrent_calls)
+        if constants:
+            entries = (_Entry * len(constants))(
+                *(_Entry(name.encode(), _handle(tensor)) for name, tensor in constants.items())
+            )
+            inactive, validate = ctypes.c_bool(False), ctypes.c_bool(True)
+            function, count = "UpdateUserManagedConstantBufferPairs", ctypes.c_size_t(len(constants))
+            self.call(function, container, entries, count, inactive, validate)
+        return AotCall(self, container, dict(constants), num_outputs)
+
+    def call(self, function: str, *arguments: Any) -> None:
+        """Call a function of the interface.
+
+        Raises:
+            BackendError: it failed.
+        """
+        if getattr(self.library, PREFIX + function)(*arguments):
             raise BackendError(
                 f"{self.file.parent.name}/{self.file.name} failed in {function}; the line above says why"
             )
 
+    def _new_container(self, concurrent_calls: int) -> HANDLE:
+        container = HANDLE()
+        self.call("CreateWithDevice", ctypes.byref(container), ctypes.c_size_t(concurrent_calls), b"cpu", None)
+        return container
 
-def open_library(file: Path, streams: int) -> AotLibrary:
-    """Open a library for as many calls at once as ``streams``.
+
+class AotCall:
+    """A container and the tensors it reads."""
+
+    def __init__(
+        self, library: AotLibrary, container: HANDLE, constants: Mapping[str, torch.Tensor], num_outputs: int
+    ) -> None:
+        self._library, self._container, self._num_outputs = library, container, num_outputs
+        # Read in place: they live as long as the container.
+        self._constants = constants
+        weakref.finalize(self, library.call, "Delete", container)
+
+    def __call__(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Run it.
+
+        Raises:
+            BackendError: it failed, for example on a size outside its ranges.
+        """
+        num_inputs, num_outputs = len(inputs), self._num_outputs
+        handles = (HANDLE * num_inputs)(*map(_handle, inputs))
+        results = (HANDLE * num_outputs)()
+        sizes = ctypes.c_size_t(num_inputs), ctypes.c_size_t(num_outputs)
+        self._library.call("Run", self._container, handles, sizes[0], results, sizes[1], None, None)
+        return tuple(_tensor(result or 0) for result in results)
+
+
+def open_library(file: Path) -> AotLibrary:
+    """Open a library.
 
     Raises:
-        BackendError: it is none, or does not fit this torch.
+        BackendError: it is not a compiled library, or built for another torch.
     """
     try:
         library = ctypes.CDLL(str(file))
-        container = HANDLE()
-        create = library.AOTInductorModelContainerCreateWithDevice
+        getattr(library, f"{PREFIX}CreateWithDevice")
     except (OSError, AttributeError) as error:
         raise BackendError(f"{file} cannot be opened: {error}") from None
-    if create(ctypes.byref(container), ctypes.c_size_t(streams), b"cpu", None):
-        raise BackendError(f"{file} cannot be opened; the line above says why")
-    return AotLibrary(file, library, container)
+    return AotLibrary(file, library)
 
 
 def _handle(tensor: torch.Tensor) -> int:
     """Return a handle that the callee owns."""
-    api = ctypes.pythonapi
-    name, pointer = api.PyCapsule_GetName, api.PyCapsule_GetPointer
-    name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
-    pointer.restype, pointer.argtypes = HANDLE, [ctypes.py_object, ctypes.c_char_p]
     capsule: Any = torch._C._aoti.unsafe_alloc_void_ptr_from_tensor(tensor)
-    return pointer(capsule, name(capsule))  # type: ignore[no-any-return]
+    return CAPSULE_POINTER(capsule, CAPSULE_NAME(capsule))  # type: ignore[no-any-return]
 
 
 def _tensor(handle: int) -> torch.Tensor:
     """Return the tensor of a handle, which is used up."""
-    make = ctypes.pythonapi.PyCapsule_New
-    make.restype, make.argtypes = ctypes.py_object, [HANDLE, ctypes.c_char_p, HANDLE]
-    return torch._C._aoti.alloc_tensor_by_stealing_from_void_ptr(make(handle, None, None))
+    return torch._C._aoti.alloc_tensor_by_stealing_from_void_ptr(NEW_CAPSULE(handle, None, None))

@@ -1,119 +1,173 @@
-"""What a compile backend is."""
+"""What a compile backend is: the contract between it, the engines that bring graphs, and the pipeline."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sendnn_pipeline.errors import BackendError
+from sendnn_pipeline.programs.program import Program
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
-    from sendnn_pipeline.config.resolve import Run
-    from sendnn_pipeline.config.schema import RunConfig
-
-type_function = Callable[..., "torch.Tensor"]
+DTYPES = ("float32", "bfloat16", "float16")
+CompiledCall = Callable[..., "Sequence[torch.Tensor]"]
+"""A Program that runs: its inputs in their order to its outputs in theirs."""
+# Names of 0.1, so that a plugin that imports one is told where to look.
+REMOVED = ("NotPortable", "Range", "type_function")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a backend asks of the Programs it compiles."""
+    """What a backend asks of Programs, and what it can do with them: what an engine plans by."""
 
     token_multiple: int = 1
-    dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
+    """Lengths in tokens are multiples of this."""
+    dtypes: tuple[str, ...] = DTYPES
     """What it computes; ``model.dtype=auto`` takes bfloat16 where the CPU and this have it, else the first."""
-    helpers: bool = True
-    """Whether it compiles small helper graphs on the CPU, their rows a range: then ``backend.simple`` can name it."""
     ranges: bool = False
     """Whether one Program can take every size between two bounds."""
     default_shapes: tuple[str, ...] = ()
     """What ``warmup=auto`` stands for, where it is not to be chosen from the workload."""
-    streams: bool = False
-    """Whether several threads may run compiled functions at once, Python's lock let go."""
+    concurrent_steps: bool = False
+    """Whether several threads may run Programs at once, Python's lock let go."""
+    embeds_weights: tuple[str, ...] = ()
+    """Dtypes in which every Program holds a copy of the weights: the plan prices it, and ``bind`` reads none."""
+    exchangeable_weights: bool = False
+    """Whether one compiled Program can be bound to several sets of weights, as one decoder layer is to thirty; in
+    every dtype in which it does not hold a copy."""
+    in_place: bool = False
+    """Whether inputs marked ``written`` are updated where they are."""
+    helpers: bool = False
+    """Whether it compiles helper Programs on the CPU, their rows a range: then ``backend.simple`` can name it."""
+    artifacts: Literal["files", "own_cache", "none"] = "none"
+    """What outlives the process: folders that ``save`` fills, a cache that the library keeps itself, or nothing."""
 
 
 @dataclass(frozen=True)
-class Range:
-    """A dimension of the inputs that is no fixed size. Equal names are equal sizes."""
+class Input:
+    """One input of a graph."""
 
     name: str
-    least: int
-    most: int
+    example: "torch.Tensor"
+    """At sizes to compile for; a ranged axis has any size within, two or more."""
+    axes: Mapping[int, str] = field(default_factory=dict)
+    """By axis the Program's dimension whose size it has; the other axes are fixed."""
+    written: bool = False
+    """Whether the graph writes into it, as into a KV cache: the same storage at every call, never a copy."""
 
 
 @dataclass(frozen=True)
 class Graph:
-    """What is compiled as one Program."""
+    """What is compiled as one Program. Cheap to make: only ``function`` loads the model."""
 
-    name: str
-    function: "torch.nn.Module"
-    """Takes the inputs and returns one tensor."""
-    example: "tuple[torch.Tensor, ...]"
-    """Inputs with the shapes that are compiled for; ranged dimensions have any size within, two or more."""
-    ranges: Sequence[Mapping[int, Range]]
-    """For every input its dimensions that are ranges."""
-    weights: "Mapping[str, torch.Tensor]"
-    """The checkpoint's tensors in the run's dtype, by the checkpoint's names."""
+    program: Program
+    build: "Callable[[], nn.Module]"
+    """Makes the module, in eval mode; it takes the inputs in order and returns a tuple of tensors."""
+    inputs: tuple[Input, ...]
+    outputs: tuple[str, ...]
+    """Names of what it returns."""
+    dtype: str = "float32"
+    """Of the weights."""
+    parameters: "Callable[[], Mapping[str, str]]" = dict
+    """Gives the checkpoint's name of each parameter by the module's; ``{layer}`` stands for what ``bind`` exchanges."""
+    concurrent_calls: int = 1
+    """How many threads call it at once."""
+
+    @property
+    def name(self) -> str:
+        """The Program's name, for errors."""
+        return self.program.name
+
+    @cached_property
+    def function(self) -> "nn.Module":
+        """The module."""
+        return self.build()
+
+    @property
+    def example(self) -> "tuple[torch.Tensor, ...]":
+        """An example of every input."""
+        return tuple(entry.example for entry in self.inputs)
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Names of the inputs that it writes into."""
+        return tuple(entry.name for entry in self.inputs if entry.written)
+
+
+class CompiledProgram(Protocol):
+    """A graph that is compiled, or opened from an artifact. Subclass it for what it does by default."""
+
+    holds_parameters: bool = True
+    """Whether it holds parameters of the weights it was compiled with, so that it fits no others."""
+
+    @abstractmethod
+    def bind(self, weights: "Mapping[str, torch.Tensor]") -> CompiledCall:
+        """Return a call over these weights, by the checkpoint's names; reads only those that it needs.
+
+        Raises:
+            BackendError: a weight that it needs is missing.
+        """
+
+    def save(self, folder: Path) -> None:
+        """Write it into the empty ``folder``; called where ``limits.artifacts`` is ``files``."""
+        raise BackendError(f"{type(self).__name__} keeps no artifacts")
 
 
 class CompileBackend(Protocol):
-    """How a Program is compiled. Constructing one imports nothing heavy."""
+    """How Programs are compiled. Subclass it for what it does by default.
+
+    A factory makes it of the backend's own typed options and imports nothing heavy.
+    """
 
     name: str
+    limits: Limits
 
-    def limits(self, config: "RunConfig") -> Limits:
-        """Return what Programs must respect; called before the model is read, without torch."""
-
-    def prepare(self, run: "Run", environ: Mapping[str, str]) -> dict[str, str]:
+    def prepare(self, cache_dir: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
         """Check that the backend can work here and return the environment its library must find at import.
 
         Called before anything is loaded, without torch, in the process that starts the engine.
 
         Raises:
-            BackendError: a library or compiler is missing, or a cache cannot be written.
+            BackendError: the library is missing, or a cache cannot be written.
         """
+        return {}
 
-    def compile(self, graph: Graph, run: "Run") -> type_function:
-        """Compile ``graph`` as a full graph of its own. No call of the result compiles again.
+    @abstractmethod
+    def compile(self, graph: Graph) -> CompiledProgram:
+        """Compile ``graph`` as a full graph of its own. No call of the result compiles again once sealed.
 
         Raises:
             BackendError: the function does not compile; there is no fallback.
         """
 
-    def save(self, compiled: type_function, folder: Path) -> None:
-        """Write what ``compile`` returned into the empty ``folder``; called only when ``portable`` says yes."""
-
-    def load(self, folder: Path, weights: "Mapping[str, torch.Tensor]", run: "Run") -> type_function:
-        """Open what ``save`` wrote, compiling nothing. The files were verified.
+    def open(self, folder: Path, graph: Graph) -> CompiledProgram:
+        """Open what ``save`` wrote for such a graph, whose files were verified, without touching ``graph.function``.
 
         Raises:
-            BackendError: they cannot be opened.
+            BackendError: they cannot be opened; the Program is then compiled again.
         """
+        raise BackendError(f"backend={self.name} keeps no artifacts")
 
-    def portable(self, run: "Run") -> bool:
-        """Return whether what is compiled can leave the process: then artifacts are looked for before compiling."""
+    def tracing(self) -> AbstractContextManager[None]:
+        """Return the context in which every Program runs once at its smallest, before any result counts."""
+        return nullcontext()
 
-    def embeds_weights(self, run: "Run") -> bool:
-        """Return whether each Program holds a copy of the weights; the plan prices it."""
+    def seal(self) -> None:
+        """Make compiling an error from now on; every Program has run. What is compiled ahead of time cannot anyway."""
+        return
 
-    def fingerprint(self, run: "Run") -> Mapping[str, str]:
+    @abstractmethod
+    def fingerprint(self) -> Mapping[str, str]:
         """Return the versions and options that decide what is generated, for the store's keys and ``/info``."""
 
 
-class NotPortable:
-    """The part of a backend whose compiled functions live and die with their process."""
-
-    name: str
-
-    def save(self, compiled: type_function, folder: Path) -> NoReturn:
-        """Never reached: ``portable`` says no."""
-        raise BackendError(f"backend={self.name} keeps no artifacts")
-
-    def load(self, folder: Path, weights: "Mapping[str, torch.Tensor]", run: "Run") -> NoReturn:
-        """Never reached: ``portable`` says no."""
-        raise BackendError(f"backend={self.name} keeps no artifacts")
-
-    def portable(self, run: "Run") -> bool:
-        """Say no."""
-        return False
+def __getattr__(name: str) -> Any:
+    if name in REMOVED:
+        raise ImportError(f"{name} is of the contract of 0.1; see `What changed` in plugins/README.md")
+    raise AttributeError(f"module {__name__} has no attribute {name}")

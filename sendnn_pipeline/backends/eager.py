@@ -1,39 +1,52 @@
 """No compiler: the function as it is, for debugging and tests."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from sendnn_pipeline.backends.base import Graph, Limits, NotPortable, type_function
+from sendnn_pipeline.backends.base import CompileBackend, CompiledCall, CompiledProgram, Graph, Limits
+from sendnn_pipeline.config.schema import BackendConfig
+from sendnn_pipeline.errors import BackendError
 
 if TYPE_CHECKING:
-    from sendnn_pipeline.config.resolve import Run
-    from sendnn_pipeline.config.schema import RunConfig
+    from collections.abc import Mapping
+
+    import torch
 
 
-class EagerBackend(NotPortable):
-    """Runs Programs uncompiled."""
+@dataclass(frozen=True)
+class EagerProgram(CompiledProgram):
+    """A graph that runs uncompiled."""
+
+    graph: Graph
+
+    def bind(self, weights: "Mapping[str, torch.Tensor]") -> CompiledCall:
+        """Return the function over these weights; over its own where the graph names no parameters."""
+        function, names = self.graph.function, self.graph.parameters()
+        if not names:
+            return function
+        from torch.func import functional_call
+
+        try:
+            bound = {name: weights[original] for name, original in names.items()}
+        except KeyError as error:
+            raise BackendError(f"{self.graph.name} reads the weight {error}, which the checkpoint lacks") from None
+        return lambda *inputs: functional_call(function, bound, inputs)
+
+
+class EagerBackend(CompileBackend):
+    """Runs Programs uncompiled, at any size."""
 
     name = "eager"
+    limits = Limits(ranges=True, in_place=True, exchangeable_weights=True, helpers=True)
 
-    def limits(self, config: "RunConfig") -> Limits:
-        """Take any size."""
-        return Limits(ranges=True)
+    def __init__(self, options: BackendConfig) -> None:
+        self.options = options
 
-    def prepare(self, run: "Run", environ: Mapping[str, str]) -> dict[str, str]:
-        """Need nothing."""
-        return {}
+    def compile(self, graph: Graph) -> EagerProgram:
+        """Return the graph as it is."""
+        return EagerProgram(graph)
 
-    def compile(self, graph: Graph, run: "Run") -> type_function:
-        """Return the function after running it once."""
-        graph.function(*graph.example)
-        return graph.function
-
-    def embeds_weights(self, run: "Run") -> bool:
-        """Say no."""
-        return False
-
-    def fingerprint(self, run: "Run") -> dict[str, str]:
+    def fingerprint(self) -> dict[str, str]:
         """Return torch's version."""
-        from importlib.metadata import version
-
         return {"torch": version("torch")}

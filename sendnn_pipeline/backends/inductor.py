@@ -1,96 +1,113 @@
 """PyTorch's own compiler for CPUs: ahead of time, into a library that opens in a millisecond without a compiler."""
 
 import json
+import shlex
 import shutil
 import sysconfig
 import tempfile
 import warnings
+import weakref
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sendnn_pipeline.backends.base import Graph, Limits, type_function
-from sendnn_pipeline.backends.export import checkpoint_names, export_graph
-from sendnn_pipeline.config.schema import BackendConfig
+from sendnn_pipeline.backends.base import DTYPES, CompileBackend, CompiledCall, CompiledProgram, Graph, Limits
+from sendnn_pipeline.backends.config import InductorConfig
+from sendnn_pipeline.backends.export import export_graph
+from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.errors import BackendError
-from sendnn_pipeline.programs.checkpoint import content_digest
 
 if TYPE_CHECKING:
     import torch
 
     from sendnn_pipeline.backends.aot_library import AotLibrary
-    from sendnn_pipeline.config.resolve import Run
-    from sendnn_pipeline.config.schema import RunConfig
 
 # What an artifact is made of; another number does not open these.
-FILES = "2"
+FILES = "4"
 LIBRARY, CONSTANTS, EMBEDDED = "program.so", "constants.json", "constants.safetensors"
+# Unfrozen, float32 is as fast and weights are shared; see programs/README.md.
+FROZEN_BY_DEFAULT = ("bfloat16",)
 
 
-@dataclass(frozen=True, kw_only=True)
-class InductorConfig(BackendConfig):
-    """Options of ``backend=inductor``."""
-
-    freezing: bool | None = None
-    """Fold the weights into each Program, prepacked; null does so for bfloat16 only: see programs/README.md."""
-
-
-@dataclass
-class AotProgram:
-    """An opened library, and what ``save`` needs of it."""
+@dataclass(frozen=True)
+class AotProgram(CompiledProgram):
+    """A compiled library, the names of the weights that it reads, and the other tensors that it does."""
 
     library: "AotLibrary"
+    graph: Graph
     names: Mapping[str, str]
-    """The checkpoint's name of a constant, for those that are the checkpoint's."""
-    owned: "tempfile.TemporaryDirectory[str] | None" = field(default=None, repr=False)
-    bound_to: str = ""
-    """Digest of the only weights that it is for, where it holds a parameter that is none of the checkpoint's names."""
+    """The checkpoint's name of a constant, by the library's."""
+    others: "Mapping[str, torch.Tensor]"
+    """Constants that are not the checkpoint's, by the library's names."""
+    holds_parameters: bool = False
 
-    def __call__(self, *inputs: "torch.Tensor") -> "torch.Tensor":
-        """Run it."""
-        return self.library(*inputs)
+    def bind(self, weights: "Mapping[str, torch.Tensor]") -> CompiledCall:
+        """Return a call over these weights, which it shares with every other."""
+        try:
+            constants = {name: weights[original] for name, original in self.names.items()}
+        except KeyError as error:
+            raise BackendError(f"{self.graph.name} reads the weight {error}, which the checkpoint lacks") from None
+        outputs, calls = len(self.graph.outputs), self.graph.concurrent_calls
+        return self.library.bind(constants | dict(self.others), outputs, calls)
+
+    def save(self, folder: Path) -> None:
+        """Write the library, the names of its constants, and those that are not the checkpoint's."""
+        from safetensors.torch import save_file
+
+        shutil.copyfile(self.library.file, folder / LIBRARY)
+        (folder / CONSTANTS).write_text(json.dumps({"names": dict(self.names)}, indent=1))
+        save_file({name: tensor.clone() for name, tensor in self.others.items()}, folder / EMBEDDED)
 
 
-class InductorBackend:
+class InductorBackend(CompileBackend):
     """Compiles each Program with AOTInductor."""
 
     name = "inductor"
 
-    def limits(self, config: "RunConfig") -> Limits:
-        """Take any size between two bounds: as fast as fixed sizes, see programs/README.md."""
-        return Limits(ranges=True, streams=True)
+    def __init__(self, options: InductorConfig) -> None:
+        frozen = {None: FROZEN_BY_DEFAULT, True: DTYPES, False: ()}[options.freezing]
+        self.limits = Limits(
+            ranges=True,
+            concurrent_steps=True,
+            embeds_weights=frozen,
+            exchangeable_weights=options.freezing is not True,
+            in_place=True,
+            helpers=True,
+            artifacts="files",
+        )
 
-    def prepare(self, run: "Run", environ: Mapping[str, str]) -> dict[str, str]:
-        """Find the C++ compiler and Python's headers, and make the folder of compiled code."""
-        compiler = environ.get("CXX", "g++")
-        if shutil.which(compiler, path=environ.get("PATH")) is None:
-            raise BackendError(
-                f"backend=inductor needs a C++ compiler, and {compiler} is not on PATH",
-                hint="install g++, set CXX, or use backend=eager",
-            )
-        header = Path(sysconfig.get_paths()["include"]) / "Python.h"
-        if not header.is_file():
-            raise BackendError(
-                f"backend=inductor needs Python's headers, and {header} is missing",
-                hint="install the python3-dev package, or use backend=eager",
-            )
-        folder = Path(environ.get("TORCHINDUCTOR_CACHE_DIR") or run.cache_dir / "inductor")
+    def prepare(self, cache_dir: Path, environ: Mapping[str, str]) -> dict[str, str]:
+        """Make the folder of the compiler's own cache."""
+        folder = Path(environ.get("TORCHINDUCTOR_CACHE_DIR") or cache_dir / "inductor")
         check_writable(folder)
         return {"TORCHINDUCTOR_CACHE_DIR": str(folder)}
 
-    def compile(self, graph: Graph, run: "Run") -> AotProgram:
+    def compile(self, graph: Graph) -> AotProgram:
         """Export the graph and generate, build and open its library."""
-        frozen = self.embeds_weights(run)
+        check_compiler(process_environment())
+        frozen = graph.dtype in self.limits.embeds_weights
         options = {
             "freezing": frozen,
             "aot_inductor.package_constants_in_so": frozen,
+            # Else vectors of up to eight numbers, such as a classifier's bias, become part of the code.
+            "always_keep_tensor_constants": not frozen,
             # Else the number of threads at compile time is baked in, and any other crashes.
             "cpp.dynamic_threads": True,
         }
-        owned = tempfile.TemporaryDirectory(prefix="sendnn_pipeline-")
+        # Until it is saved; once it is open, the library needs its file no more.
+        folder = Path(tempfile.mkdtemp(prefix="sendnn_pipeline-"))
+        try:
+            compiled = self._compile(graph, folder, options)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        weakref.finalize(compiled, shutil.rmtree, folder, ignore_errors=True)
+        return compiled
+
+    def _compile(self, graph: Graph, folder: Path, options: Mapping[str, bool]) -> AotProgram:
         from sendnn_pipeline.backends.aot_library import open_library
 
         try:
@@ -101,14 +118,14 @@ class InductorBackend:
                 warnings.simplefilter("ignore", FutureWarning)
                 exported = export_graph(graph)
                 package = torch._inductor.aoti_compile_and_package(
-                    exported, package_path=f"{owned.name}/program.pt2", inductor_configs=options
+                    exported, package_path=str(folder / "program.pt2"), inductor_configs=dict(options)
                 )
-            library = Path(owned.name) / LIBRARY
+            library = folder / LIBRARY
             with zipfile.ZipFile(package) as archive:
                 (member,) = [name for name in archive.namelist() if name.endswith(".so")]
                 library.write_bytes(archive.read(member))
             Path(package).unlink()
-            opened = open_library(library, run.streams)
+            opened = open_library(library)
         except BackendError:
             raise
         except Exception as error:
@@ -116,68 +133,75 @@ class InductorBackend:
                 f"{graph.name} does not compile: {type(error).__name__}: {(str(error).splitlines() or ['?'])[0][:300]}",
                 hint="backend=eager runs without a compiler",
             ) from error
-        if frozen:
-            return AotProgram(opened, {}, owned)
+        if graph.dtype in self.limits.embeds_weights:
+            return AotProgram(opened, graph, {}, {}, holds_parameters=True)
+        constants, checkpoint = opened.constants(), graph.parameters()
+        names = {name: checkpoint[original] for name, original in constants.items() if original in checkpoint}
         tensors = {**exported.state_dict, **exported.constants}
-        wanted = opened.originals()
-        found = checkpoint_names(tensors, graph.weights)
-        names = {name: found[original] for name, original in wanted.items() if original in found}
-        constants = {
-            name: graph.weights[names[name]] if name in names else tensors[original].detach().contiguous()
-            for name, original in wanted.items()
+        others = {
+            name: tensors[original].detach().contiguous() for name, original in constants.items() if name not in names
         }
-        if constants:
-            opened.use(constants)
         parameters = exported.graph_signature.parameters
-        strange = any(original in parameters for name, original in wanted.items() if name not in names)
-        return AotProgram(opened, names, owned, content_digest(run.model) if strange else "")
+        holds_parameters = any(constants[name] in parameters for name in others)
+        embedded = embedded_weights(exported, constants.values(), checkpoint)
+        return AotProgram(opened, graph, names, others, holds_parameters or bool(embedded))
 
-    def save(self, compiled: type_function, folder: Path) -> None:
-        """Write the library, the names of its constants, and those that are not the checkpoint's."""
-        from safetensors.torch import save_file
-
-        assert isinstance(compiled, AotProgram)
-        shutil.copyfile(compiled.library.file, folder / LIBRARY)
-        kept = {"names": dict(compiled.names), "bound_to": compiled.bound_to}
-        (folder / CONSTANTS).write_text(json.dumps(kept, indent=1))
-        others = {name: held.clone() for name, held in compiled.library.constants.items() if name not in compiled.names}
-        save_file(others, folder / EMBEDDED)
-
-    def load(self, folder: Path, weights: "Mapping[str, torch.Tensor]", run: "Run") -> AotProgram:
-        """Open a library over the checkpoint's tensors, which it shares with every other Program."""
+    def open(self, folder: Path, graph: Graph) -> AotProgram:
+        """Open a library."""
         from safetensors.torch import load_file
 
         from sendnn_pipeline.backends.aot_library import open_library
 
         try:
-            kept = json.loads((folder / CONSTANTS).read_text())
-            if kept["bound_to"] and kept["bound_to"] != content_digest(run.model):
-                raise ValueError("it holds parameters of other weights")
-            names = kept["names"]
-            constants = {name: weights[original] for name, original in names.items()}
-            constants |= load_file(folder / EMBEDDED)
-            opened = open_library(folder / LIBRARY, run.streams)
-            if constants:
-                opened.use(constants)
+            names = json.loads((folder / CONSTANTS).read_text())["names"]
+            return AotProgram(open_library(folder / LIBRARY), graph, names, load_file(folder / EMBEDDED))
         except Exception as error:
             raise BackendError(
-                f"{folder} cannot be opened: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
-                hint="remove it with the catalog tool; it is compiled again",
+                f"{folder} cannot be opened: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
             ) from error
-        return AotProgram(opened, names)
 
-    def portable(self, run: "Run") -> bool:
-        """Say yes."""
-        return True
+    def fingerprint(self) -> dict[str, str]:
+        """Return torch's version and the form of the files."""
+        return {"torch": version("torch"), "files": FILES}
 
-    def embeds_weights(self, run: "Run") -> bool:
-        """Say whether the weights are folded in."""
-        freezing = getattr(run.config.backend, "freezing", None)
-        return run.config.model.dtype == "bfloat16" if freezing is None else bool(freezing)
 
-    def fingerprint(self, run: "Run") -> dict[str, str]:
-        """Return torch's version and whether weights are folded in."""
-        return {"torch": version("torch"), "freezing": str(self.embeds_weights(run)).lower(), "files": FILES}
+def embedded_weights(
+    exported: "torch.export.ExportedProgram", constants: Iterable[str], checkpoint: Iterable[str]
+) -> set[str]:
+    """Return the parameters, and other tensors of the checkpoint, that the graph reads and the library does not.
+
+    Args:
+        exported: the graph.
+        constants: exported names of what the library reads.
+        checkpoint: exported names of what is the checkpoint's.
+    """
+    signature = exported.graph_signature
+    targets = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    tensors = {**exported.state_dict, **exported.constants}
+    # Parameters that are one tensor have one name in the library.
+    read = {tensors[name].data_ptr() for name in constants}
+    used = {targets[node.name] for node in exported.graph.nodes if node.name in targets and node.users}
+    return {name for name in used & {*signature.parameters, *checkpoint} if tensors[name].data_ptr() not in read}
+
+
+def check_compiler(environ: Mapping[str, str]) -> None:
+    """Find the C++ compiler and Python's headers.
+
+    Raises:
+        BackendError: one is missing.
+    """
+    command = shlex.split(environ.get("CXX", "")) or ["g++"]
+    if shutil.which(command[0], path=environ.get("PATH")) is None:
+        raise BackendError(
+            f"backend=inductor needs a C++ compiler, and {command[0]} is not on PATH",
+            hint="install g++, set CXX, or use backend=eager",
+        )
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    if not header.is_file():
+        raise BackendError(
+            f"backend=inductor needs Python's headers, and {header} is missing",
+            hint="install the python3-dev package, or use backend=eager",
+        )
 
 
 def check_writable(folder: Path) -> None:

@@ -1,8 +1,11 @@
 """Options of ``serve=batch``."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from sendnn_pipeline.config.schema import ServeConfig
+from msgspec import Meta
+
+from sendnn_pipeline.config.serving import ServeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,10 +17,12 @@ class BatchConfig(ServeConfig):
     input: str | None = None
     """JSONL file: objects with `text` or `input`, strings, or an OpenAI batch file."""
     output: str | None = None
-    """File of vectors, `.jsonl` or `.npy`; bad lines go to a file of the same name with `.errors.jsonl`."""
+    """File of answers, `.jsonl` or `.npy`; bad lines go to a file of the same name with `.errors.jsonl`."""
     truncate: bool = False
     """Cut texts that are too long, instead of calling their lines bad."""
-    fresh: bool = False
-    """Start over, in place of what is in `output`."""
-    chunk_lines: int = 256
+    overwrite: bool = False
+    """Start over and replace what is in `output`."""
+    fresh: bool | None = None
+    """Old name of `serve.overwrite`."""
+    chunk_lines: Annotated[int, Meta(ge=1)] = 256
     """Lines that are answered, written and recorded together."""

@@ -1,22 +1,24 @@
-"""What is asked in a chunk of lines, computed."""
+"""What is asked in a chunk of lines, answered as the engine's routes answer requests."""
 
 import asyncio
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from sendnn_pipeline.batch.config import BatchConfig
-from sendnn_pipeline.batch.lines import OPENAI_URL, Line
-from sendnn_pipeline.batch.sink import Answer, Sink, type_vectors
+from sendnn_pipeline.batch.lines import Line
+from sendnn_pipeline.batch.sink import Answer, Sink
 from sendnn_pipeline.errors import ServeError
-from sendnn_pipeline.server.endpoints import ENDPOINTS
-from sendnn_pipeline.server.errors import ApiError
-from sendnn_pipeline.server.scoring import activated
-from sendnn_pipeline.server.state import ServerState
-from sendnn_pipeline.server.tokenizer import TextTokenizer
+from sendnn_pipeline.frontend.endpoint import Endpoint
+from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.tokenizer import TextTokenizer
+
+TRUNCATE = {"truncate_prompt_tokens": -1}
 
 
 @dataclass
@@ -27,77 +29,65 @@ class Work:
     size: int
     sink: Sink
     options: BatchConfig
-    longest: int
-    vocab_size: int
+    endpoints: Mapping[str, Endpoint[Any]]
     tokenizer: TextTokenizer
 
+    async def answer(self, front: Frontend, chunk: list[Line]) -> list[Answer]:
+        """Answer one chunk, its lines all at once; a line that cannot be answered has its problem instead."""
+        return list(await asyncio.gather(*(self._answer(front, line) for line in chunk)))
 
-async def answer_lines(state: ServerState, work: Work, chunk: list[Line]) -> list[Answer]:
-    """Answer one chunk, its texts computed as one request; a line that cannot be has its problem instead."""
-    cut = work.longest if work.options.truncate else None
-    texts = [text for line in chunk for text in line.texts]
-    tokenized = iter(await work.tokenizer.encode(texts, cut))
-    asked: list[list[list[int]]] = []
-    problems = []
-    for line in chunk:
-        ids = [[*given][:cut] for given in line.token_ids] or list(islice(tokenized, len(line.texts)))
-        problem = line.problem or _problem_of(line, ids, work)
-        problems.append(problem)
-        asked.append([] if problem else ids)
-    items = [ids for line_items in asked for ids in line_items]
-    others = [
-        _ask(state, work, line) for line, problem in zip(chunk, problems, strict=True) if line.url and not problem
-    ]
-    asking = asyncio.gather(*others)
-    rows: type_vectors | None = None
-    if items:
+    async def _answer(self, front: Frontend, line: Line) -> Answer:
+        if line.problem:
+            return Answer(line, problem=line.problem)
+        if line.openai:
+            endpoint, body = self.endpoints.get(line.url), line.body
+            if endpoint is None:
+                return Answer(line, problem=f"its url is {line.url!r}; known are {', '.join(self.endpoints)}")
+        else:
+            found = self._ask(front, line)
+            if found is None:
+                return Answer(line, problem="it has nothing that a route of the engine takes, such as text")
+            endpoint, body, line = found
+        if not isinstance(body, dict):
+            return Answer(line, problem="its body is not an object")
+        if self.sink.is_array and (endpoint.lines is None or endpoint.lines.rows is None):
+            return Answer(line, problem="it asks for more than the numbers of a text, and an array has one row a line")
+        return await self._request(front, line, endpoint, body)
+
+    def _ask(self, front: Frontend, line: Line) -> tuple[Endpoint[Any], dict[str, Any], Line] | None:
+        """Return the route that a line of the user's own form is for, its body, and the line without what is in it."""
+        for endpoint in self.endpoints.values():
+            asked = endpoint.lines.ask(front, line.value) if endpoint.lines else None
+            if asked is not None:
+                body, used = asked
+                echoed = {name: value for name, value in line.value.items() if name not in used}
+                return endpoint, body, Line(line.number, line.end, echoed)
+        return None
+
+    async def _request(self, front: Frontend, line: Line, endpoint: Endpoint[Any], body: dict[str, Any]) -> Answer:
         try:
-            rows = (await state.engine.compute(items, math.inf)).rows
-        except ApiError as error:
-            raise ServeError(f"the engine gave up: {error.message}") from None
-        if work.sink.labels:
-            rows = activated(rows, state.run.model.activation)
-    answered = iter(await asking)
-    answers = []
-    place = 0
-    for line, ids, problem in zip(chunk, asked, problems, strict=True):
-        if line.url and not problem:
-            answers.append(next(answered))
-            continue
-        found = None if problem or rows is None else rows[place : place + len(ids)]
-        place += len(ids)
-        answers.append(Answer(line, found, problem=problem, num_tokens=0 if problem else sum(map(len, ids))))
-    return answers
+            typed = msgspec.convert({**(TRUNCATE if self.options.truncate else {}), **body}, endpoint.body)
+            content, call = await front.answer(endpoint, typed, math.inf)
+        except msgspec.ValidationError as error:
+            return Answer(line, problem=f"its body is wrong: {error}")
+        except RequestError as error:
+            if error.status >= 500:
+                raise ServeError(f"the engine gave up: {error.message}") from None
+            return Answer(line, problem=error.message)
+        num_tokens = call.work.num_tokens
+        if self.sink.is_array:
+            assert endpoint.lines is not None and endpoint.lines.rows is not None
+            rows = endpoint.lines.rows(content)
+            if len(rows) != 1:
+                return Answer(line, problem="it has several texts, and an array has one row a line")
+            return Answer(line, rows=rows, num_tokens=num_tokens)
+        if line.openai:
+            return Answer(line, content=content, num_tokens=num_tokens)
+        assert endpoint.lines is not None
+        return Answer(line, endpoint.lines.fields(typed, content), num_tokens=num_tokens)
 
 
-async def _ask(state: ServerState, work: Work, line: Line) -> Answer:
-    """Answer a line as the route that it names answers a request."""
-    endpoint = ENDPOINTS.get(line.url)
-    if endpoint is None:
-        return Answer(line, problem=f"its url is {line.url!r}; known are {', '.join(ENDPOINTS)}")
-    said = {"truncate_prompt_tokens": -1} if work.options.truncate else {}
-    try:
-        body = msgspec.convert({**said, **(line.body or {})}, endpoint.shape)
-        pending = await endpoint.compute(state, body, math.inf)
-    except msgspec.ValidationError as error:
-        return Answer(line, problem=f"its body is wrong: {error}")
-    except ApiError as error:
-        if error.status >= 500:
-            raise ServeError(f"the engine gave up: {error.message}") from None
-        return Answer(line, problem=error.message)
-    return Answer(line, content=endpoint.render(state, body, pending), num_tokens=pending.num_tokens)
-
-
-def _problem_of(line: Line, items: list[list[int]], work: Work) -> str:
-    if line.url:
-        return "it asks for more than numbers of a text, and an array has one row a line" if work.sink.is_array else ""
-    if line.openai and work.sink.labels:
-        return f"its url is {OPENAI_URL}, and the model gives labels; /v1/classify gives those"
-    longest = max(map(len, items))
-    if longest > work.longest:
-        return f"it has {longest} tokens and the longest Program takes {work.longest}; serve.truncate=true cuts it"
-    if any(not 0 <= held < work.vocab_size for ids in items for held in ids):
-        return f"it has a token id outside 0 to {work.vocab_size - 1}"
-    if work.sink.is_array and len(items) != 1:
-        return "it has several texts, and an array has one row a line"
-    return ""
+def row_size(endpoints: Mapping[str, Endpoint[Any]], front_run: Any) -> int | None:
+    """Return the numbers of each row of an array; None where no route gives such rows."""
+    sizes = (e.lines.row_size(front_run) for e in endpoints.values() if e.lines and e.lines.rows and e.lines.row_size)
+    return next(sizes, None)

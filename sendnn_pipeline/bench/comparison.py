@@ -17,7 +17,7 @@ COSTS = ("cold_compile_seconds", "padding", "p99_ms")
 
 def figures_of(label: str, result: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the columns of one job; None where it measured nothing."""
-    row: dict[str, Any] = {"label": label, "texts_per_second": None, "least": None, "most": None, "pareto": False}
+    row: dict[str, Any] = {"label": label, "texts_per_second": None, "min": None, "max": None, "pareto": False}
     row |= dict.fromkeys((*COSTS, "tokens_per_second", "p50_ms", "ready_seconds"))
     figures = (result or {}).get("figures", {})
     if result is None or "texts_per_second" not in figures:
@@ -26,8 +26,8 @@ def figures_of(label: str, result: Mapping[str, Any] | None) -> dict[str, Any]:
     return row | {
         "texts_per_second": figures["texts_per_second"]["median"],
         "tokens_per_second": rate["median"],
-        "least": rate["least"],
-        "most": rate["most"],
+        "min": rate["min"],
+        "max": rate["max"],
         "padding": figures["padding"],
         "p50_ms": figures["latency_ms"]["p50"],
         "p99_ms": figures["latency_ms"]["p99"],
@@ -73,7 +73,7 @@ def compare(console: Console, rows: list[dict[str, Any]], folder: Path) -> None:
             row["label"].replace("[", r"\["),
             f"{row['texts_per_second']:.1f}",
             f"{row['tokens_per_second']:,.0f}",
-            f"{row['least']:,.0f} to {row['most']:,.0f}",
+            f"{row['min']:,.0f} to {row['max']:,.0f}",
             cold,
             f"{row['padding']:.1%}",
             f"{row['p50_ms']:.0f}",

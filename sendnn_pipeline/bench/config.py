@@ -1,8 +1,19 @@
 """Options of ``serve=bench``."""
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
 
-from sendnn_pipeline.config.schema import ServeConfig
+from msgspec import Meta
+
+from sendnn_pipeline.config.serving import ServeConfig
+
+
+class Transport(StrEnum):
+    """How requests reach the engine."""
+
+    engine = "engine"
+    http = "http"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,9 +24,9 @@ class BenchConfig(ServeConfig):
     """Registered serve target."""
     output: str | None = None
     """Folder of bench.json and bench.png; null is a new one in the temporary folder."""
-    rounds: int = 3
+    rounds: Annotated[int, Meta(ge=1)] = 3
     """How often the workload is run; the spread between rounds is shown."""
-    transport: str = "engine"
+    transport: Transport = Transport.engine
     """`engine`: straight to the engine; `http`: through a server, from clients in a process of their own."""
     parallel_jobs: bool = False
     """Let a sweep run several jobs at once, although they disturb each other's times."""

@@ -1,15 +1,15 @@
-"""Sends the requests of a workload and notes when each was answered. No torch."""
+"""Sends the requests of a workload and notes when each part of an answer came. No torch."""
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from sendnn_pipeline.bench.requests import Request
+from sendnn_pipeline.errors import ServeError
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -32,45 +32,58 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Sent:
-    """What is known of an answer beside its time."""
+class Ask:
+    """One request."""
+
+    body: Mapping[str, Any]
+    num_items: int
+    at: float
+    """Seconds after the start at which it is due."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """What is known of an answer."""
 
     num_tokens: int
     """Real tokens that were computed."""
     queued_seconds: float | None = None
     compute_seconds: float | None = None
+    times: list[float] = field(default_factory=list)
+    """When its parts came; empty where it came whole."""
 
 
-type_send = Callable[[Request], Awaitable[Sent]]
+Send = Callable[[Ask], Awaitable[Received]]
 
 
-async def drive(send: type_send, requests: Sequence[Request], concurrency: int, open_loop: bool) -> list[Sample]:
+async def drive(send: Send, asks: Sequence[Ask], concurrency: int, open_loop: bool) -> list[Sample]:
     """Send all requests.
 
     Args:
         send: sends one and returns what is known of its answer.
-        requests: in the order in which they are due.
+        asks: in the order in which they are due.
         concurrency: clients of a closed loop.
         open_loop: send each when it is due, however many are under way.
     """
     began = time.monotonic()
 
-    async def one(request: Request, due: float) -> Sample:
-        sent, error = Sent(0), ""
+    async def one(ask: Ask, due: float) -> Sample:
+        received, error = Received(0), ""
         try:
-            sent = await send(request)
+            received = await send(ask)
         except Exception as problem:
             error = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
-        known = (sent.num_tokens, sent.queued_seconds, sent.compute_seconds)
-        return Sample(due, [time.monotonic()], len(request.items), *known, error)
+        times = received.times or [time.monotonic()]
+        known = (received.num_tokens, received.queued_seconds, received.compute_seconds)
+        return Sample(due, times, ask.num_items, *known, error)
 
     if open_loop:
         tasks = []
-        for request in requests:
-            await asyncio.sleep(max(0.0, began + request.at - time.monotonic()))
-            tasks.append(asyncio.create_task(one(request, began + request.at)))
+        for ask in asks:
+            await asyncio.sleep(max(0.0, began + ask.at - time.monotonic()))
+            tasks.append(asyncio.create_task(one(ask, began + ask.at)))
         return list(await asyncio.gather(*tasks))
-    left, samples = deque(requests), []
+    left, samples = deque(asks), []
 
     async def client() -> None:
         while left:
@@ -80,22 +93,43 @@ async def drive(send: type_send, requests: Sequence[Request], concurrency: int, 
     return samples
 
 
-def drive_http(
-    url: str, bodies: Sequence[Mapping[str, Any]], requests: Sequence[Request], concurrency: int, open_loop: bool
-) -> list[Sample]:
+def drive_http(url: str, asks: Sequence[Ask], concurrency: int, open_loop: bool) -> list[Sample]:
     """Send the body of each request to a route; runs in a process of its own."""
     import httpx
 
     async def run() -> list[Sample]:
         limits = httpx.Limits(max_connections=None if open_loop else concurrency)
         async with httpx.AsyncClient(timeout=600, limits=limits) as session:
-            body_of = dict(zip(requests, bodies, strict=True))
 
-            async def send(request: Request) -> Sent:
-                answer = await session.post(url, json=body_of[request])
+            async def send(ask: Ask) -> Received:
+                if ask.body.get("stream"):
+                    return await _stream(session, url, ask)
+                answer = await session.post(url, json=ask.body)
                 answer.raise_for_status()
-                return Sent(int(answer.json()["usage"]["prompt_tokens"]))
+                return Received(int(answer.json()["usage"]["prompt_tokens"]))
 
-            return await drive(send, requests, concurrency, open_loop)
+            return await drive(send, asks, concurrency, open_loop)
 
     return asyncio.run(run())
+
+
+def is_part(event: Any) -> bool:
+    """Return whether an event of a stream is a part of the answer, rather than its usage, which comes last."""
+    return not (isinstance(event, Mapping) and event.get("usage") and not event.get("choices"))
+
+
+async def _stream(session: Any, url: str, ask: Ask) -> Received:
+    times: list[float] = []
+    num_tokens = 0
+    async with session.stream("POST", url, json=ask.body) as answer:
+        answer.raise_for_status()
+        async for line in answer.aiter_lines():
+            if not line.startswith("data: ") or line == "data: [DONE]":
+                continue
+            event = msgspec.json.decode(line.removeprefix("data: "))
+            if "error" in event:
+                raise ServeError(f"the stream broke off: {event['error']['message']}")
+            if is_part(event):
+                times.append(time.monotonic())
+            num_tokens = (event.get("usage") or {}).get("prompt_tokens", num_tokens)
+    return Received(num_tokens, times=times)

@@ -15,7 +15,7 @@ def plot_bench(file: Path, title: str, figures: Mapping[str, Any], samples: Sequ
     figure.suptitle(title, fontsize=10)
     left, right = figure.subplots(1, 2)
     latencies = sorted(sample.latency_seconds * 1000 for sample in samples if not sample.error)
-    shares = [(place + 1) / len(latencies) for place in range(len(latencies))]
+    shares = [(index + 1) / len(latencies) for index in range(len(latencies))]
     left.step(latencies, shares, where="post")
     for name in ("p50", "p99"):
         left.axvline(figures["latency_ms"][name], color="gray", linestyle=":", linewidth=1)
@@ -48,18 +48,18 @@ def plot_sweep(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         ("p99_ms", "p99 latency, ms"),
     )
     figure = Figure(figsize=(13, 5), layout="constrained")
-    for place, (axis, (key, label)) in enumerate(zip(figure.subplots(1, 3), axes_of, strict=True)):
+    for index, (axis, (key, label)) in enumerate(zip(figure.subplots(1, 3), axes_of, strict=True)):
         for number, row in enumerate(rows):
             if row[key] is None:
                 continue
             color = colormaps["tab20"](number % 20)
-            low, high = row["least"], row["most"]
+            low, high = row["min"], row["max"]
             middle = row["tokens_per_second"]
             axis.errorbar(row[key], middle, yerr=[[middle - low], [high - middle]], color=color, fmt="none", alpha=0.5)
             marker = "*" if row["pareto"] else "o"
             size = 130 if row["pareto"] else 30
             axis.scatter(row[key], middle, color=color, marker=marker, s=size, label=row["label"])
-        axis.set(xlabel=label, ylabel="real tokens a second" if place == 0 else "")
+        axis.set(xlabel=label, ylabel="real tokens a second" if index == 0 else "")
         axis.margins(0.15)
         # From zero: a small difference must not look like a large one.
         axis.set_xlim(left=0)

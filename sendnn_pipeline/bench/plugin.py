@@ -8,7 +8,7 @@ from sendnn_pipeline.hooks import hookimpl
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sendnn_pipeline.distributed.target import ServeTarget
+    from sendnn_pipeline.frontend.target import ServeTarget
 
 
 def _bench() -> "ServeTarget":

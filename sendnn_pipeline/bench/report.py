@@ -14,7 +14,7 @@ PERCENTILES = (50, 90, 99)
 
 
 def summarise(rounds: Sequence[tuple[Sequence[Sample], Sequence[StepDone]]]) -> dict[str, Any]:
-    """Return the figures of all rounds: rates as median with least and most, the rest over everything."""
+    """Return the figures of all rounds: rates as median with minimum and maximum, the rest over everything."""
     samples = [sample for found, _ in rounds for sample in found]
     steps = [step for _, found in rounds for step in found]
     good = [sample for sample in samples if not sample.error]
@@ -51,7 +51,7 @@ def _rate(samples: Sequence[Sample], what: str) -> float:
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": float(np.median(values)), "least": min(values), "most": max(values)}
+    return {"median": float(np.median(values)), "min": min(values), "max": max(values)}
 
 
 def _percentiles(seconds: Sequence[float]) -> dict[str, float]:
@@ -62,13 +62,13 @@ def _of_steps(steps: Sequence[StepDone]) -> dict[str, Any]:
     real, computed = sum(step.real_tokens for step in steps), sum(step.computed_tokens for step in steps)
     programs: dict[str, dict[str, float]] = {}
     for step in steps:
-        held = programs.setdefault(step.program, {"steps": 0, "texts": 0, "real_tokens": 0, "tokens": 0, "busy_ms": 0})
-        held["steps"] += 1
-        held["texts"] += step.num_items
-        held["real_tokens"] += step.real_tokens
-        held["tokens"] += step.computed_tokens
-        held["busy_ms"] += (step.finished - step.started) * 1000
-    rows = sum(step.batch_size for step in steps)
+        sums = programs.setdefault(step.program, {"steps": 0, "texts": 0, "real_tokens": 0, "tokens": 0, "busy_ms": 0})
+        sums["steps"] += 1
+        sums["texts"] += step.num_items
+        sums["real_tokens"] += step.real_tokens
+        sums["tokens"] += step.computed_tokens
+        sums["busy_ms"] += (step.finished - step.started) * 1000
+    rows = sum(step.max_items for step in steps)
     return {
         "padding": 1 - real / computed if computed else 0.0,
         "fill": sum(step.num_items for step in steps) / rows if rows else 0.0,
@@ -78,11 +78,11 @@ def _of_steps(steps: Sequence[StepDone]) -> dict[str, Any]:
 
 def print_figures(console: Console, figures: Mapping[str, Any], startup: Mapping[str, float]) -> None:
     """Print what was measured."""
-    table = Table("", "median", "least", "most", box=None, pad_edge=False)
+    table = Table("", "median", "min", "max", box=None, pad_edge=False)
     for name in ("texts_per_second", "tokens_per_second"):
         if name in figures:
-            held = figures[name]
-            table.add_row(name.replace("_", " "), *(f"{held[key]:,.1f}" for key in ("median", "least", "most")))
+            spread = figures[name]
+            table.add_row(name.replace("_", " "), *(f"{spread[key]:,.1f}" for key in ("median", "min", "max")))
     console.print(table)
     timed = [name for name in figures if name.endswith("_ms")]
     if timed:
@@ -92,9 +92,9 @@ def print_figures(console: Console, figures: Mapping[str, Any], startup: Mapping
         console.print(table)
     if figures.get("programs"):
         table = Table("Program", "steps", "texts", "padding", "busy ms", box=None, pad_edge=False)
-        for name, held in figures["programs"].items():
-            padding = f"{1 - held['real_tokens'] / held['tokens']:.1%}"
-            row = (f"{held['steps']:.0f}", f"{held['texts']:.0f}", padding, f"{held['busy_ms']:.0f}")
+        for name, sums in figures["programs"].items():
+            padding = f"{1 - sums['real_tokens'] / sums['tokens']:.1%}"
+            row = (f"{sums['steps']:.0f}", f"{sums['texts']:.0f}", padding, f"{sums['busy_ms']:.0f}")
             table.add_row(name.replace("[", r"\["), *row)
         console.print(table)
         console.print(f"padding {figures['padding']:.1%} of computed tokens, rows filled {figures['fill']:.1%}")

@@ -7,18 +7,40 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from sendnn_pipeline.config.schema import WorkloadConfig
-from sendnn_pipeline.config.workload import read_trace
+from sendnn_pipeline.config.serving import Lengths, WorkloadConfig
+from sendnn_pipeline.engines.lengths import read_trace
+from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.frontend.endpoint import BenchItems
+from sendnn_pipeline.frontend.tokenizer import TextTokenizer
 
 
 @dataclass(frozen=True)
-class Request:
-    """Token ids of each text, and when it is sent at the earliest, in seconds after the start."""
+class Draw:
+    """Where in the prose the texts of one request begin and end, in tokens, and when it is sent at the earliest."""
 
-    items: tuple[tuple[int, ...], ...]
+    spans: tuple[tuple[int, int], ...]
+    query: tuple[int, int]
     at: float
-    query: tuple[int, ...] = ()
-    """Of a reranking, whose documents are the items; without special tokens, as they then are."""
+    """Seconds after the start."""
+
+
+def check_workload(workload: WorkloadConfig) -> None:
+    """Refuse a workload of which no requests can be drawn.
+
+    Raises:
+        ConfigError: it is none; the message says why.
+    """
+    if workload.max_tokens < workload.min_tokens:
+        raise ConfigError(
+            f"workload.max_tokens={workload.max_tokens} is less than workload.min_tokens={workload.min_tokens}",
+            hint="raise it, or lower the other",
+        )
+    if workload.lengths == Lengths.trace:
+        if not workload.trace:
+            raise ConfigError(
+                "workload.lengths=trace needs a file of lengths", hint="name one with workload.trace=FILE"
+            )
+        read_trace(Path(workload.trace))
 
 
 def prose() -> str:
@@ -26,63 +48,58 @@ def prose() -> str:
     return " ".join(pydoc_data.topics.topics.values())
 
 
-def reranks(workload: WorkloadConfig, labels: Sequence[str]) -> bool:
-    """Return whether requests are rankings: as asked, else where the model is a cross-encoder."""
-    return workload.task == "rerank" or (workload.task == "auto" and len(labels) == 1)
-
-
-def make_requests(
-    workload: WorkloadConfig,
-    longest: int,
-    corpus: Sequence[int],
-    around: tuple[Sequence[int], Sequence[int]],
-    *,
-    rerank: bool = False,
-) -> list[Request]:
+def draw_requests(workload: WorkloadConfig, max_tokens: int, corpus_tokens: int, num_special: int) -> list[Draw]:
     """Draw the requests of one round.
 
     Args:
         workload: lengths, counts, rate and seed.
-        longest: the most tokens of a text; longer ones are cut.
-        corpus: token ids of prose, without special tokens.
-        around: the special tokens before and after every text.
-        rerank: whether each is a query with its documents, both without special tokens.
+        max_tokens: the most tokens of a text; longer ones are cut.
+        corpus_tokens: of the prose.
+        num_special: tokens around every text, which count.
 
     Raises:
-        ConfigError: the trace cannot be used.
+        ConfigError: the trace cannot be read any more.
     """
     chooser = random.Random(workload.seed)
-    before, after = ((), ()) if rerank else around
-    least = len(before) + len(after) + 1
     lengths = [
-        min(longest, max(least, length))
+        min(max_tokens, max(num_special + 1, length))
         for length in _lengths(workload, chooser, workload.num_requests * workload.texts_per_request)
     ]
-    texts = []
+    spans = []
     for length in lengths:
-        inner = length - len(before) - len(after)
-        start = chooser.randrange(len(corpus) - inner)
-        texts.append((*before, *corpus[start : start + inner], *after))
+        inner = length - num_special
+        start = chooser.randrange(corpus_tokens - inner)
+        spans.append((start, start + inner))
     times = _arrivals(workload, chooser)
-    places = range(0, len(texts) + 1, workload.texts_per_request)
-    queries: list[tuple[int, ...]] = [()] * workload.num_requests
-    if rerank:
-        starts = [chooser.randrange(len(corpus) - workload.query_tokens) for _ in queries]
-        queries = [tuple(corpus[start : start + workload.query_tokens]) for start in starts]
+    starts = [chooser.randrange(corpus_tokens - workload.query_tokens) for _ in times]
+    bounds = range(0, len(spans) + 1, workload.texts_per_request)
     return [
-        Request(tuple(texts[start:end]), at, query)
-        for (start, end), at, query in zip(pairwise(places), times, queries, strict=True)
+        Draw(tuple(spans[first:end]), (start, start + workload.query_tokens), at)
+        for (first, end), start, at in zip(pairwise(bounds), starts, times, strict=True)
     ]
+
+
+async def make_items(draws: Sequence[Draw], corpus: Sequence[int], tokenizer: TextTokenizer) -> list[BenchItems]:
+    """Return token ids and texts of every request."""
+    (bare,) = await tokenizer.encode([""], None)
+    before, after = bare[: (len(bare) + 1) // 2], bare[(len(bare) + 1) // 2 :]
+    made = []
+    for draw in draws:
+        inner = [list(corpus[start:end]) for start, end in draw.spans]
+        texts = [await tokenizer.decode(ids) for ids in inner]
+        query = await tokenizer.decode(corpus[draw.query[0] : draw.query[1]])
+        made.append(BenchItems([[*before, *ids, *after] for ids in inner], texts, query))
+    return made
 
 
 def _lengths(workload: WorkloadConfig, chooser: random.Random, count: int) -> list[int]:
-    if workload.lengths == "uniform":
-        return [chooser.randint(workload.least, workload.most) for _ in range(count)]
-    if workload.lengths == "trace":
+    if workload.lengths == Lengths.uniform:
+        return [chooser.randint(workload.min_tokens, workload.max_tokens) for _ in range(count)]
+    if workload.lengths == Lengths.trace:
         shares = read_trace(Path(workload.trace or "")).shares
         return chooser.choices([length for length, _ in shares], [share for _, share in shares], k=count)
     drawn = (round(workload.median * chooser.lognormvariate(0.0, workload.sigma)) for _ in range(count))
-    return [min(workload.most, max(workload.least, length)) for length in drawn]
+    return [min(workload.max_tokens, max(workload.min_tokens, length)) for length in drawn]
 
 
 def _arrivals(workload: WorkloadConfig, chooser: random.Random) -> list[float]:

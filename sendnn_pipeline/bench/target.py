@@ -1,14 +1,9 @@
 """The serve target ``bench``: the engine under a named workload, in rounds."""
 
 import asyncio
-import contextlib
 import json
-import math
-import multiprocessing
-import socket
 import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,25 +12,17 @@ import msgspec
 from rich.console import Console
 
 from sendnn_pipeline.bench.config import BenchConfig
-from sendnn_pipeline.bench.load import Sample, Sent, drive, drive_http
 from sendnn_pipeline.bench.plot import plot_bench
 from sendnn_pipeline.bench.report import print_figures, summarise
-from sendnn_pipeline.bench.requests import Request, make_requests, prose, reranks
-from sendnn_pipeline.config.resolve import Run
-from sendnn_pipeline.distributed.port import new_address
-from sendnn_pipeline.distributed.rank import Rank
-from sendnn_pipeline.distributed.target import Session
+from sendnn_pipeline.bench.requests import check_workload
+from sendnn_pipeline.bench.rounds import Round, Route, run_rounds
+from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ConfigError, ServeError
-from sendnn_pipeline.messages import Ready, StepDone
-from sendnn_pipeline.programs.price import cold_compile_seconds
-from sendnn_pipeline.programs.program import plan_pooling
-from sendnn_pipeline.server.cut import Cut
-from sendnn_pipeline.server.engine_client import EngineClient
-from sendnn_pipeline.server.http import edge
-from sendnn_pipeline.server.scoring import Pairs, items_of
-from sendnn_pipeline.server.tokenizer import TextTokenizer, load_tokenizer
-
-TRANSPORTS = ("engine", "http")
+from sendnn_pipeline.frontend.endpoint import Endpoint
+from sendnn_pipeline.frontend.target import Session
+from sendnn_pipeline.frontend.tokenizer import TextTokenizer, load_tokenizer
+from sendnn_pipeline.messages import FromEngine, StepDone
+from sendnn_pipeline.programs.times import CompileTimes
 
 
 @dataclass
@@ -43,22 +30,17 @@ class BenchTarget:
     """Runs the workload, prints figures, and keeps them with a plot."""
 
     ends = True
+    keys: tuple[str, ...] = ("workload.",)
     folder: Path | None = field(default=None, init=False)
     tokenizer: TextTokenizer | None = field(default=None, init=False)
+    route: Route | None = field(default=None, init=False)
 
-    def claim(self, run: Run) -> None:
-        """Make the folder of results and read the tokenizer before weights are loaded."""
+    def prepare(self, run: Run, endpoints: Mapping[str, Endpoint[Any]]) -> None:
+        """Check the workload, choose the route, make the folder and read the tokenizer before weights are loaded."""
         options = run.config.serve
         assert isinstance(options, BenchConfig)
-        if options.transport not in TRANSPORTS:
-            raise ConfigError(f"serve.transport={options.transport} is none", hint=f"use {' or '.join(TRANSPORTS)}")
-        if options.rounds < 1:
-            raise ConfigError(f"serve.rounds={options.rounds} must be 1 or more")
-        if run.config.workload.task == "rerank" and run.classifies and len(run.model.labels) != 1:
-            raise ConfigError(
-                f"workload.task=rerank, and {run.served_name} gives {len(run.model.labels)} labels, not one score",
-                hint="use workload.task=texts",
-            )
+        check_workload(run.config.workload)
+        self.route = _route(run, endpoints)
         self.tokenizer = load_tokenizer(run.model.folder)
         try:
             if options.output is None:
@@ -71,124 +53,43 @@ class BenchTarget:
 
     def run(self, session: Session) -> None:
         """Start the engine, run all rounds, and say where the figures are."""
-        assert self.folder is not None and self.tokenizer is not None
+        assert self.folder is not None and self.tokenizer is not None and self.route is not None
         try:
-            with new_address() as address:
-                rounds = asyncio.run(_follow(session, session.start_rank(address), self.tokenizer))
+            rounds = asyncio.run(_run(session, self.tokenizer, self.route))
         finally:
             self.tokenizer.close()
-        _keep(session, rounds, self.folder)
+        _write(session, rounds, self.folder)
 
 
-type_rounds = list[tuple[list[Sample], list[StepDone]]]
+def _route(run: Run, endpoints: Mapping[str, Endpoint[Any]]) -> Route:
+    """Return the route that benches of the run go to, under its first path.
+
+    Raises:
+        ConfigError: the engine has none.
+    """
+    for path, endpoint in endpoints.items():
+        if endpoint.bench is not None and endpoint.bench.applies(run):
+            return Route(path, endpoint)
+    raise ConfigError(f"the engine {run.config.engine.name} has no route that can be benched")
 
 
-async def _follow(session: Session, rank: Rank, tokenizer: TextTokenizer) -> type_rounds:
-    engine = EngineClient(rank, session.metrics, 2**31, session.run.dimensions)
+async def _run(session: Session, tokenizer: TextTokenizer, route: Route) -> list[Round]:
     steps: list[StepDone] = []
-    ready = asyncio.Event()
 
-    async def listen() -> None:
-        async for message in session.follow(rank):
-            engine.handle(message)
-            if isinstance(message, StepDone):
-                steps.append(message)
-            elif isinstance(message, Ready):
-                ready.set()
+    def listen(message: FromEngine) -> None:
+        if isinstance(message, StepDone):
+            steps.append(message)
 
-    listening = asyncio.create_task(listen())
-    running = asyncio.create_task(_rounds(session, engine, tokenizer, steps, ready))
-    try:
-        await asyncio.wait({listening, running}, return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            listening.result()
-            raise ServeError("the engine ended before the bench did")
-        return running.result()
-    finally:
-        rank.kill()
-        for task in (running, listening):
-            task.cancel()
-        await asyncio.gather(running, listening, return_exceptions=True)
+    async with session.engine(listen=listen) as client:
+        return await run_rounds(session, client, tokenizer, route, steps)
 
 
-async def _rounds(
-    session: Session, engine: EngineClient, tokenizer: TextTokenizer, steps: list[StepDone], ready: asyncio.Event
-) -> type_rounds:
-    run = session.run
-    options, workload = run.config.serve, run.config.workload
-    assert isinstance(options, BenchConfig)
-    (corpus,) = await tokenizer.encode([prose()], None, special=False)
-    (bare,) = await tokenizer.encode([""], None)
-    around = (bare[: (len(bare) + 1) // 2], bare[(len(bare) + 1) // 2 :])
-    longest = max(shape.prompt_len for shape in run.shapes)
-    if longest < workload.most:
-        session.say(f"note: texts are cut to {longest} tokens, as much as the longest Program takes")
-    rerank = reranks(workload, run.model.labels if run.classifies else ())
-    requests = make_requests(workload, longest, corpus, around, rerank=rerank)
-    # Documents are texts on their way, so that they are tokenized as a client's are.
-    rankings = [await _ranking(tokenizer, request) for request in requests] if rerank else []
-    prepared = dict(zip(requests, rankings, strict=False))
-    cut = Cut(whole=longest)
-    await ready.wait()
-    session.say(f"ready in {time.monotonic() - session.started:.1f} s")
-    open_loop = workload.rate is not None
-    rounds: type_rounds = []
+def _write(session: Session, rounds: Sequence[Round], folder: Path) -> None:
+    """Print the figures and write them with their plot.
 
-    async def send(request: Request) -> Sent:
-        items, second_at = [list(ids) for ids in request.items], []
-        if rerank:
-            asked = await items_of(run, tokenizer, prepared[request], cut)
-            items, second_at = asked.items, asked.second_at
-        pending = await engine.compute(items, math.inf, second_at)
-        queued, computed = pending.started - pending.enqueued, pending.finished - pending.started
-        return Sent(pending.num_tokens, queued, computed)
-
-    async with contextlib.AsyncExitStack() as stack:
-        url = ""
-        bodies: list[dict[str, Any]] = []
-        if options.transport == "http":
-            listening = socket.create_server(("127.0.0.1", 0))
-            route, bodies = _bodies(run, requests, rankings)
-            url = f"http://127.0.0.1:{listening.getsockname()[1]}{route}"
-            await stack.enter_async_context(edge(session, engine, tokenizer, listening))
-            clients = stack.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
-        # The first round warms up what no Program does: connections, allocators, this loop.
-        for number in range(options.rounds + 1):
-            steps.clear()
-            if options.transport == "http":
-                samples = await asyncio.get_running_loop().run_in_executor(
-                    clients, drive_http, url, bodies, requests, workload.concurrency, open_loop
-                )
-            else:
-                samples = await drive(send, requests, workload.concurrency, open_loop)
-            if number:
-                rounds.append((samples, list(steps)))
-                session.say(f"round {number} of {options.rounds}: {_took(samples):.2f} s")
-    return rounds
-
-
-async def _ranking(tokenizer: TextTokenizer, request: Request) -> Pairs:
-    documents = [await tokenizer.decode(ids) for ids in request.items]
-    return Pairs([await tokenizer.decode(request.query)], documents)
-
-
-def _bodies(run: Run, requests: list[Request], rankings: list[Pairs]) -> tuple[str, list[dict[str, Any]]]:
-    """Return the route that all requests go to, and the body of each."""
-    said = {"model": run.served_name, "truncate_prompt_tokens": -1}
-    if rankings:
-        bodies = [{**said, "query": pairs.firsts[0], "documents": list(pairs.seconds)} for pairs in rankings]
-        return "/v1/rerank", [{**body, "return_documents": False} for body in bodies]
-    inputs = [[list(ids) for ids in request.items] for request in requests]
-    if run.classifies:
-        return "/v1/classify", [{**said, "input": given} for given in inputs]
-    return "/v1/embeddings", [{**said, "input": given, "encoding_format": "base64"} for given in inputs]
-
-
-def _took(samples: list[Sample]) -> float:
-    return max(sample.answers[-1] for sample in samples) - min(sample.due for sample in samples)
-
-
-def _keep(session: Session, rounds: type_rounds, folder: Path) -> None:
+    Raises:
+        ServeError: a request failed.
+    """
     run = session.run
     figures = summarise(rounds)
     startup = dict(session.startup.phases)
@@ -199,11 +100,11 @@ def _keep(session: Session, rounds: type_rounds, folder: Path) -> None:
         "model": run.served_name,
         "backend": run.config.backend.name,
         "dtype": run.config.model.dtype,
-        "shapes": [str(shape) for shape in run.shapes],
+        "programs": [program.name for program in run.plan.programs],
         "workload": config["workload"],
         "transport": config["serve"]["transport"],
         "startup_seconds": startup,
-        "cold_compile_seconds": cold_compile_seconds(run, plan_pooling(run.shapes).programs),
+        "cold_compile_seconds": CompileTimes(run.cache_dir).total(run.timing_prefix, run.plan.programs),
         "compiled": dict(session.startup.compiled),
         "figures": figures,
     }

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser import overrides_parser, types
 from hydra.errors import HydraException
 
+from sendnn_pipeline.config.aliases import expand_alias
 from sendnn_pipeline.config.options import PRIMARY
 from sendnn_pipeline.errors import ConfigError
 
@@ -16,61 +16,70 @@ HYDRA_NAMESPACE = "hydra"
 
 
 @dataclass(frozen=True)
-class Word:
-    """One override word: the key or group it sets, and to what."""
+class Override:
+    """One ``key=value``: the key or group it sets, and to what."""
 
     text: str
     key: str
     value: Any
     sweeps: bool
     expanded: tuple[str, ...] = ()
-    """For a sweep over choices or a range: the words of its single values."""
+    """For a sweep over choices or a range: the overrides of its single values."""
+
+    @property
+    def of_hydra(self) -> bool:
+        """Whether it configures Hydra itself."""
+        return self.key.split(".")[0].split("/")[0] == HYDRA_NAMESPACE
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """Flags in the user's order, then override words in theirs."""
+    """Flags in the user's order, then overrides in theirs."""
 
     flags: tuple[str, ...]
-    words: tuple[Word, ...]
+    overrides: tuple[Override, ...]
     multirun: bool
     shows_only: bool
+    """Whether something is shown and nothing is run."""
     config_dir: str | None = None
-    helps: bool = False
+    shows_help: bool = False
     """Whether our own help is asked for."""
 
     def argv(self, inserted: Sequence[str], removed: Sequence[str]) -> list[str]:
-        """Return the command line with ``inserted`` before the user's first word, after every flag."""
-        return [*self.flags, *inserted, *(word.text for word in self.words if word.text not in removed)]
+        """Return the command line with ``inserted`` before the user's first override, after every flag."""
+        remaining = (override.text for override in self.overrides if override.text not in removed)
+        return [*self.flags, *inserted, *remaining]
 
 
-def parse_words(texts: Sequence[str]) -> tuple[Word, ...]:
-    """Read override words.
+def parse_overrides(texts: Sequence[str]) -> tuple[Override, ...]:
+    """Read overrides; short forms are written in full.
 
     Raises:
-        ConfigError: a word is no ``key=value``, or adds or deletes keys.
+        ConfigError: one is not ``key=value``, or adds or deletes keys.
     """
-    parser = OverridesParser.create()
-    words = []
-    for text in texts:
+    parser = overrides_parser.OverridesParser.create()
+    overrides = []
+    for text in map(expand_alias, texts):
         try:
-            override: Override = parser.parse_overrides([text])[0]
+            parsed: types.Override = parser.parse_overrides([text])[0]
+            key = parsed.key_or_group
+            if not key:
+                raise HydraException("it names no key")
         except HydraException as error:
             hint = f"quote it: '{_quoted(text)}'" if text.count("=") else "write key=value"
-            raise ConfigError(f"{text} is no override: {str(error).splitlines()[0]}", hint=hint) from None
-        key = override.key_or_group
-        ours = key.split(".")[0].split("/")[0] != HYDRA_NAMESPACE
-        if ours and text[0] in "+~":
+            raise ConfigError(f"{text} is not an override: {str(error).splitlines()[0]}", hint=hint) from None
+        override = Override(text, key, plain(parsed.value()), parsed.is_sweep_override(), _expand(parsed))
+        if not override.of_hydra and text[0] in "+~":
             raise ConfigError(f"{text} adds or deletes a key", hint="every key exists; write key=value")
-        words.append(Word(text, key, plain(override.value()), override.is_sweep_override(), _expanded(override)))
-    return tuple(words)
+        overrides.append(override)
+    return tuple(overrides)
 
 
 def parse_command_line(argv: Sequence[str]) -> CommandLine:
-    """Split ``argv`` into Hydra's flags and override words.
+    """Split ``argv`` into Hydra's flags and overrides.
 
     Raises:
-        ConfigError: a flag is unknown, or a word is no override.
+        ConfigError: a flag is unknown, or a word is not an override.
     """
     parser = get_args_parser()
 
@@ -92,17 +101,17 @@ def parse_command_line(argv: Sequence[str]) -> CommandLine:
         else:
             flags.append(token)
     shows_only = bool(arguments.help or arguments.hydra_help or arguments.cfg or arguments.info)
-    words = parse_words(arguments.overrides)
-    folder, helps = arguments.config_dir, bool(arguments.help)
-    return CommandLine(tuple(flags), words, bool(arguments.multirun), shows_only, folder, helps)
+    overrides = parse_overrides(arguments.overrides)
+    folder, shows_help = arguments.config_dir, bool(arguments.help)
+    return CommandLine(tuple(flags), overrides, bool(arguments.multirun), shows_only, folder, shows_help)
 
 
 def plain(value: Any) -> Any:
     """Return a parsed value without Hydra's wrapper around quoted text."""
-    return value.text if isinstance(value, QuotedString) else value
+    return value.text if isinstance(value, types.QuotedString) else value
 
 
-def _expanded(override: Override) -> tuple[str, ...]:
+def _expand(override: types.Override) -> tuple[str, ...]:
     if not override.is_sweep_override() or not (override.is_choice_sweep() or override.is_range_sweep()):
         return ()
     key = override.get_key_element()

@@ -1,91 +1,95 @@
-"""The one place that composes with Hydra: words in, typed values out, one-line errors."""
+"""The one place that composes with Hydra: overrides in, plain values and the files they come from out."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from sendnn_pipeline.config.keys import keys_of
+from sendnn_pipeline.config.compose_errors import one_line
 from sendnn_pipeline.config.options import PRIMARY, SCHEMA_SUFFIX, OptionTree, flatten
 from sendnn_pipeline.config.schema import RunConfig
-from sendnn_pipeline.errors import ConfigError, nearest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from sendnn_pipeline.config.schemas import SchemaStore
+from sendnn_pipeline.errors import ConfigError
 
 VERSION_BASE = "1.3"
-HELP_FILE = "quiet.yaml"
+HYDRA = "hydra"
+DEFAULTS = "defaults"
+FAILURES = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
+
+
+@dataclass(frozen=True)
+class OptionFile:
+    """An option that is part of a composition, as Hydra's own defaults list has it."""
+
+    group: str
+    option: str
+    file: Path
+    parent: str
+    """The file whose defaults list names it, without ending."""
+    chosen_in: str
+    """The file whose defaults list overrides the group to it; empty where none does."""
+    values: Mapping[str, Any]
+    """What it sets, by dotted key."""
+
+    @property
+    def path(self) -> str:
+        """Its name in defaults lists."""
+        return f"{self.group}/{self.option}"
 
 
 @dataclass(frozen=True)
 class Composed:
-    """One composition: plain values by key, the option chosen in each group, and the typed run."""
+    """One composition."""
 
     values: dict[str, Any]
+    """Nested by group."""
     choices: dict[str, str]
-    run: RunConfig
+    """The option chosen in each group."""
+    schemas: dict[str, type]
+    """The dataclass that types each group."""
 
 
-@dataclass
-class SchemaStore:
-    """Typed options of config groups; given to ``register_schemas``."""
-
-    schemas: dict[tuple[str, str], type] = field(default_factory=dict)
-
-    def __call__(self, group: str, name: str, schema: type) -> None:
-        """Make ``schema``, a frozen dataclass, known as ``{name}_schema`` of ``group``.
-
-        Raises:
-            ConfigError: the name is taken in that group.
-        """
-        if (group, name) in self.schemas:
-            taken = self.schemas[group, name]
-            raise ConfigError(f"schema {group}/{name} is registered by {taken.__module__} and {schema.__module__}")
-        self.schemas[group, name] = schema
+def store_schemas(store: SchemaStore) -> None:
+    """Hand the typed run and all typed options to Hydra."""
+    hydra_store = ConfigStore.instance()
+    root = _thaw(OmegaConf.structured(RunConfig))
+    for group in {group for group, _ in store.schemas}:
+        root[group] = _thaw(OmegaConf.structured(store.base(group)))
+    hydra_store.store(name="schema", node=root, provider="sendnn_pipeline")
+    for (group, name), schema in store.schemas.items():
+        if name:
+            node = _thaw(OmegaConf.structured(schema))
+            hydra_store.store(group=group, name=f"{name}{SCHEMA_SUFFIX}", node=node, provider=schema.__module__)
 
 
-def thaw(node: Any) -> Any:
+def _thaw(node: Any) -> Any:
     """Clear the read-only flags that frozen dataclasses leave behind, so that layers can merge."""
     OmegaConf.set_readonly(node, None)
     keys = list(node) if isinstance(node, DictConfig) else range(len(node))
     for key in keys:
         child = node._get_node(key)  # OmegaConf has no public way to a node
         if isinstance(child, Container):
-            thaw(child)
+            _thaw(child)
     return node
 
 
-def store_schemas(schemas: Mapping[tuple[str, str], type]) -> None:
-    """Hand the typed run and the plugins' typed options to Hydra."""
-    store = ConfigStore.instance()
-    store.store(name="schema", node=thaw(OmegaConf.structured(RunConfig)), provider="sendnn_pipeline")
-    for (group, name), schema in schemas.items():
-        node = thaw(OmegaConf.structured(schema))
-        store.store(group=group, name=f"{name}{SCHEMA_SUFFIX}", node=node, provider=schema.__module__)
-
-
-def search_path_word(tree: OptionTree, ours: Path) -> list[str]:
+def search_path_override(tree: OptionTree) -> list[str]:
     """Return the override that puts the plugins' folders on Hydra's search path."""
-    others = [folder for folder in tree.conf_dirs.values() if folder != ours]
-    return [f"hydra.searchpath={quote([f'file://{folder}' for folder in others])}"] if others else []
-
-
-def help_word(tree: OptionTree, ours: Path) -> list[str]:
-    """Return the override that lists groups and options of every plugin in the help; Hydra's own list has only ours."""
-    template = yaml.safe_load((ours / HELP_FILE).read_text())["help"]["template"]
-    groups = [f"{group}: {', '.join(sorted(options))}" for group, options in sorted(tree.groups().items())]
-    return [f"hydra.help.template={quote(template.replace('$APP_CONFIG_GROUPS', chr(10).join([*groups, ''])))}"]
+    others = [f"file://{folder}" for folder in tree.folders.values() if folder != tree.own]
+    return [f"hydra.searchpath={quote(others)}"] if others else []
 
 
 def quote(value: Any) -> str:
@@ -99,71 +103,85 @@ def quote(value: Any) -> str:
             return str(value)
         case list() | tuple():
             return "[" + ",".join(quote(item) for item in value) + "]"
+        case Mapping():
+            # The grammar has no quotes around names.
+            return "{" + ",".join(f"{name}:{quote(item)}" for name, item in value.items()) + "}"
         case _:
-            escaped = re.sub(r"(\\*)\"", r'\1\1\\"', str(value))
-            trailing = re.search(r"\\+$", escaped)
-            return f'"{escaped}{trailing[0] if trailing else ""}"'
+            return QuotedString(text=str(value), quote=Quote.double).with_quotes()
 
 
-def compose(tree: OptionTree, ours: Path, words: Iterable[str]) -> Composed:
-    """Compose ``conf/`` with override words.
+@dataclass(frozen=True)
+class Composer:
+    """Hydra over the folders of options, inside a running Hydra job, too."""
 
-    Raises:
-        ConfigError: an unknown key or option, a value of the wrong type, or a missing one.
-    """
-    words = [*search_path_word(tree, ours), *words]
-    with _fresh_hydra(ours):
+    tree: OptionTree
+    schemas: SchemaStore
+    loader: ConfigLoader
+
+    def option_files(self, overrides: Iterable[str]) -> list[OptionFile]:
+        """Return the options that take part, in the order in which they are merged.
+
+        Raises:
+            ConfigError: an unknown option, or a file that cannot be read.
+        """
+        words = [*search_path_override(self.tree), *overrides]
+        try:
+            defaults = self.loader.compute_defaults_list(PRIMARY, words, RunMode.RUN)
+            found = [self._option_file(default, defaults.overrides) for default in defaults.defaults]
+        except FAILURES as error:
+            raise one_line(error, self.tree.groups, self.schemas) from None
+        return [file for file in found if file is not None]
+
+    def _option_file(self, default: Any, overrides: Any) -> OptionFile | None:
+        group, _, option = (default.config_path or "").partition("/")
+        if group in (PRIMARY, HYDRA) or default.package == HYDRA or not option:
+            return None
+        file = self.tree.find(default.config_path)
+        if file is None:
+            # One of the schemas.
+            return None
+        content: Any = OmegaConf.to_container(OmegaConf.load(file))
+        content = content if isinstance(content, dict) else {}
+        chosen = overrides.override_metadata.get(group)
+        chosen_in = "" if chosen is None or chosen.external_override else chosen.containing_config_path or ""
+        values = dict(flatten({key: value for key, value in content.items() if key != DEFAULTS}, default.package or ""))
+        return OptionFile(group, option, file, default.parent or "", chosen_in, values)
+
+    def compose(self, overrides: Iterable[str]) -> Composed:
+        """Compose all options with overrides.
+
+        Raises:
+            ConfigError: an unknown key or option, a value of the wrong type, or a missing one.
+        """
+        words = [*search_path_override(self.tree), *overrides]
         try:
             config = hydra_compose(PRIMARY, overrides=words, return_hydra_config=True)
             choices = dict(config.hydra.runtime.choices)
-            config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+            config = OmegaConf.masked_copy(config, [str(key) for key in config if key != HYDRA])
             OmegaConf.resolve(config)
             missing = sorted(OmegaConf.missing_keys(config))
-            values = dict(flatten(OmegaConf.to_container(config)))  # type: ignore[arg-type]
             if missing:
                 raise ConfigError(f"{missing[0]} has no value", hint=f"set {missing[0]}=...")
-            run = RunConfig(**OmegaConf.to_object(config))  # type: ignore[arg-type]
-        except (HydraException, OmegaConfBaseException, ValueError) as error:
-            raise one_line(error, tree) from None
-    chosen = {group: option for group, option in choices.items() if option and group in tree.groups()}
-    return Composed(values, chosen, run)
+            values: Any = OmegaConf.to_container(config, enum_to_str=True)
+        except FAILURES as error:
+            raise one_line(error, self.tree.groups, self.schemas) from None
+        schemas = {
+            str(group): kind
+            for group in config
+            if isinstance(config[group], DictConfig)
+            and isinstance(kind := OmegaConf.get_type(config, str(group)), type)
+        }
+        chosen = {group: option for group, option in choices.items() if option and group in self.tree.groups}
+        return Composed(values, chosen, schemas)
 
 
 @contextmanager
-def _fresh_hydra(ours: Path) -> "Iterator[None]":
-    """Compose inside a running Hydra job, too, and leave its state as it was."""
+def open_composer(tree: OptionTree, schemas: SchemaStore) -> Iterator[Composer]:
+    """Have Hydra look into the folders; its state outside is left as it was."""
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(ours)):
-            yield
+        with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(tree.own)):
+            yield Composer(tree, schemas, GlobalHydra.instance().config_loader())
     finally:
         GlobalHydra.instance().hydra = outer
-
-
-def one_line(error: Exception, tree: OptionTree) -> ConfigError:
-    """Rewrite Hydra's and OmegaConf's errors as one line with the nearest names."""
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    text = str(error)
-    groups = tree.groups()
-    if match := re.search(r"Could not find '([\w-]+)/([^']+)'", text):
-        group, option = match[1], match[2]
-        return ConfigError(f"{group}={option} is no option", hint=nearest(option, groups.get(group, ())))
-    if match := re.search(r"Could not override '([^']+)'", text):
-        return unknown_key(match[1].split("@")[0], groups)
-    if match := re.search(r"Key '([^']+)' (?:is )?not in|Key '([^']+)' is not in struct", str(cause)):
-        full = re.search(r"full_key: (\S+)", str(cause))
-        return unknown_key(full[1] if full else match[1] or match[2], groups)
-    if "parsing" in text or "mismatched input" in text or "token recognition" in text:
-        word = text.splitlines()[0]
-        return ConfigError(word, hint="quote values that hold = , { } or spaces: 'key=\"a=b\"'")
-    key = re.search(r"full_key: (\S+)", str(cause))
-    first = str(cause).splitlines()[0]
-    return ConfigError(f"{key[1]}: {first}" if key else first)
-
-
-def unknown_key(key: str, groups: Iterable[str]) -> ConfigError:
-    """Return the error for a key that no schema has, with the nearest one that exists."""
-    return ConfigError(f"{key} is no key", hint=nearest(key, [*keys_of(RunConfig), *groups]))

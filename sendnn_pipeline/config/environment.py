@@ -1,20 +1,21 @@
-"""The environment as a layer of the configuration: rows say which variable sets which key and how its text is read.
+"""The environment as a layer of the configuration: rows say which variable sets which key.
 
 This is the one module that reads the process environment.
 """
 
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
+from sendnn_pipeline.config.aliases import SHORT_FORMS
+from sendnn_pipeline.config.decode import decode
 from sendnn_pipeline.errors import ConfigError, nearest
 
-RETIRED_PREFIX = "VLLM_SPYRE_"
 REGISTRY_PREFIX = "SENDNN_INFERENCE_"
 OWN_PREFIX = "SENDNN_PIPELINE_"
 KEY_PREFIX = "SENDNN_PIPELINE__"
@@ -22,19 +23,20 @@ API_KEY = "SENDNN_PIPELINE_API_KEY"
 PLUGINS_ALLOW = "SENDNN_PIPELINE_PLUGINS"
 PLUGINS_DENY = "SENDNN_PIPELINE_PLUGINS_DENY"
 PLUGIN_TIMEOUT_SECONDS = "SENDNN_PIPELINE_PLUGIN_TIMEOUT_SECONDS"
+# The file of ``env/`` that has no rows.
+RETIRED_FILE = "retired.yaml"
 OWN_VARIABLES = (API_KEY, PLUGINS_ALLOW, PLUGINS_DENY, PLUGIN_TIMEOUT_SECONDS)
 
 
-@dataclass(frozen=True)
-class EnvRow:
-    """One variable of the registry."""
+class EnvRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One variable of the registry. How its text is read, the type of its key says."""
 
     variable: str
     key: str
-    decoder: str
     default: str
     doc: str
-    file: Path
+    decoder: str | None = None
+    """Of the release before; no longer used."""
 
 
 @dataclass(frozen=True)
@@ -51,157 +53,86 @@ def process_environment() -> dict[str, str]:
     return dict(os.environ)  # noqa: TID251  the one place that reads it
 
 
-def _decode_bool(text: str) -> bool:
-    words = {"0": False, "false": False, "1": True, "true": True}
-    if text.lower() not in words:
-        raise ValueError("0, 1, true or false")
-    return words[text.lower()]
+def extend_environment(variables: Mapping[str, str]) -> None:
+    """Set variables of this process that are not set, for libraries that an engine in it will import."""
+    for name, text in variables.items():
+        os.environ.setdefault(name, text)  # noqa: TID251  for an engine without a process of its own
 
 
-def _decode_int(text: str) -> int:
-    if not re.fullmatch(r"[+-]?\d+", text):
-        raise ValueError("a whole number")
-    return int(text)
-
-
-def _decode_float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError("a number") from None
-
-
-def _decode_int_list(text: str) -> list[int]:
-    try:
-        return [_decode_int(part.strip()) for part in text.split(",")]
-    except ValueError:
-        raise ValueError("whole numbers separated by commas, such as 64,128") from None
-
-
-def _decode_text_list(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
-
-
-def _decode_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][\w.-]*", text):
-        raise ValueError("a name")
-    return text
-
-
-def _decode_dtype(text: str) -> str:
-    if text not in ("float32", "float16", "bfloat16"):
-        raise ValueError("float32, float16 or bfloat16")
-    return text
-
-
-def _decode_text(text: str) -> str:
-    if "${" in text:
-        raise ValueError("plain text without ${")
-    return text
-
-
-def _decode_shapes(text: str) -> Any:
-    return _decode_text(text) if text == "auto" else _decode_text_list(text)
-
-
-DECODERS: dict[str, Callable[[str], Any]] = {
-    "bool": _decode_bool,
-    "int": _decode_int,
-    "float": _decode_float,
-    "int_list": _decode_int_list,
-    "text_list": _decode_text_list,
-    "name": _decode_name,
-    "dtype": _decode_dtype,
-    "text": _decode_text,
-    "shapes": _decode_shapes,
-}
-
-
-def read_rows(conf_dirs: Mapping[str, Path]) -> dict[str, EnvRow]:
+def read_rows(conf_dirs: Mapping[str, Path]) -> tuple[dict[str, EnvRow], list[str]]:
     """Read ``env/*.yaml`` of every configuration folder.
 
     Args:
         conf_dirs: configuration folders by the name of their provider.
 
+    Returns:
+        Rows by variable, and warnings.
+
     Raises:
-        ConfigError: a row is incomplete, or two files claim one variable.
+        ConfigError: a row is incomplete, or two files define one variable.
     """
     rows: dict[str, EnvRow] = {}
+    files: dict[str, Path] = {}
+    warnings = []
     for provider, folder in conf_dirs.items():
-        for file in sorted((folder / "env").glob("*.yaml")):
-            for variable, fields in (yaml.safe_load(file.read_text()) or {}).items():
-                try:
-                    row = EnvRow(variable=variable, file=file, **fields)
-                    DECODERS[row.decoder]
-                except (TypeError, KeyError) as error:
-                    raise ConfigError(
-                        f"row {variable} of {file} ({provider}) is not usable: {error}",
-                        hint=f"a row has key, decoder, default and doc; decoders: {', '.join(sorted(DECODERS))}",
-                    ) from None
+        for file in sorted(set((folder / "env").glob("*.yaml")) - {folder / "env" / RETIRED_FILE}):
+            for variable, entry in (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).items():
+                row = _read_row(variable, entry, f"{file} ({provider})")
                 if variable in rows:
                     raise ConfigError(
-                        f"variable {variable} is claimed by {rows[variable].file} and {file}", hint="rename one"
+                        f"variable {variable} is defined by {files[variable]} and {file}", hint="rename one"
                     )
-                rows[variable] = row
-    return rows
+                if row.decoder is not None:
+                    warnings.append(f"{file}: {variable} has a decoder, which the type of {row.key} decides now")
+                rows[variable], files[variable] = row, file
+    return rows, warnings
 
 
-def _decode(variable: str, key: str, decoder: str, text: str) -> EnvValue:
+def _read_row(variable: str, entry: Any, where: str) -> EnvRow:
     try:
-        return EnvValue(variable, key, DECODERS[decoder](text))
-    except ValueError as accepts:
-        raise ConfigError(f"{variable}={text!r} sets {key} and must be {accepts}", hint="correct or unset it") from None
+        return msgspec.convert({"variable": variable, **entry}, EnvRow)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise ConfigError(
+            f"row {variable} of {where} is not usable: {error}", hint="a row has key, default and doc"
+        ) from None
 
 
 def read_environment(
-    environ: Mapping[str, str], rows: Mapping[str, EnvRow], decoders_of_keys: Mapping[str, str]
+    environ: Mapping[str, str], rows: Mapping[str, EnvRow], types: Mapping[str, Any], adopted: Mapping[str, str]
 ) -> tuple[list[EnvValue], list[str]]:
     """Decode every variable of ours that is set.
 
     Args:
         environ: the environment.
         rows: the registry.
-        decoders_of_keys: decoder of every key and group, for ``SENDNN_PIPELINE__group__key``.
+        types: of every key and group.
+        adopted: retired variables to read instead of rows' variables, by the row's variable.
 
     Returns:
-        The values, a prefixed key after the registry's variable for the same key, and warnings for what is ignored.
+        The values, a prefixed key after the registry's variable for the same key, and warnings for what is empty.
 
     Raises:
         ConfigError: a value does not decode, or a prefixed variable names no key.
     """
-    values: list[EnvValue] = []
-    warnings: list[str] = []
-    for variable, row in rows.items():
+    keys = {adopted.get(name, name): row.key for name, row in rows.items()}
+    for variable in sorted(environ):
+        if variable.startswith(KEY_PREFIX):
+            key = variable.removeprefix(KEY_PREFIX).lower().replace("__", ".")
+            keys[variable] = SHORT_FORMS.get(key, key)
+    values, warnings = [], []
+    for variable, key in keys.items():
         text = environ.get(variable)
         if text is None:
             continue
+        if key not in types:
+            raise ConfigError(f"{variable} names the unknown key {key}", hint=nearest(key, types))
         if text == "":
             warnings.append(f"{variable} is empty and counts as unset")
             continue
-        values.append(_decode(variable, row.key, row.decoder, text))
-    for variable, text in sorted(environ.items()):
-        if variable.startswith(KEY_PREFIX):
-            key = variable.removeprefix(KEY_PREFIX).lower().replace("__", ".")
-            if key not in decoders_of_keys:
-                raise ConfigError(f"{variable} names no key {key}", hint=nearest(key, decoders_of_keys))
-            if text == "":
-                warnings.append(f"{variable} is empty and counts as unset")
-                continue
-            values.append(_decode(variable, key, decoders_of_keys[key], text))
-    warnings.extend(_unknown_variables(environ, rows))
+        try:
+            values.append(EnvValue(variable, key, decode(text, types[key])))
+        except ValueError as accepts:
+            raise ConfigError(
+                f"{variable}={text!r} sets {key} and must be {accepts}", hint="correct or unset it"
+            ) from None
     return values, warnings
-
-
-def _unknown_variables(environ: Mapping[str, str], rows: Mapping[str, EnvRow]) -> list[str]:
-    known = [*rows, *OWN_VARIABLES]
-    warnings = []
-    for variable in sorted(environ):
-        if variable in known or variable.startswith(KEY_PREFIX):
-            continue
-        if variable.startswith(RETIRED_PREFIX):
-            successor = REGISTRY_PREFIX + variable.removeprefix(RETIRED_PREFIX)
-            hint = f"it is now {successor}" if successor in rows else nearest(successor, rows)
-            warnings.append(f"{variable} is retired and ignored; {hint}")
-        elif variable.startswith((REGISTRY_PREFIX, OWN_PREFIX)):
-            warnings.append(f"{variable} is no known variable and is ignored; {nearest(variable, known)}")
-    return warnings

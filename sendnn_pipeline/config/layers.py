@@ -1,188 +1,205 @@
-"""Layers, low to high: schema default, conf/ choice, profile, environment, command line; where a value came from."""
+"""Layers, low to high: schema default, conf/ choice, profile, environment, command line; who set what."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
-from sendnn_pipeline.config.command_line import Word
-from sendnn_pipeline.config.compose import Composed, compose, quote
+from sendnn_pipeline.config.command_line import Override
+from sendnn_pipeline.config.compose import Composed, Composer, OptionFile, open_composer, quote
+from sendnn_pipeline.config.draft import Draft, Layer, Origin
 from sendnn_pipeline.config.environment import EnvValue
-from sendnn_pipeline.config.options import PRIMARY, OptionTree, flatten
+from sendnn_pipeline.config.options import PRIMARY, PROFILE, OptionTree, flatten
 from sendnn_pipeline.config.schema import RunConfig
-from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.config.schemas import SchemaStore
+from sendnn_pipeline.errors import ConfigError, nearest
 
-# Warmup shapes are one value written two ways: saying one replaces the other.
-SHAPE_FORMS = (
-    ("warmup.shapes", "warmup.prompt_lens"),
-    ("warmup.shapes", "warmup.batch_sizes"),
-    ("warmup.prompt_lens", "warmup.shapes"),
-    ("warmup.batch_sizes", "warmup.shapes"),
-)
-# The group whose option is laid over all the others.
-PROFILE = "profile"
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
-class Origin:
-    """One layer's say about one key."""
+class Choice:
+    """The option that stands for ``auto`` in a group, and why."""
 
-    layer: str
-    where: str
-    value: Any
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """For every key and group, what each layer said; the one that holds comes first."""
-
-    origins: Mapping[str, tuple[Origin, ...]]
-
-    def where(self, key: str) -> str:
-        """Return the file or variable that set ``key``; empty for a schema default."""
-        said = self.origins.get(key, ())
-        return said[0].where if said and said[0].layer != "default" else ""
-
-    def put(self, key: str, origin: Origin) -> "Provenance":
-        """Return a copy in which ``origin`` holds for ``key``."""
-        return Provenance({**self.origins, key: (origin, *self.origins.get(key, ()))})
+    option: str
+    reason: str
 
 
 @dataclass(frozen=True)
-class Layered:
-    """A first composition: what the words alone say, before the model is read."""
+class LayeredConfig:
+    """What the layers come to, before the model is read; and how to say the same to Hydra."""
 
-    composed: Composed
-    provenance: Provenance
+    draft: Draft
     inserted: tuple[str, ...]
-    """Override words that stand for the environment and for groups left at ``auto``."""
+    """Overrides that stand for the environment, for groups left at ``auto``, and for who wins."""
     removed: tuple[str, ...]
-    """The user's words that ``inserted`` replaces."""
-    notices: tuple[str, ...]
+    """The user's overrides that ``inserted`` replaces."""
 
 
-def split_environment(
-    env: Sequence[EnvValue], words: Sequence[Word], tree: OptionTree
-) -> tuple[list[EnvValue], list[tuple[EnvValue, str]]]:
-    """Split environment values into those that hold and those that the command line overrides, with by what.
-
-    A word for the same key overrides. So does a group option named on the command line whose file sets the key: naming
-    it counts as setting every key of its file.
-    """
-    by_key = {word.key: word.text for word in words}
-    options = tree.groups()
-    for word in words:
-        if word.key in options and not word.sweeps and word.value in options[word.key]:
-            for key in tree.values(word.key, word.value):
-                by_key.setdefault(key, word.text)
-    for said, replaced in SHAPE_FORMS:
-        if said in by_key:
-            by_key.setdefault(replaced, by_key[said])
-    held = [value for value in env if value.key not in by_key]
-    dropped = [(value, by_key[value.key]) for value in env if value.key in by_key]
-    return held, dropped
-
-
-def as_word(value: EnvValue, groups: Mapping[str, Any]) -> str:
-    """Write an environment value as an override word."""
-    return f"{value.key}={value.value if value.key in groups else quote(value.value)}"
-
-
-def layer(
+def compose_layers(
     tree: OptionTree,
-    ours: Path,
-    words: Sequence[Word],
+    schemas: SchemaStore,
+    overrides: Sequence[Override],
     env: Sequence[EnvValue],
-    chosen: Mapping[str, tuple[str, str]],
-) -> Layered:
-    """Compose all layers once and record what each said.
+    auto: Mapping[str, Choice],
+) -> LayeredConfig:
+    """Compose all layers once and record who set what.
+
+    A group option named on the command line, or by a variable, counts as setting every key of its file.
 
     Args:
         tree: the configuration folders.
-        ours: our own ``conf/``.
-        words: the command line, without sweeps.
+        schemas: of all options.
+        overrides: the command line, without sweeps.
         env: decoded environment values.
-        chosen: for groups left at ``auto``, the option taken and the reason.
+        auto: for groups that may be left at ``auto``, the option to take.
+
+    Raises:
+        ConfigError: they do not compose.
     """
-    held, dropped = split_environment(env, words, tree)
-    groups = tree.groups()
-    texts = [as_word(value, groups) for value in held]
-    # A typed option's keys exist only once it is chosen, so ``auto`` is replaced before composing, not after.
-    said_auto = {group for group in chosen if _option_of(group, tree, ours, words, held) == "auto"}
-    choices = [f"{group}={chosen[group][0]}" for group in said_auto]
-    removed = [word.text for word in words if word.key in said_auto]
-    inserted = [*(text for text, value in zip(texts, held, strict=True) if value.key not in said_auto), *choices]
+    groups = tree.groups
+    odd = next((one for one in overrides if one.key in groups and not isinstance(one.value, str)), None)
+    if odd is not None:
+        raise ConfigError(f"{odd.text} is not the name of an option", hint=nearest("", groups[odd.key]))
+    with open_composer(tree, schemas) as composer:
+        replaced = {group: choice for group, choice in auto.items() if _is_auto(composer, group, overrides, env)}
+        removed = tuple(override.text for override in overrides if override.key in replaced)
+        words = [override for override in overrides if override.key not in replaced]
+        choices = [f"{group}={choice.option}" for group, choice in replaced.items()]
+        choices += [f"{value.key}={value.value}" for value in env if value.key in groups and value.key not in replaced]
+        files = composer.option_files([*choices, *(word.text for word in words if word.key in groups)])
+        origins = _origins(tree, files, overrides, env, replaced)
+        effective, overridden = _split(env, origins, groups)
+        inserted = [
+            *choices,
+            *(f"{value.key}={quote(value.value)}" for value in effective),
+            *_reordered(files, origins),
+        ]
+        composed = _compose(composer, [*inserted, *(word.text for word in words)], effective)
+    for key, value in _schema_defaults(composed).items():
+        origins[key] = (*origins.get(key, ()), Origin(Layer.DEFAULT, "schema default", value))
+    draft = Draft(composed.values, composed.schemas, origins, composed.choices)
+    for value, winner in overridden:
+        if winner.value != value.value:
+            draft.note(f"{value.variable} is overridden by {winner.option or winner.where} on the command line")
+    return LayeredConfig(draft, tuple(inserted), removed)
+
+
+def _is_auto(composer: Composer, group: str, overrides: Sequence[Override], env: Sequence[EnvValue]) -> bool:
+    named = [value.value for value in env if value.key == group] + [o.value for o in overrides if o.key == group]
+    if named:
+        return bool(named[-1] == AUTO)
+    words = [override.text for override in overrides if override.key in composer.tree.groups]
+    if not any(override.key == PROFILE for override in overrides):
+        return True
+    # A profile may choose the option.
+    return any(file.group == group and file.option == AUTO for file in composer.option_files(words))
+
+
+def _origins(
+    tree: OptionTree,
+    files: Sequence[OptionFile],
+    overrides: Sequence[Override],
+    env: Sequence[EnvValue],
+    replaced: Mapping[str, Choice],
+) -> dict[str, tuple[Origin, ...]]:
+    """Return what each layer sets each key and group to, the one that holds first."""
+    named = {value.key: (Layer.ENV, value.variable) for value in env}
+    named |= {override.key: (Layer.COMMAND_LINE, override.text) for override in overrides}
+    found: dict[str, list[Origin]] = {}
+    primary = tree.display(tree.own / f"{PRIMARY}.yaml")
+    choosers = {group: word for group, word in named.items() if group not in replaced}
+    by_path = {file.path: file for file in files}
+    for file in files:
+        layer, where = _chooser(file, by_path, choosers, primary)
+        if file.group in replaced:
+            found.setdefault(file.group, []).append(Origin(Layer.CONF, primary, AUTO))
+            choice = replaced[file.group]
+            found[file.group].append(Origin(Layer.CHOSEN, choice.reason, choice.option))
+        else:
+            found.setdefault(file.group, []).append(Origin(layer, where, file.option))
+        option = f"{file.group}={file.option}"
+        for key, value in file.values.items():
+            origin = Origin(layer, f"{tree.display(file.file)} ({option})", value, option)
+            found.setdefault(key, []).append(origin)
+    for value in env:
+        if value.key not in tree.groups:
+            found.setdefault(value.key, []).append(Origin(Layer.ENV, value.variable, value.value))
+    for override in overrides:
+        if override.key not in tree.groups:
+            for key, value in _leaves(override):
+                found.setdefault(key, []).append(Origin(Layer.COMMAND_LINE, override.text, value))
+    return {key: tuple(_by_layer(each)) for key, each in found.items()}
+
+
+def _by_layer(origins: Sequence[Origin]) -> list[Origin]:
+    """Return the highest layer first; of one layer the last one holds."""
+    indexed = sorted(enumerate(origins), key=lambda pair: (pair[1].layer, pair[0]), reverse=True)
+    return [origin for _, origin in indexed]
+
+
+def _chooser(
+    file: OptionFile, by_path: Mapping[str, OptionFile], named: Mapping[str, tuple[Layer, str]], primary: str
+) -> tuple[Layer, str]:
+    """Return who chose an option, or another one whose defaults list has it: its keys count as set by that."""
+    if file.group == PROFILE:
+        return Layer.PROFILE, named[PROFILE][1] if PROFILE in named else primary
+    if file.group in named:
+        return named[file.group]
+    parent = by_path.get(file.chosen_in or file.parent)
+    if parent is None:
+        return Layer.CONF, primary
+    layer, where = _chooser(parent, by_path, named, primary)
+    return layer, parent.path if layer == Layer.PROFILE else where
+
+
+def _leaves(override: Override) -> list[tuple[str, Any]]:
+    if isinstance(override.value, Mapping):
+        return list(flatten(override.value, override.key))
+    return [(override.key, override.value)]
+
+
+def _split(
+    env: Sequence[EnvValue], origins: Mapping[str, tuple[Origin, ...]], groups: Mapping[str, Any]
+) -> tuple[list[EnvValue], list[tuple[EnvValue, Origin]]]:
+    """Split the environment's values into those that take effect, and those that the command line overrides."""
+    values = [value for value in env if value.key not in groups]
+    effective = [value for value in values if origins[value.key][0].where == value.variable]
+    overridden = [
+        (value, origins[value.key][0]) for value in values if origins[value.key][0].layer == Layer.COMMAND_LINE
+    ]
+    return effective, overridden
+
+
+def _reordered(files: Sequence[OptionFile], origins: Mapping[str, tuple[Origin, ...]]) -> list[str]:
+    """Return overrides for keys that Hydra, which merges in the order of files, would leave to a lower layer."""
+    last: dict[str, Any] = {}
+    for file in files:
+        last |= file.values
+    overrides = []
+    for key, value in last.items():
+        winner = next((origin for origin in origins[key] if origin.layer <= Layer.COMMAND_LINE), None)
+        if winner is not None and winner.option and winner.value != value:
+            overrides.append(f"{key}={quote(winner.value)}")
+    return overrides
+
+
+def _compose(composer: Composer, words: Sequence[str], effective: Sequence[EnvValue]) -> Composed:
     try:
-        composed = compose(tree, ours, [*inserted, *(word.text for word in words if word.text not in removed)])
+        return composer.compose(words)
     except ConfigError as error:
-        variable = next((value for value in held if error.message == f"{value.key} is no key"), None)
+        variable = next((value for value in effective if error.message == f"unknown key {value.key}"), None)
         if variable is None:
             raise
         raise ConfigError(
             f"{variable.variable} sets {variable.key}, which the chosen options do not have",
             hint=f"choose the option of {variable.key.split('.')[0]} that has it, or unset {variable.variable}",
         ) from None
-    provenance = _provenance(tree, ours, composed, words, held)
-    for group in said_auto:
-        option, reason = chosen[group]
-        provenance = provenance.put(group, Origin("chosen", reason, option))
-    for value, _ in dropped:
-        held_by, *rest = provenance.origins[value.key]
-        lost = Origin("env", value.variable, value.value)
-        provenance = Provenance({**provenance.origins, value.key: (held_by, lost, *rest)})
-    notices = tuple(
-        f"{value.variable} is overridden by {by} on the command line"
-        for value, by in dropped
-        if composed.values.get(value.key, composed.choices.get(value.key)) != value.value
-    )
-    return Layered(composed, provenance, tuple(inserted), tuple(removed), notices)
 
 
-def _option_of(group: str, tree: OptionTree, ours: Path, words: Sequence[Word], env: Sequence[EnvValue]) -> str:
-    said = [value.value for value in env if value.key == group] + [word.value for word in words if word.key == group]
-    if said:
-        return str(said[-1])
-    if any(word.key == PROFILE for word in words):
-        # Keys of the group may not exist before its option is known, so only the choices are composed.
-        return compose(tree, ours, [word.text for word in words if word.key in tree.groups()]).choices[group]
-    return tree.default_options(ours)[group]
-
-
-def _provenance(
-    tree: OptionTree, ours: Path, composed: Composed, words: Sequence[Word], env: Sequence[EnvValue]
-) -> Provenance:
-    origins: dict[str, list[Origin]] = {}
-    defaults = _schema_defaults(composed.run)
-    for key in composed.values:
-        origins[key] = [Origin("default", "schema default", defaults.get(key))]
-    for group, option in tree.default_options(ours).items():
-        origins[group] = [Origin("conf", shown_file(ours / f"{PRIMARY}.yaml", ours), option)]
-    for group, option in sorted(composed.choices.items(), key=lambda choice: choice[0] == PROFILE):
-        layer_name = PROFILE if group == PROFILE else "conf"
-        for key, (value, file) in tree.values(group, option).items():
-            where = f"{shown_file(file, ours)} ({group}={option})"
-            origins.setdefault(key, []).insert(0, Origin(layer_name, where, value))
-    for value in env:
-        origins.setdefault(value.key, []).insert(0, Origin("env", value.variable, value.value))
-    for word in words:
-        for key, said in _leaves(word):
-            origins.setdefault(key, []).insert(0, Origin("command line", word.text, said))
-    return Provenance({key: tuple(said) for key, said in origins.items()})
-
-
-def _leaves(word: Word) -> list[tuple[str, Any]]:
-    if isinstance(word.value, Mapping):
-        return list(flatten(word.value, word.key))
-    return [(word.key, word.value)]
-
-
-def _schema_defaults(run: RunConfig) -> dict[str, Any]:
-    """Return the defaults of the schema, and of a plugin's schema where its option is chosen."""
-    plain = {entry.name: getattr(run, entry.name) for entry in fields(run)}
-    groups = {name: asdict(type(value)()) for name, value in plain.items() if is_dataclass(value)}  # type: ignore[misc]
-    return dict(flatten({**asdict(RunConfig()), **groups}))
-
-
-def shown_file(file: Path, ours: Path) -> str:
-    """Name an option's file: ours from ``conf/`` on, others in full."""
-    return f"conf/{file.relative_to(ours)}" if file.is_relative_to(ours) else str(file)
+def _schema_defaults(composed: Composed) -> dict[str, Any]:
+    """Return the defaults of the schemas of all options that are chosen."""
+    values: dict[str, Any] = asdict(RunConfig())
+    for group, schema in composed.schemas.items():
+        if is_dataclass(schema):
+            values[group] = asdict(schema())
+    return dict(flatten(values))

@@ -1,11 +1,27 @@
-"""The typed description of a run.
+"""The typed description of a run: the groups that belong to no engine, backend or target.
 
-Every class is one config group; every field is one key. Comments under a field are its documentation: the README's
-table of keys is made of them. Frozen: after resolution nothing changes a value.
+Every class is one config group; every field is one key, and the text under it is its documentation: ``--help``,
+``explain`` and the README's table of keys show it. Frozen: after resolution nothing changes a value.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta
+
+from sendnn_pipeline.config.serving import MetricsConfig, ServeConfig, WorkloadConfig
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class Dtype(StrEnum):
+    """Of weights and activations."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +36,14 @@ class ModelConfig:
     """Digest a package's wheel must have."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
-    max_model_len: int | None = None
+    max_model_len: Positive | None = None
     """Longest input in tokens; null takes it from the model's own files."""
-    dtype: str = "auto"
-    """`float32`, `bfloat16`, `float16`; `auto` is bfloat16 where the CPU computes it, else float32."""
+    dtype: Dtype = Dtype.auto
+    """`float32`, `bfloat16`, `float16`; `auto` is bfloat16 where CPU and backend compute it, else float32."""
     served_name: str | None = None
     """Name clients use; null takes the option's name or the end of the path."""
     matryoshka: bool | None = None
-    """Whether shorter `dimensions` may be asked for; null takes it from the model's config.json."""
+    """Whether shorter vectors may be asked for; null takes it from the model's config.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,39 +53,32 @@ class BackendConfig:
     name: str = "auto"
     """Registered compile backend."""
     simple: str = "inductor"
-    """Backend of small helper graphs, such as the check for non-finite vectors."""
+    """Backend of an engine's helper Programs, with its own default options."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
-    """What the model is run as."""
+    """What the model is run as. Engines with options of their own subclass this."""
 
     name: str = "auto"
-    """Engine; `auto` chooses by the model."""
-    task: str = "auto"
-    """`embed` (a vector a text) or `classify` (labels, and scores of pairs); `auto` chooses by the model."""
-    pooling: str = "auto"
-    """`mean`, `cls` or `last`; `auto` follows the model's sentence-transformers files."""
-    normalize: bool | None = None
-    """Whether vectors are scaled to length one; null follows the model's files."""
+    """Registered engine; `auto` chooses by the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarmupConfig:
-    """Which shapes are compiled and warmed. The three keys are one value: the highest layer that sets any wins."""
+    """What is run before the first request."""
 
-    shapes: Any = None
-    """`auto`, or a list of length x batch such as `[64x8,128x4]`."""
-    prompt_lens: list[int] | None = None
-    """Lengths in tokens, zipped with `batch_sizes`; a single one goes with every batch size."""
-    batch_sizes: list[int] | None = None
-    """Batch sizes, zipped with `prompt_lens`; a single one goes with every length."""
-    trace: str | None = None
-    """Lengths that `auto` chooses for: a number a line, or JSON lines such as the perf log's; null is mixed prose."""
-    budget: int = 8
-    """Most Programs that `auto` chooses where a backend compiles fixed sizes only."""
     remeasure: bool = False
     """Time every Program at every start, also where artifacts were timed on this machine before."""
+
+
+class StageName(StrEnum):
+    """The stages of a run, in order."""
+
+    load = "load"
+    compile = "compile"
+    warmup = "warmup"
+    serve = "serve"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,33 +87,33 @@ class PipelineConfig:
 
     name: str = "serve"
     """Name of the option."""
-    stages: list[str] = field(default_factory=list)
+    stages: list[StageName] = field(default_factory=lambda: list(StageName))
     """Stages in order; a prefix of load, compile, warmup, serve."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerConfig:
-    """What a step takes; all but the first key are generation's."""
+    """What a step takes."""
 
-    max_num_batched_tokens: int | None = None
+    max_num_batched_tokens: Positive | None = None
     """Most tokens of a step, padding included, where a Program's batch is a range; null is 512 a thread of a step."""
-    max_num_seqs: int | None = None
-    """Most requests that run at once."""
-    chunk_size: int | None = None
-    """Tokens of one prefill step."""
+    max_num_seqs: Positive | None = None
+    """Most requests that run at once (generation)."""
+    chunk_size: Positive | None = None
+    """Tokens of one prefill step (generation)."""
     interleave: bool = True
-    """Put a decode step between two prefill steps."""
+    """Put a decode step between two prefill steps (generation)."""
     pausing: bool = True
-    """Admit by count and pause requests later, instead of refusing by volume."""
+    """Admit by count and pause requests later, instead of refusing by volume (generation)."""
     long_output_priority: bool = False
-    """Pause the requests with the fewest generated tokens first."""
+    """Pause the requests with the fewest generated tokens first (generation)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig:
     """KV cache (generation)."""
 
-    num_blocks: int | None = None
+    num_blocks: Positive | None = None
     """KV blocks; null computes them from the limits."""
 
 
@@ -112,35 +121,45 @@ class CacheConfig:
 class ParallelConfig:
     """Ranks of one engine."""
 
-    max_load_processes: int = 0
+    max_load_processes: Annotated[int, Meta(ge=0)] = 0
     """Most ranks that load or compile at once; 0 is any number."""
     worker_log_dir: str = ""
     """Folder that takes the ranks' output; empty leaves it on the terminal."""
-    gloo_timeout_minutes: int = 60
+    gloo_timeout_minutes: Positive = 60
     """How long ranks wait for each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessConfig:
-    """The engine process, its threads, its signals, and how long one of a sweep may live."""
+    """The engine process, its threads and its signals."""
 
-    job_seconds: float = 1800.0
-    """How long one job of a sweep may take."""
-    streams: int | None = None
+    concurrent_steps: Positive | None = None
     """Steps that run at once, each on its share of the threads; null is one a thread where the backend can."""
     update_thread_config: bool = True
     """Set the thread variables of the engine process from the detected CPUs."""
-    num_cpus: int = 0
+    num_cpus: Annotated[int, Meta(ge=0)] = 0
     """CPUs to count on; 0 detects them."""
     override_signal_handlers: bool = True
     """Drain on SIGTERM and Ctrl-C; off leaves the signals' default effect."""
+    streams: Positive | None = None
+    """Old name of `process.concurrent_steps`."""
+    job_seconds: Annotated[float, Meta(gt=0)] | None = None
+    """Old name of `sweep.job_timeout_seconds`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """The jobs of a sweep."""
+
+    job_timeout_seconds: Annotated[float, Meta(gt=0)] = 1800.0
+    """How long one job may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MultimodalConfig:
     """Vision encoders."""
 
-    dtype: str = "auto"
+    dtype: Dtype = Dtype.auto
     """`float32`, `float16`, `bfloat16`; `auto` is float16, float32 on s390x and ppc64le."""
     device: str = "auto"
     """Where the encoder runs."""
@@ -152,7 +171,7 @@ class MultimodalConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactsConfig:
-    """Compiled Programs, kept for the next start."""
+    """Compiled Programs, stored for the next start."""
 
     enabled: bool = True
     """Look for artifacts and keep what is compiled."""
@@ -160,87 +179,12 @@ class ArtifactsConfig:
     """Their folder; null is `artifacts` in `cache_dir`."""
     require: bool = False
     """Refuse to compile: a Program without an artifact ends the start."""
-    max_bytes: int = 10_737_418_240
+    max_bytes: Positive = 10_737_418_240
     """What the folder may hold; what was used longest ago goes first."""
     trusted: list[str] = field(default_factory=list)
     """sha256 of manifests whose artifacts are used although others can write them."""
     require_precompiled_decoders: bool = False
-    """Refuse to compile decoders; only artifacts are used."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeConfig:
-    """Where the engine is offered."""
-
-    target: str = "http"
-    """Registered serve target."""
-    host: str = "127.0.0.1"
-    """Address to listen on."""
-    port: int = 8000
-    """Port to listen on; 0 takes a free one."""
-    max_queue: int = 4096
-    """Most texts that wait; more are refused with 429."""
-    drain_seconds: float = 30.0
-    """How long running requests may take to finish after SIGTERM."""
-    request_timeout_seconds: float = 60.0
-    """Deadline of a request; the header X-Request-Timeout-Seconds can shorten it."""
-    max_body_bytes: int = 8_388_608
-    """Largest request body."""
-    api_key_file: str | None = None
-    """File that holds the API key; SENDNN_PIPELINE_API_KEY does the same without a file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkloadConfig:
-    """The requests of `serve=bench`: real tokens, the same for the same seed."""
-
-    name: str = "lognormal"
-    """Name of the option."""
-    lengths: str = "lognormal"
-    """How lengths are drawn: `lognormal`, `uniform` or `trace`."""
-    median: float = 45.0
-    """Tokens of the middle text (lognormal)."""
-    sigma: float = 0.85
-    """Spread of the logarithm of lengths (lognormal)."""
-    least: int = 5
-    """Tokens of the shortest text (lognormal, uniform)."""
-    most: int = 256
-    """Tokens of the longest text (lognormal, uniform); cut to what the model takes."""
-    trace: str | None = None
-    """File of lengths (trace)."""
-    num_requests: int = 64
-    """Requests of one round."""
-    texts_per_request: int = 8
-    """Texts of each request; under `rerank` its documents."""
-    task: str = "auto"
-    """`texts`, each by itself, or `rerank`, a query with its documents; `auto` reranks with a cross-encoder."""
-    query_tokens: int = 12
-    """Tokens of a query (rerank)."""
-    concurrency: int = 16
-    """Clients that each send their next request when the last one is answered (closed loop)."""
-    rate: float | None = None
-    """Requests a second, sent whether the last ones are answered or not (open loop); null is a closed loop."""
-    seed: int = 0
-    """Of lengths, texts and arrivals."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PerfLogConfig:
-    """Log of startup phases and finished requests."""
-
-    enabled: bool = False
-    """Write the log."""
-    dir: str = "/tmp"
-    """Folder of perf_log_rank_0.txt and request_metrics.jsonl, both appended to."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetricsConfig:
-    """What is measured and where it goes."""
-
-    perf_log: PerfLogConfig = field(default_factory=PerfLogConfig)
-    request_details: bool = False
-    """Queue, prefill and decode timings in a request's final usage object."""
+    """Refuse to compile decoders; only artifacts are used (generation)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,19 +192,11 @@ class KnownConfig:
     """Configurations that are proven; one is matched by the model's own config.json."""
 
     name: str = "auto"
-    """`auto` takes the one that fits the model, `none` takes none."""
+    """`auto` applies the one that matches the model, `none` disables them; or a name."""
     require: bool = False
     """Refuse a model that no known configuration matches."""
     file: str | None = None
     """More known configurations, as YAML: of the form of conf/known, or of the registry's."""
-    match: dict[str, Any] = field(default_factory=dict)
-    """Entries of config.json of the model that it is for."""
-    backends: list[str] = field(default_factory=list)
-    """Backends that it is for."""
-    platforms: list[str] = field(default_factory=list)
-    """Machines that it is for; empty is any."""
-    runtimes: list[dict[str, Any]] = field(default_factory=list)
-    """Ways to run the model, each with its tp_size and its values by key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,6 +212,7 @@ class RunConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     process: ProcessConfig = field(default_factory=ProcessConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     multimodal: MultimodalConfig = field(default_factory=MultimodalConfig)
     artifacts: ArtifactsConfig = field(default_factory=ArtifactsConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)

@@ -1,29 +1,27 @@
 """The typed message port between the edge and the engine: msgpack frames over a socket file only we can open."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
 
 import msgspec
 import zmq
 import zmq.asyncio
+from zmq.utils.monitor import parse_monitor_message
 
 from sendnn_pipeline.messages import FromEngine, ToEngine
 
-
-@contextmanager
-def new_address() -> Iterator[str]:
-    """Yield the address of a new port in a folder of mode 0700 that is removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="sendnn-") as folder:
-        yield f"ipc://{Path(folder) / 'port'}"
+# The end of a connection is announced a moment before its last messages can be read.
+LAST_MESSAGE_MS = 20
 
 
 class Port:
     """The engine's end: blocks for as long as it is told."""
 
     def __init__(self, address: str) -> None:
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.PAIR)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)
         self._socket.connect(address)
@@ -51,8 +49,10 @@ class Port:
         return messages
 
     def close(self, linger_seconds: float = 5.0) -> None:
-        """Send what is queued, then close."""
+        """Send what is queued, then close: the last words of a process are why it ends."""
         self._socket.close(linger=int(linger_seconds * 1000))
+        # Waits for the thread that sends, which else ends with the process.
+        self._context.term()
 
 
 class AsyncPort:
@@ -62,19 +62,49 @@ class AsyncPort:
         self._socket = zmq.asyncio.Context.instance().socket(zmq.PAIR)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._events = self._socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self._socket.bind(address)
+        self._waiting: asyncio.Future[bytes] | None = None
         self._decoder = msgspec.msgpack.Decoder(FromEngine)
         self._encoder = msgspec.msgpack.Encoder()
 
     async def send(self, message: ToEngine) -> None:
-        """Queue a message."""
-        await self._socket.send(self._encoder.encode(message))
+        """Queue a message; to an engine that is gone it is lost, and whoever waits hears of its end."""
+        with suppress(zmq.Again):
+            await self._socket.send(self._encoder.encode(message), zmq.NOBLOCK)
 
-    async def receive(self) -> FromEngine:
-        """Wait for the next message."""
-        message: FromEngine = self._decoder.decode(await self._socket.recv())
+    async def receive(self) -> FromEngine | None:
+        """Wait for the next message; None once ``interrupt`` was called."""
+        waiting: Any = self._socket.recv()
+        self._waiting = waiting
+        frame: bytes = await waiting
+        return self._decode(frame) if frame else None
+
+    def interrupt(self) -> None:
+        """End the wait for a message; one that has come is not lost."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(b"")
+
+    async def rest(self, timeout_seconds: float) -> AsyncIterator[FromEngine]:
+        """Yield what an engine that has ended left: all of it is there once its connection is seen to end.
+
+        Args:
+            timeout_seconds: how long to wait for that; an engine that never connected is not waited for.
+        """
+        if await self._events.poll(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds):
+                    while parse_monitor_message(await self._events.recv_multipart())["event"] == zmq.EVENT_ACCEPTED:
+                        pass
+        while await self._socket.poll(LAST_MESSAGE_MS):
+            yield self._decode(await self._socket.recv())
+
+    def _decode(self, frame: bytes) -> FromEngine:
+        message: FromEngine = self._decoder.decode(frame)
         return message
 
     def close(self) -> None:
         """Close at once."""
+        self._socket.disable_monitor()
+        self._events.close(linger=0)
         self._socket.close(linger=0)

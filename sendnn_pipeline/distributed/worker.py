@@ -1,4 +1,4 @@
-"""The engine's process: environment first, then everything that imports torch."""
+"""The process of a rank: environment first, then everything that imports torch."""
 
 import importlib
 import multiprocessing
@@ -10,15 +10,16 @@ import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import wait
 
-from sendnn_pipeline.config.resolve import Run
 from sendnn_pipeline.distributed.port import Port
+from sendnn_pipeline.distributed.world import World
+from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import PipelineError
 from sendnn_pipeline.messages import Fatal
 
-ORPHANED = 70
+EXIT_ORPHANED = 70
 
 
-def main(job: str, run: Run, address: str, environment: Mapping[str, str]) -> None:
+def main(job: str, run: Run, world: World, address: str, environment: Mapping[str, str]) -> None:
     """Run ``job``, written ``module:function``, with a port to the edge.
 
     A string, since unpickling a function imports its module, and torch reads thread variables when it is imported.
@@ -30,7 +31,7 @@ def main(job: str, run: Run, address: str, environment: Mapping[str, str]) -> No
     port = Port(address)
     module, function = job.split(":")
     try:
-        getattr(importlib.import_module(module), function)(port, run)
+        getattr(importlib.import_module(module), function)(port, run, world)
     except PipelineError as error:
         port.send(Fatal(str(error), error.exit_code))
         sys.exit(error.exit_code)
@@ -46,10 +47,12 @@ def main(job: str, run: Run, address: str, environment: Mapping[str, str]) -> No
 def leave_signals_to_the_parent() -> None:
     """Ignore what a terminal or a supervisor sends to the whole group; the parent drains and then says stop.
 
-    Called again after warmup, since device libraries install handlers of their own when they are first used.
+    Called once more after warmup, since device libraries install handlers of their own when they are first used. An
+    engine that runs in a thread of its caller leaves them alone.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def watch_parent() -> None:
@@ -60,6 +63,6 @@ def watch_parent() -> None:
 
     def end_with_parent() -> None:
         wait([parent.sentinel])
-        os._exit(ORPHANED)
+        os._exit(EXIT_ORPHANED)
 
     threading.Thread(target=end_with_parent, name="watch-parent", daemon=True).start()

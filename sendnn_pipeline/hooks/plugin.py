@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from sendnn_pipeline.config.options import conf_dir
+from sendnn_pipeline.config.options import own_conf_dir
 from sendnn_pipeline.hooks.specs import hookimpl
 
 
 @hookimpl
 def config_paths() -> Path:
     """Return the folder of the built-in options."""
-    return conf_dir()
+    return own_conf_dir()

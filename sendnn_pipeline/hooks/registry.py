@@ -1,4 +1,4 @@
-"""Names and the factories behind them; a name has one owner."""
+"""Names and what is registered under them; a name has one owner."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ T = TypeVar("T")
 class Entry(Generic[T]):
     """A registered factory and the plugin that registered it."""
 
-    factory: Callable[[], T]
+    factory: Callable[..., T]
     owner: str
 
 
@@ -24,21 +24,22 @@ class Registry(Generic[T]):
         self.noun = noun
         self.entries: dict[str, Entry[T]] = {}
 
-    def registrar(self, owner: str) -> Callable[[str, Callable[[], T]], None]:
-        """Return the ``register(name, factory)`` that ``owner`` is given."""
+    def registrar(self, owner: str) -> Callable[[str, Callable[..., T]], None]:
+        """Return the ``register(name, factory)`` passed to ``owner``; what it registered before is forgotten."""
+        self.entries = {name: entry for name, entry in self.entries.items() if entry.owner != owner}
 
-        def register(name: str, factory: Callable[[], T]) -> None:
+        def register(name: str, factory: Callable[..., T]) -> None:
             if name in self.entries:
                 raise PluginError(
-                    f"{self.noun} {name} is claimed by {self.entries[name].owner} and {owner}",
+                    f"{self.noun} {name} is registered by {self.entries[name].owner} and {owner}",
                     hint="keep one out with SENDNN_PIPELINE_PLUGINS_DENY",
                 )
             self.entries[name] = Entry(factory, owner)
 
         return register
 
-    def create(self, name: str, *, where: str = "", missing: str = "") -> T:
-        """Build what is registered as ``name``.
+    def entry(self, name: str, *, where: str = "", missing: str = "") -> Entry[T]:
+        """Return what is registered as ``name``.
 
         Args:
             name: the chosen name.
@@ -52,8 +53,16 @@ class Registry(Generic[T]):
             raise ConfigError(
                 f"no plugin provides {self.noun} {name}", where=where, hint=missing or nearest(name, self.entries)
             )
-        return self.entries[name].factory()
+        return self.entries[name]
+
+    def create(self, name: str, *, where: str = "", missing: str = "") -> T:
+        """Make what is registered as ``name``.
+
+        Raises:
+            ConfigError: nothing has that name.
+        """
+        return self.entry(name, where=where, missing=missing).factory()
 
     def values(self) -> dict[str, Any]:
-        """Build everything registered, by name."""
+        """Make everything registered, by name."""
         return {name: entry.factory() for name, entry in self.entries.items()}

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from sendnn_pipeline.config.resolve import Run
+    from sendnn_pipeline.engines.run import Run
     from sendnn_pipeline.messages import StageEvent
 
 PROJECT = "sendnn_pipeline"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-type_register = Callable[[str, Callable[[], Any]], None]
+Register = Callable[[str, Callable[..., Any]], None]
 
 
 class ConfigSpecs:
@@ -32,7 +32,8 @@ class ConfigSpecs:
     def register_schemas(self, store: Callable[[str, str, type], None]) -> None:
         """Call ``store(group, name, schema)`` for each frozen dataclass that types an option.
 
-        The option's file then starts with ``defaults: [{name}_schema, _self_]``.
+        The option's file then starts with ``defaults: [{name}_schema, _self_]``; an engine's need not. Without a name
+        the schema types every option of the group.
         """
 
     @hookspec
@@ -44,20 +45,31 @@ class RegistrySpecs:
     """Names that a run can choose. A factory is called once, when its name is chosen."""
 
     @hookspec
-    def register_compile_backends(self, register: type_register) -> None:
-        """Call ``register(name, factory)``; the factory returns a ``backends.base.CompileBackend``."""
+    def register_compile_backends(self, register: Register) -> None:
+        """Call ``register(name, factory)``; the factory takes the backend's options and returns a ``CompileBackend``.
+
+        The type is in ``backends.base``.
+        """
 
     @hookspec
-    def register_model_sources(self, register: type_register) -> None:
+    def register_engines(self, register: Register) -> None:
+        """Call ``register(name, factory)``; the factory returns an ``engines.base.Engine``."""
+
+    @hookspec
+    def register_endpoints(self, register: Callable[[str, str, Any], None]) -> None:
+        """Call ``register(engine, path, endpoint)`` for each route; the type is ``frontend.endpoint.Endpoint``."""
+
+    @hookspec
+    def register_model_sources(self, register: Register) -> None:
         """Call ``register(name, factory)``; the factory returns a ``models.sources.ModelSource``."""
 
     @hookspec
-    def register_config_registries(self, register: type_register) -> None:
-        """Call ``register(name, factory)``; the factory returns a ``config.known.ConfigRegistry``."""
+    def register_config_registries(self, register: Register) -> None:
+        """Call ``register(name, factory)``; the factory returns a ``known.entry.ConfigRegistry``."""
 
     @hookspec
-    def register_serve_targets(self, register: type_register) -> None:
-        """Call ``register(name, factory)``; the factory returns a ``distributed.target.ServeTarget``."""
+    def register_serve_targets(self, register: Register) -> None:
+        """Call ``register(name, factory)``; the factory returns a ``frontend.target.ServeTarget``."""
 
 
 class ObserverSpecs:

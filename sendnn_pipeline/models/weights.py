@@ -1,6 +1,7 @@
-"""A checkpoint's tensors, mapped from its files."""
+"""A checkpoint's tensors, each mapped from its file when it is asked for."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from sendnn_pipeline.errors import ModelError
 
@@ -13,27 +14,51 @@ if TYPE_CHECKING:
 PAGE_BYTES = 4096
 
 
-def load_weights(files: "Sequence[Path]", dtype: str) -> "dict[str, torch.Tensor]":
-    """Return every tensor by its name in the checkpoint, floating ones in ``dtype``.
+class CheckpointWeights(Mapping[str, "torch.Tensor"]):
+    """Tensors by their names in the checkpoint, floating ones in one dtype; what nobody asks for is never read.
 
     Tensors that have that dtype in the file stay mapped, and their pages are shared with every process that maps them.
-
-    Raises:
-        ModelError: a file is no safetensors file.
     """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
-    wanted = getattr(torch, dtype)
-    tensors: dict[str, torch.Tensor] = {}
-    for file in files:
-        try:
-            held = load_file(file)
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"{file} cannot be read: {error}", hint="fetch the model again") from None
-        for name, tensor in held.items():
-            tensors[name] = tensor.to(wanted) if tensor.is_floating_point() else tensor
+    def __init__(self, files: "Sequence[Path]", dtype: str) -> None:
+        self._files, self._dtype = files, dtype
+        self._tensors: dict[str, torch.Tensor] = {}
+        self._opened: dict[str, Any] | None = None
+
+    def __getitem__(self, name: str) -> "torch.Tensor":
+        """Return a tensor.
+
+        Raises:
+            KeyError: the checkpoint has none of that name.
+            ModelError: its file cannot be read.
+        """
+        if name not in self._tensors:
+            import torch
+
+            tensor = self._files_by_name()[name].get_tensor(name)
+            if tensor.is_floating_point():
+                tensor = tensor.to(getattr(torch, self._dtype))
             # Read every page now: no request pays for it, and memory is from the start what it will be.
-            tensors[name].flatten().view(torch.uint8)[::PAGE_BYTES].sum()
-    return tensors
+            tensor.flatten().view(torch.uint8)[::PAGE_BYTES].sum()
+            self._tensors[name] = tensor
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files_by_name())
+
+    def __len__(self) -> int:
+        return len(self._files_by_name())
+
+    def _files_by_name(self) -> dict[str, Any]:
+        if self._opened is None:
+            from safetensors import SafetensorError, safe_open
+
+            self._opened = {}
+            for file in self._files:
+                try:
+                    opened = safe_open(file, framework="pt")
+                except (OSError, SafetensorError) as error:
+                    raise ModelError(f"{file} cannot be read: {error}", hint="fetch the model again") from None
+                names: list[str] = opened.keys()  # type: ignore[no-untyped-call]
+                self._opened |= dict.fromkeys(names, opened)
+        return self._opened

@@ -5,48 +5,43 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sendnn_pipeline.hooks import hookimpl
 from sendnn_pipeline.messages import StageEvent
+
+# A trace that takes less is the first run of a Program that was compiled before.
+TOLD_SECONDS = 1.0
 
 
 @dataclass
 class ConsoleProgress:
-    """Observes stages and prints each with its seconds."""
+    """Prints each stage with its seconds."""
 
     console: Console
     bar: Progress | None = field(default=None, init=False)
 
-    @hookimpl
-    def stage_started(self, event: StageEvent) -> None:
-        """Show what begins."""
-        if event.stage == "serve":
+    def on_stage(self, event: StageEvent) -> None:
+        """Show what begins, what ended and after how long; the others' ranks do the same as the first."""
+        if event.stage == "serve" or event.rank:
             return
-        if not event.program:
-            if not self.console.is_terminal:
-                self.line(f"{event.stage} …")
-            return
-        if self.console.is_terminal:
-            self._advance(event, event.place - 1)
+        if event.state == "failed":
+            # Room for the error.
+            self._close()
+        elif event.program:
+            self._show_program(event)
+        elif event.state == "finished":
+            self._close()
+            self.line(f"{event.stage} done in {event.seconds:.1f} s")
+        elif not self.console.is_terminal:
+            self.line(f"{event.stage} …")
 
-    @hookimpl
-    def stage_finished(self, event: StageEvent) -> None:
-        """Show what ended and after how long."""
-        if event.stage == "serve":
-            return
-        if event.program:
+    def _show_program(self, event: StageEvent) -> None:
+        done = event.index if event.state == "finished" else event.index - 1
+        if event.state == "finished" and (event.stage != "trace" or event.seconds >= TOLD_SECONDS):
             detail = f", {event.source}" if event.source else ""
-            detail += f": {event.detail}" if event.detail else ""
-            self.line(f"  {event.stage} {event.place}/{event.count} {event.program} {event.seconds:.1f} s{detail}")
-            if self.console.is_terminal:
-                self._advance(event, event.place)
-            return
-        self._close()
-        self.line(f"{event.stage} done in {event.seconds:.1f} s")
-
-    @hookimpl
-    def stage_failed(self, event: StageEvent) -> None:
-        """Make room for the error."""
-        self._close()
+            detail += f" ({event.detail})" if event.source and event.detail else ""
+            detail += f": {event.detail}" if event.detail and not event.source else ""
+            self.line(f"  {event.stage} {event.index}/{event.total} {event.program} {event.seconds:.1f} s{detail}")
+        if self.console.is_terminal:
+            self._advance(event, done)
 
     def line(self, text: str) -> None:
         """Print one line, above the bar if there is one."""
@@ -64,7 +59,7 @@ class ConsoleProgress:
             self.bar = Progress(*columns, console=self.console, transient=True)
             self.bar.start()
         if not self.bar.tasks or self.bar.tasks[-1].fields.get("stage") != event.stage:
-            self.bar.add_task(event.stage, total=event.count, stage=event.stage)
+            self.bar.add_task(event.stage, total=event.total, stage=event.stage)
         self.bar.update(self.bar.tasks[-1].id, completed=done, description=f"{event.stage} {event.program}")
 
     def _close(self) -> None:

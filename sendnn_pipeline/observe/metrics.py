@@ -1,6 +1,6 @@
 """Prometheus metrics under the names that existing dashboards use, and our own beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -12,19 +12,19 @@ RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 FINISHED_REASONS = ("stop", "abort", "error")
 
 
-def token_buckets(longest: int) -> list[int]:
-    """Return the series 1, 2, 5, 10, … up to ``longest`` tokens."""
-    series = [digit * 10**power for power in range(len(str(longest))) for digit in (1, 2, 5)]
-    return [bucket for bucket in series if bucket <= longest]
+def token_buckets(max_tokens: int) -> list[int]:
+    """Return the series 1, 2, 5, 10, … up to ``max_tokens``."""
+    series = [digit * 10**power for power in range(len(str(max_tokens))) for digit in (1, 2, 5)]
+    return [bucket for bucket in series if bucket <= max_tokens]
 
 
 class Metrics:
     """Every metric of a run; one registry, no global state."""
 
-    def __init__(self, registry: CollectorRegistry, model_name: str, longest: int) -> None:
+    def __init__(self, registry: CollectorRegistry, model_name: str, max_tokens: int) -> None:
         self.registry = registry
         self._labels = {"model_name": model_name, "engine": "0"}
-        tokens = token_buckets(longest)
+        tokens = token_buckets(max_tokens)
         self.running = self._make(Gauge, "vllm:num_requests_running", "Requests of which a text is computed.")
         self.waiting = self._make(Gauge, "vllm:num_requests_waiting", "Requests that wait.")
         self.prompt_tokens = self._make(Counter, "vllm:prompt_tokens", "Real tokens computed.")
@@ -96,7 +96,7 @@ class Metrics:
         self._real.labels(step.program).inc(step.real_tokens)
         self._padding.labels(step.program).inc(step.computed_tokens - step.real_tokens)
         self._steps.labels(step.program).inc(step.num_items)
-        self._fill.labels(step.program).observe(step.num_items / step.batch_size)
+        self._fill.labels(step.program).observe(step.num_items / step.max_items)
         self.recompiles.inc(step.recompiles - self._recompiles_seen)
         self._recompiles_seen = step.recompiles
         self.last_step.set(unix_time)
@@ -113,7 +113,12 @@ class Metrics:
         """Count a request that ended early, by what ended it."""
         self._cancelled.labels(stage).inc()
 
-    def staged(self, event: StageEvent) -> None:
+    def watch_requests(self, running: Callable[[], float], waiting: Callable[[], float]) -> None:
+        """Read the numbers of requests from here whenever they are asked for."""
+        self.running.set_function(running)
+        self.waiting.set_function(waiting)
+
+    def on_stage(self, event: StageEvent) -> None:
         """Keep how long a stage or a Program of it took."""
         if event.state == "finished" and event.program:
             self._compile.labels(event.stage, event.program, event.source or "start").set(event.seconds)

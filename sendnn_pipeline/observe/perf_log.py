@@ -10,7 +10,6 @@ from typing import Any
 import orjson
 
 from sendnn_pipeline.errors import ServeError
-from sendnn_pipeline.hooks import hookimpl
 from sendnn_pipeline.messages import StageEvent
 
 log = logging.getLogger(__name__)
@@ -33,7 +32,7 @@ class PerfLog:
     run_id: str
     model_name: str
 
-    def claim(self) -> None:
+    def open(self) -> None:
         """Make the folder and start both files.
 
         Raises:
@@ -48,9 +47,10 @@ class PerfLog:
                 f"metrics.perf_log.dir={self.folder} cannot be written: {error.strerror}", hint="name another folder"
             ) from None
 
-    @hookimpl
-    def stage_finished(self, event: StageEvent) -> None:
+    def on_stage(self, event: StageEvent) -> None:
         """Write how long a stage, or a Program of it, took."""
+        if event.state != "finished":
+            return
         name = KNOWN_NAMES.get(event.stage, f"{event.stage} time")
         if event.program:
             name = {"compile": "compile time", "warmup": "warmup 1 time"}.get(event.stage, name)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sendnn_pipeline.hooks import hookimpl
 from sendnn_pipeline.messages import StageEvent
 
 
@@ -24,18 +23,19 @@ class Startup:
     def __post_init__(self) -> None:
         self.began = self.clock()
 
-    @hookimpl
-    def stage_started(self, event: StageEvent) -> None:
-        """Remember what runs."""
-        self.current = event
-
-    @hookimpl
-    def stage_finished(self, event: StageEvent) -> None:
-        """Remember how long it took."""
-        if event.program:
+    def on_stage(self, event: StageEvent) -> None:
+        """Remember what runs, and how long it took."""
+        if event.rank or event.state == "failed":
+            return
+        if event.state == "started":
+            self.current = event
+        elif event.program:
             self.programs.setdefault(event.stage, {})[event.program] = event.seconds
             if event.source == "compiled":
                 self.compiled[event.program] = event.seconds
+            elif event.stage == "trace" and event.program in self.compiled:
+                # A backend that compiles on the first call does it here.
+                self.compiled[event.program] += event.seconds
             self.current = event
         else:
             self.phases[event.stage] = event.seconds
@@ -48,7 +48,7 @@ class Startup:
             "program": now.program if now else "",
             "programs_done": {stage: len(done) for stage, done in self.programs.items()},
             "programs_compiled": len(self.compiled),
-            "programs_total": now.count if now else 0,
+            "programs_total": now.total if now else 0,
             "elapsed_seconds": round(self.clock() - self.began, 3),
             "phases_seconds": {name: round(seconds, 3) for name, seconds in self.phases.items()},
         }

@@ -1,50 +1,34 @@
-"""Load: weights into memory."""
+"""Load: the engine, with its weights at hand."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING
 
-from sendnn_pipeline.config.resolve import Run
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    import torch
-    from torch import nn
+from sendnn_pipeline.distributed.world import World
+from sendnn_pipeline.engines.base import Engine, EngineCore
+from sendnn_pipeline.engines.run import Run
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A run and its weights."""
+class LoadedEngine:
+    """A run and its engine; nothing is compiled."""
 
     run: Run
-    weights: "Mapping[str, torch.Tensor]"
-    """By the checkpoint's names; empty where the backend needs the module anyway."""
-    module: "Callable[[], nn.Module]"
-    """Builds the module once, for what has to be traced; importing transformers takes seconds."""
+    core: EngineCore
 
 
+@dataclass(frozen=True)
 class Load:
-    """``Run`` to ``LoadedModel``."""
+    """``Run`` to ``LoadedEngine``."""
 
+    engine: Engine
+    world: World
+    closing: ExitStack
+    """Closes the engine, however far the stages after this one come."""
     name = "load"
 
-    def __init__(self, traces_always: bool) -> None:
-        self.traces_always = traces_always
-
-    def run(self, given: Run) -> LoadedModel:
-        """Map the weights, or build the module at once where it is needed in any case."""
-
-        @lru_cache(maxsize=1)
-        def module() -> "nn.Module":
-            from sendnn_pipeline.models.loader import load_classifier, load_encoder
-
-            load = load_classifier if given.classifies else load_encoder
-            return load(given.model.folder, given.config.model.dtype)
-
-        if self.traces_always:
-            module()
-            return LoadedModel(given, {}, module)
-        from sendnn_pipeline.models.weights import load_weights
-
-        return LoadedModel(given, load_weights(given.model.weight_files, given.config.model.dtype), module)
+    def run(self, run: Run) -> LoadedEngine:
+        """Open the engine, as many ranks at once as may be."""
+        with self.world.stagger(run.config.parallel.max_load_processes):
+            core = self.engine.open(run, self.world)
+        self.closing.callback(core.close)
+        return LoadedEngine(run, core)

@@ -1,70 +1,45 @@
 """Serve: the engine at its port, until it is told to stop."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import psutil
 
-from sendnn_pipeline.distributed.port import Port
 from sendnn_pipeline.distributed.worker import leave_signals_to_the_parent
-from sendnn_pipeline.messages import Cancel, Ready, Stop, Submit
+from sendnn_pipeline.engines.loop import Inbox, run_loop
+from sendnn_pipeline.messages import FromEngine, Ready
 from sendnn_pipeline.pipeline.warmup import WarmEngine
 
-if TYPE_CHECKING:
-    from sendnn_pipeline.pooling.engine import PoolingEngine
-    from sendnn_pipeline.pooling.streams import Streams
 
-IDLE_SECONDS = 1.0
+class EnginePort(Inbox, Protocol):
+    """The engine's end of the way to the edge."""
 
-
-@dataclass(frozen=True)
-class Served:
-    """What was done until the end."""
-
-    num_steps: int
+    def send(self, message: FromEngine) -> None:
+        """Hand a message to the edge."""
 
 
 def ready_message(warm: WarmEngine, about: dict[str, Any]) -> Ready:
-    """Say what a warm engine offers."""
+    """Describe a warm engine."""
     return Ready(
-        steps=list(warm.steps), measured=warm.measured, resident_bytes=psutil.Process().memory_info().rss, engine=about
+        steps=warm.measured_steps(),
+        measured=warm.measured,
+        resident_bytes=psutil.Process().memory_info().rss,
+        engine=about | warm.core.about(),
     )
 
 
+@dataclass(frozen=True)
 class Serve:
-    """``WarmEngine`` to ``Served``."""
+    """``WarmEngine`` to its end."""
 
+    port: EnginePort
+    about: dict[str, Any]
     name = "serve"
 
-    def __init__(self, port: Port, about: dict[str, Any]) -> None:
-        self.port, self.about = port, about
-
-    def run(self, given: WarmEngine) -> Served:
+    def run(self, warm: WarmEngine) -> None:
         """Announce the engine, then take messages and make steps."""
-        from sendnn_pipeline.pooling.batcher import Batcher
-        from sendnn_pipeline.pooling.engine import PoolingEngine
-        from sendnn_pipeline.pooling.streams import Streams
-
-        engine = PoolingEngine(given.runner, Batcher(given.costs, given.run.step_tokens), self.port.send)
-        if given.run.config.process.override_signal_handlers:
+        if warm.run.config.process.override_signal_handlers:
             leave_signals_to_the_parent()
-        self.port.send(ready_message(given, self.about))
-        stopping = False
-        with Streams(engine, given.run.streams, self.about["threads"]) as streams:
-            while not (stopping and streams.idle):
-                stopping = self._receive(engine, streams) or stopping
-                streams.collect()
-                streams.fill()
-        return Served(engine.num_steps)
-
-    def _receive(self, engine: "PoolingEngine", streams: "Streams") -> bool:
-        stopping = False
-        for message in self.port.receive(0.0 if streams.can_start else IDLE_SECONDS, streams.event):
-            match message:
-                case Submit():
-                    engine.submit(message)
-                case Cancel():
-                    engine.cancel(message)
-                case Stop():
-                    stopping = True
-        return stopping
+        warm.core.start(warm.times, self.port.send)
+        self.port.send(ready_message(warm, self.about))
+        run_loop(warm.core, self.port)

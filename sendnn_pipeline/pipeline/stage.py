@@ -6,32 +6,32 @@ from typing import Any, Protocol
 
 from sendnn_pipeline.messages import StageEvent
 
-type_observe = Callable[[StageEvent], None]
+StageObserver = Callable[[StageEvent], None]
 
 
 class Stage(Protocol):
-    """One step of the pipeline; its type says what it takes and what it gives."""
+    """One step of the pipeline; its type says what it takes and what it returns."""
 
     name: str
 
-    def run(self, given: Any) -> Any:
-        """Do the work."""
+    def run(self, value: Any) -> Any:
+        """Do the stage's work on the result of the one before."""
 
 
-def run_stages(stages: Sequence[Stage], given: Any, observe: type_observe) -> Any:
+def run_stages(stages: Sequence[Stage], value: Any, observe: StageObserver) -> Any:
     """Hand the result of each stage to the next and report how it went.
 
     Returns:
-        What the last stage gives.
+        The result of the last stage.
     """
     for stage in stages:
         observe(StageEvent(stage.name, "started"))
         started = time.monotonic()
         try:
-            given = stage.run(given)
+            value = stage.run(value)
         except Exception as error:
             seconds = time.monotonic() - started
             observe(StageEvent(stage.name, "failed", seconds=seconds, detail=" ".join(str(error).split())))
             raise
         observe(StageEvent(stage.name, "finished", seconds=time.monotonic() - started))
-    return given
+    return value

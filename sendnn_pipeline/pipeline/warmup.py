@@ -1,88 +1,102 @@
-"""Warmup: run and time every Program, then forbid compiling."""
+"""Warmup: the life cycle that every backend has. Trace, deploy, seal, measure."""
 
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from sendnn_pipeline.config.resolve import Run
-from sendnn_pipeline.config.step_cost import StepCost, fit_step_cost
+from sendnn_pipeline.backends.base import CompileBackend
+from sendnn_pipeline.distributed.world import World
+from sendnn_pipeline.engines.base import EngineCore
+from sendnn_pipeline.engines.plan import Step
+from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.messages import MeasuredStep, StageEvent
-from sendnn_pipeline.pipeline.compile import CompiledModel
-from sendnn_pipeline.pipeline.stage import type_observe
-from sendnn_pipeline.programs.price import StepBook, price_key
-from sendnn_pipeline.programs.program import PoolProgram
+from sendnn_pipeline.pipeline.compile import CompiledEngine
+from sendnn_pipeline.pipeline.stage import StageObserver
+from sendnn_pipeline.programs.program import Program, Sizes
+from sendnn_pipeline.programs.times import StepTimes
 
-if TYPE_CHECKING:
-    from sendnn_pipeline.pooling.runner import PoolingRunner
+MIN_RUNS, MAX_RUNS = 2, 5
+ENOUGH_MS = 500.0
 
 
 @dataclass(frozen=True)
 class WarmEngine:
-    """Programs that have run, with what their steps cost."""
+    """An engine whose Programs have run, with what their steps take."""
 
     run: Run
-    runner: "PoolingRunner"
-    costs: Mapping[PoolProgram, StepCost]
-    steps: tuple[MeasuredStep, ...]
+    core: EngineCore
+    times: Mapping[Program, Mapping[Sizes, float]]
     measured: bool
     """Whether the steps were timed now, rather than when their artifacts were made."""
 
+    def measured_steps(self) -> list[MeasuredStep]:
+        """Return what full steps take."""
+        tokens = {
+            (program, step.sizes): step.num_tokens for program, steps in self.run.plan.steps.items() for step in steps
+        }
+        return [
+            MeasuredStep(
+                program.name,
+                {dim.name: size for dim, size in zip(program.dims, sizes, strict=True)},
+                tokens.get((program, sizes), 0),
+                ms,
+            )
+            for program, measured in self.times.items()
+            for sizes, ms in measured.items()
+        ]
 
+
+@dataclass(frozen=True)
 class Warmup:
-    """``CompiledModel`` to ``WarmEngine``."""
+    """``CompiledEngine`` to ``WarmEngine``."""
 
+    backend: CompileBackend
+    world: World
+    observe: StageObserver
     name = "warmup"
 
-    def __init__(self, observe: type_observe) -> None:
-        self.observe = observe
+    def run(self, compiled: CompiledEngine) -> WarmEngine:
+        """Run every Program through the path that requests take, twice in one order, then forbid compiling.
 
-    def run(self, given: CompiledModel) -> WarmEngine:
-        """Run every Program through the path that requests take, and set the fail-on-recompile stance.
-
-        Without dynamo in the process nothing can compile, and importing it for the stance would take a second.
-        Steps are timed, unless all Programs are artifacts and were timed here before: then each runs once.
+        The first run is the one that a device traces; the second deploys what was traced, and proves it. Steps are
+        timed, unless all Programs are artifacts and were timed here before.
         """
-        import torch
-
-        from sendnn_pipeline.pooling.runner import measure_ms, prove, sizes_to_measure
-
-        run = given.run
-        programs = list(given.runner.compiled)
-        book = StepBook(run.cache_dir / StepBook.FILE).read()
-        known = {program: book.get(price_key(run, program), {}) for program in programs}
-        measuring = bool(given.compiled) or run.config.warmup.remeasure or not all(known.values())
-        for place, program in enumerate(programs, start=1):
-            self.observe(StageEvent(self.name, "started", program.name, place, len(programs)))
+        run, core, steps = compiled.run, compiled.core, compiled.run.plan.steps
+        with self.world.stagger(run.config.parallel.max_load_processes), self.backend.tracing():
+            for index, program in enumerate(run.plan.programs, start=1):
+                self.observe(StageEvent("trace", "started", program.name, index, len(steps)))
+                started = time.monotonic()
+                core.rehearse(program, steps[program][0].sizes, check=False)
+                seconds = time.monotonic() - started
+                self.observe(StageEvent("trace", "finished", program.name, index, len(steps), seconds))
+        recorded = StepTimes(run.cache_dir).read(run.timing_prefix)
+        times: dict[Program, Mapping[Sizes, float]] = {
+            program: recorded.get(program.name, {}) for program in run.plan.programs
+        }
+        measured = bool(compiled.num_compiled) or run.config.warmup.remeasure or not all(times.values())
+        for index, program in enumerate(run.plan.programs, start=1):
+            self.observe(StageEvent(self.name, "started", program.name, index, len(steps)))
             started = time.monotonic()
-            sizes = sizes_to_measure(program, run.step_tokens)
-            if measuring:
-                # As a step runs when all streams are busy.
-                threads = torch.get_num_threads()
-                torch.set_num_threads(max(1, threads // run.streams))
-                known[program] = measure_ms(given.runner, program, sizes, run.model.vocab_size)
-                torch.set_num_threads(threads)
-            else:
-                prove(given.runner, program, sizes[0], run.model.vocab_size)
+            core.rehearse(program, steps[program][-1].sizes, check=True)
+            if measured:
+                times[program] = {step.sizes: _measure_ms(core, program, step) for step in steps[program]}
             seconds = time.monotonic() - started
-            detail = _fastest(known[program]) if measuring else ""
-            self.observe(StageEvent(self.name, "finished", program.name, place, len(programs), seconds, detail))
-        if "torch._dynamo" in sys.modules:
-            torch.compiler.set_stance("fail_on_recompile")
-        costs = {program: _cost_of(program, measured) for program, measured in known.items()}
-        steps = tuple(
-            MeasuredStep(program.name, batch, length, ms)
-            for program, measured in known.items()
-            for (batch, length), ms in measured.items()
-        )
-        return WarmEngine(run, given.runner, costs, steps, measuring)
+            detail = _fastest(program, steps[program], times[program]) if measured else ""
+            self.observe(StageEvent(self.name, "finished", program.name, index, len(steps), seconds, detail))
+        self.backend.seal()
+        return WarmEngine(run, core, times, measured)
 
 
-def _cost_of(program: PoolProgram, measured: Mapping[tuple[int, int], float]) -> StepCost:
-    return fit_step_cost(measured) if program.is_range else StepCost(fixed_ms=min(measured.values()))
+def _measure_ms(core: EngineCore, program: Program, step: Step) -> float:
+    """Return the shortest of a few timings of a full step: what disturbs one only makes it longer."""
+    timings: list[float] = []
+    while len(timings) < MIN_RUNS or (len(timings) < MAX_RUNS and sum(timings) < ENOUGH_MS):
+        timings.append(core.rehearse(program, step.sizes, check=True))
+    return min(timings)
 
 
-def _fastest(measured: Mapping[tuple[int, int], float]) -> str:
-    (batch, length), ms = min(measured.items(), key=lambda step: step[1] / (step[0][0] * step[0][1]))
-    return f"{ms:.1f} ms for {batch}x{length} tokens, {batch * length / ms * 1000:,.0f} a second"
+def _fastest(program: Program, steps: tuple[Step, ...], times: Mapping[Sizes, float]) -> str:
+    best = min(steps, key=lambda step: times[step.sizes] / step.num_tokens)
+    ms = times[best.sizes]
+    sizes = ",".join(f"{dim.name}={size}" for dim, size in zip(program.dims, best.sizes, strict=True))
+    return f"{ms:.1f} ms at {sizes}, {best.num_tokens / ms * 1000:,.0f} tokens a second"

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from sendnn_pipeline.config.step_cost import StepCost
-from sendnn_pipeline.programs.program import PoolProgram
+from sendnn_pipeline.pooling.shapes import BATCH, LENGTH
+from sendnn_pipeline.pooling.step_cost import StepCost
+from sendnn_pipeline.pooling.steps import max_rows
+from sendnn_pipeline.programs.program import Program, Sizes
 
 # How far behind the first text the batcher looks for texts of fitting length, in batches of the largest Program.
 WINDOW_BATCHES = 8
@@ -21,7 +23,7 @@ class Item:
     token_ids: Sequence[int]
     deadline: float
     enqueued: float
-    second_at: int = 0
+    second_text_offset: int = 0
     """Where the second text of a pair begins."""
 
     @property
@@ -34,18 +36,21 @@ class Item:
 class Batch:
     """What runs in one step."""
 
-    program: PoolProgram
+    program: Program
     items: tuple[Item, ...]
 
     @property
     def real_tokens(self) -> int:
-        """Tokens that are no padding."""
+        """Tokens that are not padding."""
         return sum(item.num_tokens for item in self.items)
 
     @property
-    def dims(self) -> tuple[int, int]:
+    def sizes(self) -> Sizes:
         """Batch and length that are computed."""
-        return self.program.dims(len(self.items), max(item.num_tokens for item in self.items))
+        longest = max(item.num_tokens for item in self.items)
+        sizes = self.program.sizes_for(**{BATCH: len(self.items), LENGTH: longest})
+        assert sizes is not None, f"{self.program.name} does not take its batch"
+        return sizes
 
 
 class Batcher:
@@ -63,10 +68,10 @@ class Batcher:
         step_tokens: the most tokens of a step whose batch is free, padding included.
     """
 
-    def __init__(self, costs: Mapping[PoolProgram, StepCost], step_tokens: int) -> None:
+    def __init__(self, costs: Mapping[Program, StepCost], step_tokens: int) -> None:
         self._costs = dict(costs)
         self._step_tokens = step_tokens
-        self._window = WINDOW_BATCHES * max(program.batch_size for program in costs)
+        self._window = WINDOW_BATCHES * max(program.dim(BATCH).max for program in costs)
         self._virtual_tokens = 0.0
         self._waiting: list[tuple[float, Item]] = []
 
@@ -108,30 +113,32 @@ class Batcher:
         return best
 
     def _cheapest(self, first: Item, others: Sequence[Item]) -> Batch:
-        """Return the batch with ``first`` that costs the least per real token; ``others`` are longest first."""
+        """Return the cheapest batch per real token that has ``first``; ``others`` are longest first."""
         lengths = [item.num_tokens for item in others]
         sums = [0, *accumulate(lengths)]
         # Where the texts of each length begin; the lengths that a step may be padded to.
-        begins = {length: place for place, length in reversed(list(enumerate(lengths)))}
-        least, choice = float("inf"), None
+        begins = {length: index for index, length in reversed(list(enumerate(lengths)))}
+        best_ms, choice = float("inf"), None
         for program, cost in self._costs.items():
-            if program.prompt_len < first.num_tokens:
+            batch_dim, length_dim = program.dim(BATCH), program.dim(LENGTH)
+            if length_dim.max < first.num_tokens:
                 continue
-            padded = {program.prompt_len}
-            if program.least_len is not None:
-                padded = {length for length in begins if first.num_tokens <= length <= program.prompt_len}
+            padded = {length_dim.max}
+            if length_dim.min is not None:
+                padded = {length for length in begins if first.num_tokens <= length <= length_dim.max}
                 padded.add(first.num_tokens)
             for length in padded:
                 begin = begins.get(length)
                 if begin is None:
-                    begin = bisect_left(lengths, -length, key=lambda held: -held)
-                rows = program.rows_at(max(length, program.least_len or 1), self._step_tokens)
+                    begin = bisect_left(lengths, -length, key=lambda tokens: -tokens)
+                computed = max(length, length_dim.smallest)
+                rows = max_rows(program, computed, self._step_tokens)
                 end = min(len(lengths), begin + rows - 1)
-                batch, computed = program.dims(1 + end - begin, max(first.num_tokens, length))
+                batch = max(1 + end - begin, batch_dim.smallest)
                 real = first.num_tokens + sums[end] - sums[begin]
                 ms = cost.ms(batch, computed) / max(1, real)
-                if ms < least:
-                    least, choice = ms, (program, begin, end)
+                if ms < best_ms:
+                    best_ms, choice = ms, (program, begin, end)
         assert choice is not None, "a text longer than every Program was queued"
         program, begin, end = choice
         return Batch(program, (first, *others[begin:end]))

@@ -1,140 +1,187 @@
-"""The pooling engine: decide, compute, account."""
+"""The pooling engine: embeddings, scores of pairs and labels, by what the model is. No torch until it is opened."""
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import torch
+from sendnn_pipeline.backends.base import Limits
+from sendnn_pipeline.config.draft import Draft, Layer
+from sendnn_pipeline.config.schema import RunConfig
+from sendnn_pipeline.engines.base import EngineCore
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.models.facts import ModelFacts
+from sendnn_pipeline.pooling.choose import ShapeNeeds, choose_shapes, cost_of_steps, read_workload
+from sendnn_pipeline.pooling.config import SHAPES, Task
+from sendnn_pipeline.pooling.facts import PoolingFacts, read_pooling_facts
+from sendnn_pipeline.pooling.plan import PoolingPlan, make_plan
+from sendnn_pipeline.pooling.shapes import AUTO, FUNCTION, LENGTH, parse_shapes, shape_of
+from sendnn_pipeline.programs.program import Program
+from sendnn_pipeline.programs.times import StepTimes, timing_prefix
 
-from sendnn_pipeline.messages import Cancel, FromEngine, Refused, StepDone, StepStarted, Submit, Vectors
-from sendnn_pipeline.pooling.batcher import Batch, Batcher, Item
-from sendnn_pipeline.pooling.runner import PoolingRunner
+if TYPE_CHECKING:
+    from sendnn_pipeline.distributed.world import World
+
+STEP_TOKENS_OF_THREAD = 512
+GENERATES = "ForCausalLM"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What computing a batch gave."""
-
-    started: float
-    finished: float
-    vectors: torch.Tensor | None = None
-    finite: list[bool] = field(default_factory=list)
-    error: Exception | None = None
-
-
-@dataclass
 class PoolingEngine:
-    """Takes requests of token ids and gives messages of vectors, one Program a step."""
+    """Runs encoders and classifiers, and decoders as encoders."""
 
-    runner: PoolingRunner
-    batcher: Batcher
-    emit: Callable[[FromEngine], None]
-    clock: Callable[[], float] = time.monotonic
-    recompiles: int = field(default=0, init=False)
-    num_steps: int = field(default=0, init=False)
+    name = "pooling"
+    keys: tuple[str, ...] = ("engine.", "warmup.", "scheduler.max_num_batched_tokens", "process.concurrent_steps")
 
-    @property
-    def waiting(self) -> int:
-        """Texts that wait."""
-        return len(self.batcher)
+    def claim(self, facts: ModelFacts) -> str | None:
+        """Claim every model that does not generate, and those that say how they pool."""
+        if facts.architecture.endswith(GENERATES) and not (facts.folder / "modules.json").is_file():
+            return None
+        labels = read_pooling_facts(facts).labels
+        return f"{facts.architecture} gives {'labels' if labels else 'embeddings'}"
 
-    def submit(self, request: Submit) -> None:
-        """Queue the texts of a request."""
-        now = self.clock()
-        second_at = request.second_at or [0] * len(request.items)
-        self.batcher.add(
-            Item(request.request_id, index, ids, request.deadline, now, second)
-            for index, (ids, second) in enumerate(zip(request.items, second_at, strict=True))
+    def resolve(self, draft: Draft, limits: Limits) -> None:
+        """Decide the task, how it pools, how long inputs are, how steps run, and which shapes are compiled."""
+        facts = read_pooling_facts(draft.model)
+        _resolve_task(draft, facts)
+        _resolve_lengths(draft, facts)
+        _resolve_steps(draft, limits)
+        _resolve_shapes(draft, facts, limits)
+
+    def plan(self, config: RunConfig, model: ModelFacts, limits: Limits) -> PoolingPlan:
+        """Make one Program of every shape."""
+        return make_plan(config, model, read_pooling_facts(model), limits)
+
+    def open(self, run: Run, world: "World") -> EngineCore:
+        """Map the weights."""
+        from sendnn_pipeline.pooling.core import open_core
+
+        return open_core(run)
+
+
+def _resolve_task(draft: Draft, facts: PoolingFacts) -> None:
+    architecture = draft.model.architecture
+    if draft["engine.task"] == Task.auto:
+        task = Task.classify if facts.labels else Task.embed
+        draft.put("engine.task", str(task), Layer.MODEL, f"{architecture} in config.json")
+    elif draft["engine.task"] == Task.classify and not facts.labels:
+        raise ConfigError(
+            f"engine.task=classify, and {architecture} has no classification head",
+            where=draft.where("engine.task"),
+            hint="use engine.task=embed",
+        )
+    if draft["engine.task"] == Task.classify:
+        for key in ("engine.pooling", "engine.normalize", "model.matryoshka"):
+            draft.note_unused(key, "this run classifies")
+        return
+    source = "the model's modules.json" if facts.has_modules else "no modules.json: sentence-transformers' rule"
+    if draft["engine.pooling"] == AUTO:
+        draft.put("engine.pooling", facts.pooling, Layer.MODEL, source)
+        if not facts.has_modules:
+            draft.note("the model has no modules.json; mean pooling is assumed (engine.pooling= overrides)")
+    if draft["engine.normalize"] is None:
+        draft.put("engine.normalize", facts.normalize, Layer.MODEL, source)
+    if draft["model.matryoshka"] is None:
+        draft.put("model.matryoshka", facts.matryoshka, Layer.MODEL, "the model's config.json")
+
+
+def _resolve_lengths(draft: Draft, facts: PoolingFacts) -> None:
+    if draft["model.max_model_len"] is None:
+        draft.put("model.max_model_len", facts.max_length, Layer.MODEL, "the model's own files")
+    limit = draft.model.position_limit
+    if limit and draft["model.max_model_len"] > limit:
+        raise ConfigError(
+            f"model.max_model_len={draft['model.max_model_len']} is more than the model's {limit} positions",
+            where=draft.where("model.max_model_len"),
+            hint="lower it",
         )
 
-    def cancel(self, request: Cancel) -> None:
-        """Forget a request; what already runs is computed and dropped by the other side."""
-        self.batcher.cancel(request.request_id)
 
-    def step(self) -> None:
-        """Run one Program to its end, if anything waits."""
-        batch = self.begin()
-        if batch is not None:
-            self.finish(batch, self.compute(batch))
+def _resolve_steps(draft: Draft, limits: Limits) -> None:
+    """Decide how many steps run at once and how large they are."""
+    threads, backend = max(1, draft.threads), draft["backend.name"]
+    if draft["process.concurrent_steps"] is None:
+        steps = threads if limits.concurrent_steps else 1
+        one = f"{backend} runs one step at a time"
+        reason = f"one for each of {threads} threads" if limits.concurrent_steps else one
+        draft.put("process.concurrent_steps", steps, Layer.CHOSEN, reason)
+    elif draft["process.concurrent_steps"] > 1 and not limits.concurrent_steps:
+        raise ConfigError(
+            f"process.concurrent_steps={draft['process.concurrent_steps']}, and backend={backend} runs one step at a "
+            "time",
+            where=draft.where("process.concurrent_steps"),
+            hint="use 1",
+        )
+    if draft["scheduler.max_num_batched_tokens"] is None:
+        tokens = STEP_TOKENS_OF_THREAD * max(1, threads // draft["process.concurrent_steps"])
+        reason = f"{STEP_TOKENS_OF_THREAD} for each thread of a step"
+        draft.put("scheduler.max_num_batched_tokens", tokens, Layer.CHOSEN, reason)
 
-    def begin(self) -> Batch | None:
-        """Decide: drop what is too late, and take the next batch out of the queue."""
-        for request_id in self.batcher.expire(self.clock()):
-            self.emit(Refused(request_id, "deadline", -1, "the deadline passed before it was computed"))
-        batch = self.batcher.next()
-        if batch is not None:
-            self.emit(StepStarted(sorted({item.request_id for item in batch.items})))
-        return batch
 
-    def compute(self, batch: Batch) -> Outcome:
-        """Compute; the one part that may run in another thread, several at once."""
-        started = self.clock()
-        try:
-            vectors, finite = self.runner.run(
-                batch.program, [item.token_ids for item in batch.items], [item.second_at for item in batch.items]
-            )
-        except Exception as error:
-            # One broken step must not take the other requests with it.
-            return Outcome(started, self.clock(), error=error)
-        return Outcome(started, self.clock(), vectors, finite)
-
-    def finish(self, batch: Batch, outcome: Outcome) -> None:
-        """Account, and emit what came of it."""
-        self.num_steps += 1
-        self._account(batch, outcome.started, outcome.finished)
-        if outcome.error is not None:
-            self._refuse(batch, outcome.error)
-        else:
-            assert outcome.vectors is not None
-            self._answer(batch, outcome.vectors, outcome.finite, outcome.started, outcome.finished)
-
-    def _refuse(self, batch: Batch, error: Exception) -> None:
-        if "recompile" in str(error):
-            self.recompiles += 1
-        message = f"{batch.program.name} failed: {type(error).__name__}: {' '.join(str(error).split())[:500]}"
-        for request_id in {item.request_id for item in batch.items}:
-            self.batcher.cancel(request_id)
-            self.emit(Refused(request_id, "failed", -1, message))
-
-    def _account(self, batch: Batch, started: float, finished: float) -> None:
-        rows, length = batch.dims
-        self.emit(
-            StepDone(
-                program=batch.program.name,
-                batch_size=rows,
-                num_items=len(batch.items),
-                real_tokens=batch.real_tokens,
-                computed_tokens=rows * length,
-                started=started,
-                finished=finished,
-                waiting=self.waiting,
-                recompiles=self.recompiles,
-            )
+def _resolve_shapes(draft: Draft, facts: PoolingFacts, limits: Limits) -> None:
+    programs = parse_shapes(draft[SHAPES] or AUTO, draft.where(SHAPES))
+    chosen = programs is None
+    if programs is None:
+        programs = _choose(draft, limits)
+    ranged = any(program.has_ranges for program in programs)
+    if not chosen or limits.default_shapes:
+        draft.note_unused("warmup.trace", "shapes are named")
+    if not chosen or ranged:
+        draft.note_unused("warmup.budget", "the backend takes a range of sizes" if chosen else "shapes are named")
+    for program in programs:
+        _check_program(program, draft, limits)
+    longest = max(program.dim(LENGTH).max for program in programs)
+    if longest < draft["model.max_model_len"]:
+        draft.note(
+            f"inputs longer than {longest} tokens are refused, although the model takes "
+            f"{draft['model.max_model_len']}: no warmup shape is longer"
         )
 
-    def _answer(self, batch: Batch, vectors: torch.Tensor, finite: list[bool], started: float, finished: float) -> None:
-        _, length = batch.dims
-        by_request: dict[int, list[int]] = {}
-        for place, item in enumerate(batch.items):
-            by_request.setdefault(item.request_id, []).append(place)
-        for request_id, places in by_request.items():
-            broken = next((place for place in places if not finite[place]), None)
-            if broken is not None:
-                self.batcher.cancel(request_id)
-                index = batch.items[broken].index
-                self.emit(Refused(request_id, "failed", index, "the model gave a vector that is not finite"))
-                continue
-            items = [batch.items[place] for place in places]
-            self.emit(
-                Vectors(
-                    request_id=request_id,
-                    indices=[item.index for item in items],
-                    dimensions=vectors.shape[1],
-                    data=vectors[places].numpy().astype("<f4", copy=False).tobytes(),
-                    program=batch.program.name,
-                    padding=sum(length - item.num_tokens for item in items),
-                    enqueued=items[0].enqueued,
-                    started=started,
-                    finished=finished,
-                )
-            )
+
+def _choose(draft: Draft, limits: Limits) -> tuple[Program, ...]:
+    prefix = timing_prefix(
+        draft.model.structure_digest,
+        draft.values["backend"],
+        draft["model.dtype"],
+        threads=draft.threads,
+        concurrent_steps=draft["process.concurrent_steps"],
+    )
+    recorded = StepTimes(draft.cache_dir).read(prefix)
+    # Other engines may have run this model, too.
+    own = {name: steps for name, steps in recorded.items() if name.startswith(f"{FUNCTION}[")}
+    needs = ShapeNeeds(
+        draft["model.max_model_len"],
+        draft["scheduler.max_num_batched_tokens"],
+        read_workload(draft["warmup.trace"], draft.where("warmup.trace")),
+        cost_of_steps(own),
+        draft["warmup.budget"],
+    )
+    choice = choose_shapes(needs, limits)
+    if choice.padding is None:
+        reason = f"auto: the default of backend={draft['backend.name']}"
+    else:
+        reason = f"auto for {needs.max_length} tokens, {choice.padding:.1%} padding expected"
+    draft.put(SHAPES, [shape_of(program) for program in choice.programs], Layer.CHOSEN, reason)
+    return choice.programs
+
+
+def _check_program(program: Program, draft: Draft, limits: Limits) -> None:
+    shape, length, backend = shape_of(program), program.dim(LENGTH).max, draft["backend.name"]
+    where, max_length = draft.where(SHAPES), draft["model.max_model_len"]
+    if length > max_length:
+        limit = draft.model.position_limit
+        raise ConfigError(
+            f"shape {shape} in warmup is longer than the model's {max_length} tokens",
+            where=where,
+            hint=f"use lengths up to {max_length}, or raise model.max_model_len (at most {limit})",
+        )
+    if program.has_ranges and not limits.ranges:
+        fixed = "x".join(str(dim.max) for dim in reversed(program.dims))
+        raise ConfigError(
+            f"shape {shape} in warmup is a range, and {backend} compiles fixed sizes only",
+            where=where,
+            hint=f"write {fixed}",
+        )
+    if length % limits.token_multiple:
+        raise ConfigError(
+            f"shape {shape} in warmup is not a multiple of {limits.token_multiple} tokens, as {backend} needs",
+            where=where,
+            hint=f"use multiples of {limits.token_multiple}",
+        )

@@ -1,48 +1,68 @@
 """What is handed to a compile backend for a pooling run."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+from sendnn_pipeline.backends.base import Graph, Input
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.models.loader import load_classifier, load_encoder
+from sendnn_pipeline.models.parameters import checkpoint_names
+from sendnn_pipeline.pooling.config import pooling_config
+from sendnn_pipeline.pooling.model import OUTPUTS, ClassifierModel, PooledModel
+from sendnn_pipeline.pooling.plan import pooling_plan
+from sendnn_pipeline.pooling.runner import pad, token_type_ids
+from sendnn_pipeline.pooling.shapes import BATCH, LENGTH
+from sendnn_pipeline.programs.program import Dim, Program
 
-from sendnn_pipeline.backends.base import Graph, Range
-from sendnn_pipeline.pooling.function import FiniteRows
-from sendnn_pipeline.pooling.runner import pad, types_of
-from sendnn_pipeline.programs.program import PoolProgram
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-HELPER_ROWS = 4096
+    import torch
+    from torch import nn
 
-
-def pool_graph(
-    program: PoolProgram,
-    function: nn.Module,
-    weights: Mapping[str, torch.Tensor],
-    pad_token_id: int,
-    *,
-    token_types: bool = False,
-) -> Graph:
-    """Return ``program`` as a graph, its example two rows at least where the batch is a range."""
-    ranges = {}
-    batch, length = program.batch_size, program.prompt_len
-    if program.least_batch is not None:
-        ranges[0] = Range("batch", program.least_batch, program.batch_size)
-        batch = min(2 + program.least_batch, program.batch_size)
-    if program.least_len is not None:
-        ranges[1] = Range("length", program.least_len, program.prompt_len)
-        length = min(16 + program.least_len, program.prompt_len)
-    example = pad([], batch, length, pad_token_id)
-    if token_types:
-        example = (*example, types_of([], [], batch, length))
-    return Graph(program.name, function, example, (ranges,) * len(example), weights)
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def finite_graph(dimensions: int, most_rows: int) -> Graph:
-    """Return the check for non-finite vectors, for at least ``most_rows`` rows; one graph for most runs."""
-    rows = max(HELPER_ROWS, most_rows)
-    return Graph(
-        f"finite[rows=1..{rows},dimensions={dimensions}]",
-        FiniteRows(),
-        (torch.zeros(2, dimensions),),
-        ({0: Range("rows", 1, rows)},),
-        {},
-    )
+@dataclass
+class PoolingGraphs:
+    """The graphs of a run. The model is loaded once, when the first of them is traced: transformers takes seconds."""
+
+    run: Run
+    weights: "Mapping[str, torch.Tensor]"
+
+    def graph(self, program: Program) -> Graph:
+        """Return ``program`` as a graph."""
+        batch, length = _example_size(program.dim(BATCH), 2), _example_size(program.dim(LENGTH), 16)
+        example = pad([], batch, length, self.run.model.pad_token_id)
+        if pooling_plan(self.run).token_type_ids:
+            example = (*example, token_type_ids([], [], batch, length))
+        axes = {0: BATCH, 1: LENGTH}
+        return Graph(
+            program,
+            build=lambda: self.module,
+            inputs=tuple(Input(name, tensor, axes) for name, tensor in zip(INPUTS, example, strict=False)),
+            outputs=OUTPUTS,
+            dtype=self.run.config.model.dtype,
+            parameters=lambda: self.parameters,
+            concurrent_calls=self.run.plan.concurrent_steps,
+        )
+
+    @cached_property
+    def module(self) -> "nn.Module":
+        """The model with its pooling, or the classifier."""
+        plan, folder, dtype = pooling_plan(self.run), self.run.model.folder, self.run.config.model.dtype
+        if plan.classifies:
+            return ClassifierModel(load_classifier(folder, dtype))
+        engine, _ = pooling_config(self.run.config)
+        return PooledModel(load_encoder(folder, dtype), engine.pooling, bool(engine.normalize))
+
+    @cached_property
+    def parameters(self) -> dict[str, str]:
+        """The checkpoint's name of every tensor of the module that is the checkpoint's."""
+        return checkpoint_names(self.module.state_dict(), self.weights)
+
+
+def _example_size(dim: Dim, above_min: int) -> int:
+    """Return a size within a range, large enough not to be taken for a constant; or the fixed one."""
+    return dim.max if dim.min is None else min(above_min + dim.min, dim.max)

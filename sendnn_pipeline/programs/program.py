@@ -1,50 +1,61 @@
 """A compiled thing is a Program: a named function whose every dimension is fixed or a bounded range."""
 
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
-from sendnn_pipeline.config.shapes import Shape, bounds
+Sizes = tuple[int, ...]
+"""One number for each dimension of a Program, in its order."""
 
 
 @dataclass(frozen=True)
-class PoolProgram(Shape):
-    """Token ids and mask of ``[batch, length]`` in, one vector a row out."""
+class Dim:
+    """One dimension: fixed at ``max``, or, where ``min`` is set, any size between the two."""
+
+    name: str
+    max: int
+    min: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.max if self.min is None else f'{self.min}..{self.max}'}"
+
+    @property
+    def smallest(self) -> int:
+        """The smallest size that is computed."""
+        return self.max if self.min is None else self.min
+
+    def size_for(self, needed: int) -> int | None:
+        """Return the size that is computed where ``needed`` is asked for; None where that does not fit."""
+        return max(needed, self.smallest) if needed <= self.max else None
+
+
+@dataclass(frozen=True)
+class Program:
+    """A function's name and its dims: ``pool[batch=1..64,len=8..256]``, ``decode[batch=8,blocks=1..16]``."""
+
+    function: str
+    dims: tuple[Dim, ...]
+    helper: bool = False
+    """Whether ``backend.simple`` compiles it, rather than the run's backend."""
 
     @property
     def name(self) -> str:
-        """The name that plans, metrics and logs use."""
-        batch, length = bounds(self.batch_size, self.least_batch), bounds(self.prompt_len, self.least_len)
-        return f"pool[batch={batch},len={length}]"
-
-    def dims(self, rows: int, longest: int) -> tuple[int, int]:
-        """Return batch and length of a step of ``rows`` inputs, the longest of ``longest`` tokens."""
-        batch = self.batch_size if self.least_batch is None else max(rows, self.least_batch)
-        length = self.prompt_len if self.least_len is None else max(longest, self.least_len)
-        return batch, length
-
-    def rows_at(self, length: int, step_tokens: int) -> int:
-        """Return the most inputs of a step padded to ``length``, of ``step_tokens`` in all where the batch is free."""
-        if self.least_batch is None:
-            return self.batch_size
-        return max(self.least_batch, min(self.batch_size, step_tokens // length))
-
-    def most_tokens(self, step_tokens: int) -> int:
-        """Return the tokens of its largest step, padding included."""
-        return self.rows_at(self.prompt_len, step_tokens) * self.prompt_len
-
-
-@dataclass(frozen=True)
-class ShapePlan:
-    """The Programs of a run, shortest first."""
-
-    programs: tuple[PoolProgram, ...]
+        """The name that plans, artifacts, metrics and logs use."""
+        return f"{self.function}[{','.join(map(str, self.dims))}]"
 
     @property
-    def longest(self) -> int:
-        """The longest input, in tokens, that some Program takes."""
-        return max(program.prompt_len for program in self.programs)
+    def has_ranges(self) -> bool:
+        """Whether some dimension is a range."""
+        return any(dim.min is not None for dim in self.dims)
 
+    @property
+    def max_sizes(self) -> Sizes:
+        """The largest size of every dimension."""
+        return tuple(dim.max for dim in self.dims)
 
-def plan_pooling(shapes: Iterable[Shape]) -> ShapePlan:
-    """Make one Program of every shape."""
-    return ShapePlan(tuple(PoolProgram(*astuple(shape)) for shape in sorted(shapes, key=Shape.order)))
+    def dim(self, name: str) -> Dim:
+        """Return the dimension of this name."""
+        return next(dim for dim in self.dims if dim.name == name)
+
+    def sizes_for(self, **needed: int) -> Sizes | None:
+        """Return the sizes of a step that needs so much of each dimension; None where it does not fit."""
+        sizes = tuple(dim.size_for(needed[dim.name]) for dim in self.dims)
+        return None if None in sizes else sizes  # type: ignore[return-value]

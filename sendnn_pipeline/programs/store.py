@@ -1,10 +1,7 @@
-"""Where compiled Programs are kept: one folder an artifact, published whole, verified before it is used."""
+"""The store of compiled Programs: one folder an artifact, published whole, verified before it is used."""
 
-import hashlib
-import json
 import os
 import shutil
-import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,14 +13,13 @@ from filelock import FileLock
 
 from sendnn_pipeline.config.schema import ArtifactsConfig
 from sendnn_pipeline.errors import ArtifactError
+from sendnn_pipeline.programs.artifact import MANIFEST, Artifact, read_artifact, sync, write_manifest
 from sendnn_pipeline.programs.key import ArtifactKey
 
-MANIFEST = "manifest.json"
 PARTIAL = ".partial-"
 # A folder half written is younger than this, or its writer is dead.
 ABANDONED_SECONDS = 3600.0
 UNWRITABLE = "set artifacts.dir to a folder that can be written, or artifacts.enabled=false"
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def store_at(options: ArtifactsConfig, cache_dir: Path) -> "ArtifactStore":
@@ -40,23 +36,6 @@ class Miss:
 
 
 @dataclass(frozen=True)
-class Artifact:
-    """A published folder."""
-
-    folder: Path
-    key: ArtifactKey
-    files: dict[str, tuple[int, str]]
-    """Bytes and sha256 by name."""
-    used: float
-    """Unix time of the last use."""
-
-    @property
-    def size_bytes(self) -> int:
-        """What its files take on disk."""
-        return sum(size for size, _ in self.files.values())
-
-
-@dataclass(frozen=True)
 class ArtifactStore:
     """Artifacts below one folder.
 
@@ -67,15 +46,22 @@ class ArtifactStore:
     folder: Path
     trusted: frozenset[str] = frozenset()
 
-    def find(self, key: ArtifactKey) -> Artifact | Miss:
-        """Return the verified artifact of ``key``, or the reason why there is none."""
+    def find(self, key: ArtifactKey, weights: Callable[[], str]) -> Artifact | Miss:
+        """Return the verified artifact of ``key``, or the reason why there is none.
+
+        Args:
+            key: of the Program.
+            weights: gives the digest of the run's weights, for artifacts that hold some.
+        """
         folder = self._folder_of(key)
         while (before := _inode(folder)) is not None:
             try:
-                artifact = self._read(folder)
+                artifact = read_artifact(folder)
                 if artifact.key != key:
                     raise ArtifactError(f"its manifest is another's: {key.differences(artifact.key)[0]}")
-                self.verify(artifact)
+                artifact.verify(self.trusted)
+                if artifact.weights and artifact.weights != weights():
+                    raise ArtifactError("it holds parameters of other weights")
                 break
             except (ArtifactError, OSError) as error:
                 # Replaced by another process in the middle: look again.
@@ -88,8 +74,13 @@ class ArtifactStore:
             os.utime(folder / MANIFEST)
         return artifact
 
-    def publish(self, key: ArtifactKey, write: Callable[[Path], None]) -> Artifact:
-        """Have ``write`` fill a folder, then make it visible in one step, in place of a damaged one.
+    def publish(self, key: ArtifactKey, write: Callable[[Path], None], weights: str = "") -> Artifact:
+        """Have ``write`` fill a folder, then make it visible in one step, replacing a damaged one.
+
+        Args:
+            key: of the Program.
+            write: fills the empty folder.
+            weights: digest of the only weights that it is for, where the key does not say so.
 
         Raises:
             ArtifactError: the store cannot be written.
@@ -99,24 +90,19 @@ class ArtifactStore:
             self._make_folder()
             partial.mkdir(mode=0o700)
             write(partial)
-            files = {file.name: (file.stat().st_size, _digest(file)) for file in sorted(partial.iterdir())}
-            manifest = {"key": key.fields, "files": files}
-            (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
-            for file in partial.iterdir():
-                file.chmod(0o600)
-                _sync(file)
+            write_manifest(partial, key, weights)
             folder = self._folder_of(key)
             if folder.is_dir():
                 self._discard(folder)
             partial.rename(folder)
-            _sync(self.folder)
+            sync(self.folder)
         except OSError as error:
             raise ArtifactError(
                 f"artifacts cannot be written to {self.folder}: {error.strerror or error}", hint=UNWRITABLE
             ) from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        return self._read(folder)
+        return read_artifact(folder)
 
     @contextmanager
     def compiling(self, key: ArtifactKey) -> Iterator[None]:
@@ -141,7 +127,7 @@ class ArtifactStore:
         found = []
         for folder in self._folders():
             try:
-                found.append(self._read(folder))
+                found.append(read_artifact(folder))
             except ArtifactError:
                 continue
         return sorted(found, key=lambda artifact: -artifact.used)
@@ -151,7 +137,7 @@ class ArtifactStore:
         problems = {}
         for folder in self._folders():
             try:
-                self.verify(self._read(folder))
+                read_artifact(folder).verify(self.trusted)
             except (ArtifactError, OSError) as error:
                 problems[folder] = str(error)
         return problems
@@ -169,8 +155,7 @@ class ArtifactStore:
                 if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
                     shutil.rmtree(left, ignore_errors=True)
         total, removed = 0, []
-        entries = self.entries()
-        for artifact in sorted(entries, key=lambda entry: entry.key.digest not in keep):
+        for artifact in sorted(self.entries(), key=lambda entry: entry.key.digest not in keep):
             total += artifact.size_bytes
             if total > max_bytes and artifact.key.digest not in keep:
                 total -= artifact.size_bytes
@@ -178,30 +163,6 @@ class ArtifactStore:
                     self._discard(artifact.folder)
                     removed.append(artifact)
         return removed
-
-    def verify(self, artifact: Artifact) -> None:
-        """Prove that every file is the one that was published, and that nobody else could have put it there.
-
-        Raises:
-            ArtifactError: it is not; the message says what.
-        """
-        folder = artifact.folder
-        pinned = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest() in self.trusted
-        names = {file.name for file in folder.iterdir()} - {MANIFEST}
-        if names != set(artifact.files):
-            raise ArtifactError(f"it holds {sorted(names)}, and its manifest names {sorted(artifact.files)}")
-        for path in (self.folder, folder, *(folder / name for name in (MANIFEST, *artifact.files))):
-            facts = path.lstat()
-            if stat.S_ISLNK(facts.st_mode) and path != self.folder:
-                raise ArtifactError(f"{path.name} is a link")
-            if not pinned and (facts.st_uid not in (0, os.getuid()) or facts.st_mode & OTHERS_WRITE):
-                raise ArtifactError(
-                    f"{path} can be written by others (owner {facts.st_uid}, mode {stat.S_IMODE(facts.st_mode):o})",
-                    hint="take their rights away, or name the manifest's sha256 in artifacts.trusted",
-                )
-        for name, (size, digest) in artifact.files.items():
-            if (folder / name).stat().st_size != size or _digest(folder / name) != digest:
-                raise ArtifactError(f"{name} is not what was published")
 
     def _make_folder(self) -> None:
         """Make the folder writable by nobody else, whatever the umask: else nothing in it would be trusted."""
@@ -216,22 +177,10 @@ class ArtifactStore:
             return []
         return sorted(path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
-    def _read(self, folder: Path) -> Artifact:
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text())
-            fields = tuple((str(name), str(value)) for name, value in manifest["key"])
-            files = {str(name): (int(size), str(digest)) for name, (size, digest) in manifest["files"].items()}
-            used = (folder / MANIFEST).stat().st_mtime
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArtifactError(f"its manifest cannot be read: {type(error).__name__}") from None
-        if any(Path(name).name != name for name in files):
-            raise ArtifactError("its manifest names files elsewhere")
-        return Artifact(folder, ArtifactKey(fields), files, used)
-
     def _why_missing(self, key: ArtifactKey) -> str:
         same = [entry for entry in self.entries() if entry.key.program == key.program]
         if not same:
-            return "none is kept of this Program"
+            return "no artifact of this Program yet"
         nearest = min(same, key=lambda entry: len(key.differences(entry.key)))
         differences = key.differences(nearest.key)
         return differences[0] if differences else "another process has published it just now"
@@ -248,16 +197,3 @@ def _inode(folder: Path) -> int | None:
         return folder.stat().st_ino
     except OSError:
         return None
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

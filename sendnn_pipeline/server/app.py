@@ -2,15 +2,19 @@
 
 import hmac
 import uuid
+from collections.abc import Mapping
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sendnn_pipeline.server import health, models, rerank, tei
-from sendnn_pipeline.server.endpoints import ENDPOINTS
-from sendnn_pipeline.server.errors import HANDLERS, ApiError, error_response
+from sendnn_pipeline.frontend.endpoint import Endpoint
+from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.server import health, info, models
+from sendnn_pipeline.server.answer import route
+from sendnn_pipeline.server.errors import HANDLERS, write_error
 from sendnn_pipeline.server.state import ServerState
 
 
@@ -45,27 +49,25 @@ class RequireKey:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Compare the key in constant time."""
         if scope["type"] == "http" and scope["path"] not in health.PROBES:
-            given = Headers(scope=scope).get("authorization", "").encode()
-            if not hmac.compare_digest(given, self.expected):
-                message = "the API key is wrong" if given else "no API key: send Authorization: Bearer KEY"
-                response = error_response(ApiError(401, message, code="invalid_api_key"))
+            sent = Headers(scope=scope).get("authorization", "").encode()
+            if not hmac.compare_digest(sent, self.expected):
+                message = "the API key is wrong" if sent else "no API key: send Authorization: Bearer KEY"
+                response = write_error(RequestError(401, message, code="invalid_api_key"))
                 response.headers["WWW-Authenticate"] = "Bearer"
                 await response(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
 
-def make_app(state: ServerState, api_key: str | None) -> Starlette:
-    """Return the application over ``state``."""
+def make_app(state: ServerState, endpoints: Mapping[str, Endpoint[Any]], api_key: str | None) -> Starlette:
+    """Return the application over ``state``: the routes of the run's engine, and those that every run has."""
     middleware = [Middleware(RequestId)]
     if api_key is not None:
         middleware.append(Middleware(RequireKey, api_key=api_key))
     routes = [
-        # /rerank has a handler of its own: text-embeddings-inference's clients send something else there.
-        *rerank.routes,
-        *(endpoint.route(path) for path, endpoint in ENDPOINTS.items()),
-        *tei.routes,
+        *(route(path, endpoint) for path, endpoint in endpoints.items()),
         *models.routes,
+        *info.routes,
         *health.routes,
     ]
     app = Starlette(routes=routes, middleware=middleware, exception_handlers=HANDLERS)

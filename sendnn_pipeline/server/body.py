@@ -1,12 +1,11 @@
 """Request bodies: bounded, JSON, of a known shape."""
 
-import re
 from typing import TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from sendnn_pipeline.server.errors import ApiError
+from sendnn_pipeline.frontend.errors import RequestError, wrong_body
 
 T = TypeVar("T")
 
@@ -15,25 +14,22 @@ async def read_body(request: Request, shape: type[T], max_body_bytes: int) -> T:
     """Read a JSON body as ``shape``.
 
     Raises:
-        ApiError: 413 too large, 415 not JSON by its own word, 400 not JSON or not of that shape, naming the field.
+        RequestError: 413 too large, 415 not JSON by its own word, 400 not JSON or not of that shape, naming the field.
     """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
-        raise ApiError(415, f"content type {kind} is not application/json", code="unsupported_media_type")
+        raise RequestError(415, f"content type {kind} is not application/json", code="unsupported_media_type")
     body = await _bounded(request, max_body_bytes)
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        field = re.search(r"field `(\w+)`", message)
-        param = path.rstrip("`").lstrip(".").replace("[...]", "") or (field[1] if field else None)
-        raise ApiError(400, f"{param or 'the body'}: {message}", param=param, code="invalid_value") from None
+        raise wrong_body(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ApiError(400, f"the body is no JSON: {error}", code="invalid_json") from None
+        raise RequestError(400, f"the body is not JSON: {error}", code="invalid_json") from None
 
 
 async def _bounded(request: Request, max_body_bytes: int) -> bytes:
-    too_large = ApiError(
+    too_large = RequestError(
         413, f"the body is larger than {max_body_bytes} bytes (serve.max_body_bytes)", code="request_too_large"
     )
     length = request.headers.get("content-length", "")
@@ -46,5 +42,5 @@ async def _bounded(request: Request, max_body_bytes: int) -> bytes:
             if len(body) > max_body_bytes:
                 raise too_large
     except ClientDisconnect:
-        raise ApiError(400, "the client left before the body was complete", code="client_disconnected") from None
+        raise RequestError(400, "the client left before the body was complete", code="client_disconnected") from None
     return bytes(body)

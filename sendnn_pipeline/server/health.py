@@ -18,11 +18,11 @@ async def live(_request: Request) -> JSONResponse:
 
 async def ready(request: Request) -> JSONResponse:
     """Say whether work is taken: warm, not draining, and the engine moves."""
-    engine = state_of(request).engine
-    why = engine.unavailable()
-    stalled = engine.stalled_seconds()
+    client = state_of(request).front.client
+    why = client.unavailable()
+    stalled = client.stalled_seconds()
     if why is None and stalled is not None:
-        why = f"requests wait and the engine has said nothing for {stalled:.0f} s"
+        why = f"requests wait and the engine has been silent for {stalled:.0f} s"
     if why is None:
         return JSONResponse({"status": "ready"})
     return JSONResponse({"status": "not ready", "reason": why}, 503, {"Retry-After": "5"})
@@ -32,7 +32,7 @@ async def startup(request: Request) -> JSONResponse:
     """Say how far the start is."""
     state = state_of(request)
     progress: dict[str, Any] = state.startup.progress()
-    done = state.engine.ready is not None
+    done = state.front.client.ready is not None
     return JSONResponse({"status": "started" if done else "starting", **progress}, 200 if done else 503)
 
 

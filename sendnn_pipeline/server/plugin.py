@@ -7,11 +7,11 @@ from sendnn_pipeline.hooks import hookimpl
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sendnn_pipeline.distributed.target import ServeTarget
+    from sendnn_pipeline.frontend.target import ServeTarget
 
 
 def _http() -> "ServeTarget":
-    from sendnn_pipeline.server.http import HttpTarget
+    from sendnn_pipeline.server.target import HttpTarget
 
     return HttpTarget()
 

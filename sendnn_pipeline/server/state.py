@@ -7,42 +7,32 @@ from typing import Any
 
 from starlette.requests import Request
 
-from sendnn_pipeline.config.resolve import Run
-from sendnn_pipeline.distributed.target import Session
+from sendnn_pipeline.frontend.client import EngineClient
+from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.target import Session
+from sendnn_pipeline.frontend.tokenizer import TextTokenizer
 from sendnn_pipeline.observe.metrics import Metrics
 from sendnn_pipeline.observe.perf_log import PerfLog
 from sendnn_pipeline.observe.startup import Startup
-from sendnn_pipeline.server.engine_client import EngineClient
-from sendnn_pipeline.server.tokenizer import TextTokenizer
 
 
 @dataclass(frozen=True)
 class ServerState:
     """The parts behind the routes."""
 
-    run: Run
-    engine: EngineClient
-    tokenizer: TextTokenizer
+    front: Frontend
     metrics: Metrics
     startup: Startup
     perf_log: PerfLog | None
     about: Mapping[str, Any]
     created: int
-
-    def now(self) -> int:
-        """Return Unix time in seconds, for ``created``."""
-        return int(time.time())
-
-    @property
-    def longest(self) -> int:
-        """The longest input in tokens that some Program takes."""
-        return max(shape.prompt_len for shape in self.run.shapes)
+    """Unix time in seconds."""
 
 
-def state_over(session: Session, engine: EngineClient, tokenizer: TextTokenizer) -> ServerState:
+def server_state(session: Session, client: EngineClient, tokenizer: TextTokenizer) -> ServerState:
     """Return the parts of a run that is offered."""
-    about = (session.metrics, session.startup, session.perf_log, session.about, int(time.time()))
-    return ServerState(session.run, engine, tokenizer, *about)
+    front = Frontend(session.run, client, tokenizer)
+    return ServerState(front, session.metrics, session.startup, session.perf_log, session.about, int(time.time()))
 
 
 def state_of(request: Request) -> ServerState:

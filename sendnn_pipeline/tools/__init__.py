@@ -1,5 +1,8 @@
 """Tools beside the run: each is a module with ``main(argv)``, reached as ``python -m sendnn_pipeline NAME``."""
 
+import sys
+from collections.abc import Sequence
+
 TOOLS = {
     "explain": "sendnn_pipeline.tools.explain",
     "doctor": "sendnn_pipeline.tools.doctor",
@@ -8,3 +11,11 @@ TOOLS = {
     "plugins": "sendnn_pipeline.tools.plugins",
     "migrate-env": "sendnn_pipeline.tools.migrate_env",
 }
+
+
+def shows_usage(argv: Sequence[str], tool: str, words: str) -> bool:
+    """Print how a tool is called, where its words ask for that; return whether they do."""
+    asked = bool({"-h", "--help"} & set(argv))
+    if asked:
+        sys.stdout.write(f"usage: python -m sendnn_pipeline {tool} {words}\n")
+    return asked

@@ -1,7 +1,6 @@
-"""``catalog list|show|verify|prune``: the compiled Programs that are kept."""
+"""``catalog list|show|verify|prune``: the store of compiled Programs."""
 
 import argparse
-import hashlib
 import shutil
 import sys
 import time
@@ -10,18 +9,19 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Column, Table
 
+from sendnn_pipeline.app.context import load_context
+from sendnn_pipeline.app.resolve import compose_run
 from sendnn_pipeline.config.command_line import parse_command_line
 from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.errors import ArtifactError
-from sendnn_pipeline.hooks.host import open_host
-from sendnn_pipeline.pipeline.describe import describe
-from sendnn_pipeline.programs.store import MANIFEST, Artifact, ArtifactStore, store_at
+from sendnn_pipeline.programs.artifact import MANIFEST, Artifact
+from sendnn_pipeline.programs.store import ArtifactStore, store_at
 
 DAY_SECONDS = 86400.0
 
 
 def main(argv: Sequence[str]) -> None:
-    """Do what the first word says, on the store that the key=value words name.
+    """Do what the first word names, on the store that the key=value words name.
 
     Raises:
         ArtifactError: no artifact has the digest asked for.
@@ -30,18 +30,18 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("action", choices=("list", "show", "verify", "prune"))
     parser.add_argument("digest", nargs="?", default="", help="show: the first digits of an artifact's digest")
     parser.add_argument("words", nargs="*", metavar="key=value", help="such as artifacts.dir= or cache_dir=")
-    given = parser.parse_intermixed_args(list(argv))
-    words = [word for word in (given.digest, *given.words) if "=" in word]
+    arguments = parser.parse_intermixed_args(list(argv))
+    words = [word for word in (arguments.digest, *arguments.words) if "=" in word]
     command = parse_command_line(words)
-    described = describe(open_host(process_environment(), command.config_dir), command.words)
-    options = described.layered.composed.run.artifacts
-    store = store_at(options, described.cache_dir)
+    composed = compose_run(load_context(process_environment(), command.config_dir), command.overrides)
+    options = composed.draft.config().artifacts
+    store = store_at(options, composed.draft.cache_dir)
     console = Console(soft_wrap=True, highlight=False)
-    if given.action == "list":
+    if arguments.action == "list":
         _list(store, console)
-    elif given.action == "show":
-        _show(store, "" if "=" in given.digest else given.digest, console)
-    elif given.action == "verify":
+    elif arguments.action == "show":
+        _show(store, "" if "=" in arguments.digest else arguments.digest, console)
+    elif arguments.action == "verify":
         _verify(store, console)
     else:
         _prune(store, options.max_bytes, console)
@@ -80,8 +80,8 @@ def _show(store: ArtifactStore, digest: str, console: Console) -> None:
         console.print(f"{name:<14}{value}", markup=False)
     for name, (size, sha256) in artifact.files.items():
         console.print(f"{name:<24}{size:>12} bytes  sha256 {sha256}", markup=False)
-    manifest = hashlib.sha256((artifact.folder / MANIFEST).read_bytes()).hexdigest()
-    console.print(f"{MANIFEST:<24}{'':>12}        sha256 {manifest}  (what artifacts.trusted takes)", markup=False)
+    trusted = f"sha256 {artifact.manifest_digest}  (what artifacts.trusted takes)"
+    console.print(f"{MANIFEST:<24}{'':>12}        {trusted}", markup=False)
     console.print(str(artifact.folder), markup=False)
 
 

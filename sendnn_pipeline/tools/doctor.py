@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from sendnn_pipeline.app.context import AppContext, load_context
+from sendnn_pipeline.app.resolve import cache_dir_of
 from sendnn_pipeline.backends.inductor import check_writable
-from sendnn_pipeline.config.command_line import Word, parse_command_line
-from sendnn_pipeline.config.cpu import THREAD_VARIABLES, computes_bfloat16, count_cpus, read_cpu_facts
+from sendnn_pipeline.config.command_line import Override, parse_command_line
 from sendnn_pipeline.config.environment import process_environment
-from sendnn_pipeline.config.resolve import cache_dir_of
 from sendnn_pipeline.errors import PipelineError
-from sendnn_pipeline.hooks.host import Host, open_host
-from sendnn_pipeline.pipeline.run import plan_threads
+from sendnn_pipeline.machine.cpu import THREAD_VARIABLES, computes_bfloat16, count_cpus, read_cpu_facts
+from sendnn_pipeline.machine.threads import plan_threads
+from sendnn_pipeline.tools import shows_usage
 
 PACKAGES = ("torch", "transformers", "tokenizers", "hydra-core", "omegaconf", "pluggy", "pyzmq", "starlette", "uvicorn")
 SHARED_MEMORY = Path("/dev/shm")
-LEAST_SHARED_BYTES = 64 * 2**20
-LEAST_CACHE_BYTES = 2 * 2**30
+MIN_SHARED_BYTES = 64 * 2**20
+MIN_CACHE_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,11 @@ class Finding:
 
 def main(argv: Sequence[str]) -> None:
     """Print the findings; ends with exit code 1 when one of them would stop a run."""
+    if shows_usage(argv, "doctor", "[key=value ...]"):
+        return
     command = parse_command_line(argv)
-    host = open_host(process_environment(), command.config_dir)
-    findings = [*_versions(), *_machine(host), *_configured(host, command.words), *_plugins(host)]
+    context = load_context(process_environment(), command.config_dir)
+    findings = [*_versions(), *_machine(context), *_configured(context, command.overrides), *_plugins(context)]
     for finding in findings:
         sys.stdout.write(f"{finding.state:<5}{finding.what}\n")
     if any(finding.state == "fail" for finding in findings):
@@ -51,7 +54,7 @@ def _versions() -> Iterator[Finding]:
             yield Finding("fail", f"{package} is not installed; pip install sendnn_pipeline again")
 
 
-def _machine(host: Host) -> Iterator[Finding]:
+def _machine(context: AppContext) -> Iterator[Finding]:
     facts = read_cpu_facts()
     cpus, reason = count_cpus(0, facts)
     yield Finding(
@@ -62,53 +65,51 @@ def _machine(host: Host) -> Iterator[Finding]:
         else reason,
     )
     for name in THREAD_VARIABLES:
-        text = host.environ.get(name, "")
+        text = context.environ.get(name, "")
         if cpus and text.isdigit() and int(text) > cpus:
             yield Finding("note", f"{name}={text} is more than {cpus:g} CPUs")
     yield Finding("ok", f"bfloat16 {'is' if computes_bfloat16() else 'is not'} computed by this CPU")
     if SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free
-        state = "ok" if free >= LEAST_SHARED_BYTES else "note"
+        state = "ok" if free >= MIN_SHARED_BYTES else "note"
         yield Finding(state, f"{SHARED_MEMORY} has {free // 2**20} MiB free")
     else:
         yield Finding("note", f"{SHARED_MEMORY} is missing")
 
 
-def _configured(host: Host, words: Sequence[Word]) -> Iterator[Finding]:
+def _configured(context: AppContext, overrides: Sequence[Override]) -> Iterator[Finding]:
     try:
-        layered = host.layer(words)
+        draft = context.compose(overrides).draft
+        config = draft.config()
     except PipelineError as error:
         yield Finding("fail", str(error))
         return
-    run = layered.composed.run
-    cache_dir = cache_dir_of(run, dict(host.environ))
+    cache_dir = cache_dir_of(config.cache_dir, context.environ)
     try:
         check_writable(cache_dir)
         free = shutil.disk_usage(cache_dir).free
-        yield Finding(
-            "ok" if free >= LEAST_CACHE_BYTES else "note", f"{cache_dir} is writable, {free // 2**30} GiB free"
-        )
+        yield Finding("ok" if free >= MIN_CACHE_BYTES else "note", f"{cache_dir} is writable, {free // 2**30} GiB free")
     except PipelineError as error:
         yield Finding("fail", str(error))
     try:
-        threads = plan_threads(run.process, dict(host.environ))
+        threads = plan_threads(config.process, context.environ)
         yield Finding("ok", f"the engine gets {threads.count} threads ({threads.reason})")
         yield from (Finding("note", warning) for warning in threads.warnings)
     except PipelineError as error:
         yield Finding("fail", str(error))
-    compiler = host.environ.get("CXX", "g++")
-    if shutil.which(compiler, path=host.environ.get("PATH", os.defpath)):
+    compiler = context.environ.get("CXX", "g++")
+    if shutil.which(compiler, path=context.environ.get("PATH", os.defpath)):
         yield Finding("ok", f"C++ compiler {compiler}")
     else:
-        state = "fail" if run.backend.name == "inductor" else "note"
+        state = "fail" if config.backend.name == "inductor" else "note"
         yield Finding(state, f"no C++ compiler {compiler}; backend=inductor needs one: install g++ or set CXX")
-    yield Finding("ok", f"backend {run.backend.name} ({layered.provenance.where('backend')})")
+    yield Finding("ok", f"backend {config.backend.name} ({draft.where('backend')})")
 
 
-def _plugins(host: Host) -> Iterator[Finding]:
-    for plugin in host.plugins.loaded:
+def _plugins(context: AppContext) -> Iterator[Finding]:
+    for plugin in context.plugins.loaded:
         yield Finding("ok", f"plugin {plugin.name} from {plugin.distribution}")
-    for failure in host.plugins.failures:
+    for failure in context.plugins.failures:
         yield Finding("fail", f"plugin {failure.name} from {failure.distribution}: {failure.reason}")
-    for warning in host.warnings:
+    for warning in context.warnings:
         yield Finding("note", warning)

@@ -1,4 +1,4 @@
-"""``migrate-env``: the command line and the YAML that say what the environment says now."""
+"""``migrate-env``: what the environment sets now, as a command line and as YAML."""
 
 import sys
 from collections.abc import Sequence
@@ -6,25 +6,28 @@ from typing import Any
 
 import yaml
 
-from sendnn_pipeline.config.command_line import parse_words
+from sendnn_pipeline.app.context import load_context
+from sendnn_pipeline.config.command_line import parse_overrides
+from sendnn_pipeline.config.compose import quote
 from sendnn_pipeline.config.environment import process_environment
-from sendnn_pipeline.config.layers import as_word
-from sendnn_pipeline.hooks.host import open_host
+from sendnn_pipeline.tools import shows_usage
 
 
 def main(argv: Sequence[str]) -> None:
-    """Print both forms of every variable that is set; the words given are composed, too, so that errors show."""
-    host = open_host(process_environment())
-    host.layer(parse_words(argv))
-    for warning in host.warnings:
+    """Print both forms of every variable that is set, retired ones under their new names; errors of ``argv`` show."""
+    if shows_usage(argv, "migrate-env", "[key=value ...]"):
+        return
+    context = load_context(process_environment(), adopt_retired=True)
+    context.compose(parse_overrides(argv))
+    for warning in context.warnings:
         sys.stderr.write(f"warning: {warning}\n")
-    if not host.env:
+    if not context.env:
         sys.stdout.write("# no variable is set\n")
         return
-    groups = host.tree.groups()
+    groups = context.tree.groups
     # Later values hold: a SENDNN_PIPELINE__ variable over the registry's variable for the same key.
-    values = {value.key: value for value in host.env}
-    words = [_shell(as_word(value, groups)) for value in values.values()]
+    values = {value.key: value for value in context.env}
+    words = [_shell(f"{key}={value.value if key in groups else quote(value.value)}") for key, value in values.items()]
     sys.stdout.write("# command line\npython -m sendnn_pipeline " + " ".join([*words, *argv]) + "\n\n")
     chosen = {key: value.value for key, value in values.items() if key in groups}
     tree: dict[str, Any] = {}

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from sendnn_pipeline.app.context import load_context
 from sendnn_pipeline.config.environment import PLUGINS_ALLOW, PLUGINS_DENY, process_environment
-from sendnn_pipeline.hooks.host import open_host
+from sendnn_pipeline.tools import shows_usage
 
 REGISTERING = (
     "register_compile_backends",
+    "register_engines",
     "register_model_sources",
     "register_config_registries",
     "register_serve_targets",
@@ -19,8 +21,9 @@ REGISTERING = (
 
 def main(argv: Sequence[str]) -> None:
     """Print the list; ends with exit code 1 when a plugin failed. ``-v`` adds tracebacks."""
-    host = open_host(process_environment())
-    plugins = host.plugins
+    if shows_usage(argv, "plugins", "[-v]"):
+        return
+    plugins = load_context(process_environment()).plugins
     for hook in REGISTERING:
         plugins.registry(hook, hook)
     console = Console(soft_wrap=True)
@@ -28,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     for plugin in plugins.loaded:
         table.add_row(plugin.name, "loaded", f"{plugin.distribution} ({plugin.module})", ", ".join(plugin.hooks))
     for name in plugins.disabled:
-        table.add_row(name, "kept out", f"by {PLUGINS_ALLOW} or {PLUGINS_DENY}", "")
+        table.add_row(name, "disabled", f"by {PLUGINS_ALLOW} or {PLUGINS_DENY}", "")
     for failure in plugins.failures:
         table.add_row(failure.name, "failed", failure.distribution, failure.reason)
     console.print(table, highlight=False, markup=False)

@@ -1,4 +1,4 @@
-"""``tune TRACE``: the shapes that cost a workload the least, written as an option of ``warmup``."""
+"""``tune TRACE``: the cheapest shapes for a workload, written as an option of ``warmup``."""
 
 import argparse
 import re
@@ -9,16 +9,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
-from sendnn_pipeline.config.auto_shapes import Choice, choose_fixed, choose_range
+from sendnn_pipeline.app.context import load_context
+from sendnn_pipeline.app.resolve import compose_run, resolve_run
 from sendnn_pipeline.config.command_line import parse_command_line
 from sendnn_pipeline.config.environment import process_environment
-from sendnn_pipeline.config.step_cost import UNMEASURED
-from sendnn_pipeline.config.workload import read_trace
+from sendnn_pipeline.engines.lengths import read_trace
 from sendnn_pipeline.errors import ConfigError, ModelError
-from sendnn_pipeline.hooks.host import open_host
-from sendnn_pipeline.pipeline.choose import measured_cost
-from sendnn_pipeline.pipeline.describe import describe, read_and_resolve
+from sendnn_pipeline.pooling.auto_shapes import ShapeChoice, choose_fixed, choose_range
+from sendnn_pipeline.pooling.choose import cost_of_steps
+from sendnn_pipeline.pooling.config import pooling_config
+from sendnn_pipeline.pooling.plan import pooling_plan
+from sendnn_pipeline.pooling.shapes import shape_of
+from sendnn_pipeline.pooling.step_cost import UNMEASURED
+from sendnn_pipeline.programs.times import StepTimes
 
+POOLING = "pooling"
 BUDGETS = (1, 2, 3, 4, 6, 8, 12, 16)
 
 
@@ -34,47 +39,54 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--name", default="tuned", help="of the option that is written")
     parser.add_argument("--into", default=".", help="folder that takes warmup/NAME.yaml; give it to --config-dir")
     parser.add_argument("--fixed", action="store_true", help="choose fixed shapes, also where ranges can be compiled")
-    parser.add_argument("words", nargs="*", metavar="key=value", help="the run, such as model= and backend=")
-    given = parser.parse_intermixed_args(list(argv))
-    if not re.fullmatch(r"[A-Za-z_]\w*", given.name):
-        raise ConfigError(f"--name {given.name} is no name of an option")
-    workload = read_trace(Path(given.trace))
-    host = open_host(process_environment())
-    described = describe(host, parse_command_line(given.words).words)
-    folder = described.source.locate(described.model, described.cache_dir)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the run, such as model= and backend=")
+    arguments = parser.parse_intermixed_args(list(argv))
+    if not re.fullmatch(r"[A-Za-z_]\w*", arguments.name):
+        raise ConfigError(f"--name {arguments.name} is not a name of an option")
+    workload = read_trace(Path(arguments.trace))
+    context = load_context(process_environment())
+    composed = compose_run(context, parse_command_line(arguments.overrides).overrides)
+    folder = composed.locate()
     if folder is None:
-        raise ModelError(f"{described.model.path} is not fetched yet", hint="start it once with pipeline=precompile")
-    resolved, backend = read_and_resolve(host, described, folder)
-    run = resolved.run
-    cost, limits = measured_cost(run.config, run.model, run.cache_dir), backend.limits(run.config)
-    longest, step_tokens = run.config.model.max_model_len or 0, run.step_tokens
+        path = composed.draft["model.path"]
+        raise ModelError(f"{path} is not fetched yet", hint="start it once with pipeline=precompile")
+    resolved = resolve_run(context, composed, folder)
+    run, limits = resolved.run, resolved.backend.limits
+    if run.config.engine.name != POOLING:
+        raise ConfigError(
+            f"tune chooses shapes for engine={POOLING}, and this run's is {run.config.engine.name}",
+            hint=f"choose a model that it runs, or engine={POOLING}",
+        )
+    _, warmup = pooling_config(run.config)
+    cost = cost_of_steps(StepTimes(run.cache_dir).read(run.timing_prefix))
+    max_length, step_tokens = run.config.model.max_model_len or 0, pooling_plan(run).step_tokens
     multiple = limits.token_multiple
     choices = {
-        f"{budget} fixed": choose_fixed(longest, workload, cost, step_tokens, budget=budget, multiple=multiple)
-        for budget in sorted({*BUDGETS, run.config.warmup.budget})
+        f"{budget} fixed": choose_fixed(max_length, workload, cost, step_tokens, budget=budget, multiple=multiple)
+        for budget in sorted({*BUDGETS, warmup.budget})
     }
-    chosen = f"{run.config.warmup.budget} fixed"
+    chosen = f"{warmup.budget} fixed"
     if limits.ranges:
-        choices["a range"] = choose_range(longest, workload, cost, step_tokens)
-        chosen = chosen if given.fixed else "a range"
+        choices["a range"] = choose_range(max_length, workload, cost, step_tokens)
+        chosen = chosen if arguments.fixed else "a range"
     _print(choices, chosen, "not measured yet: only proportions hold" if cost == UNMEASURED else "measured here")
-    file = Path(given.into) / "warmup" / f"{given.name}.yaml"
-    shapes = ", ".join(map(str, choices[chosen].shapes))
+    file = Path(arguments.into) / "warmup" / f"{arguments.name}.yaml"
+    shapes = ", ".join(map(shape_of, choices[chosen].programs))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"# Chosen for {Path(given.trace).name}, {chosen}.\nshapes: [{shapes}]\n")
+        file.write_text(f"# Chosen for {Path(arguments.trace).name}, {chosen}.\nshapes: [{shapes}]\n")
     except OSError as error:
         raise ConfigError(
             f"{file} cannot be written: {error.strerror}", hint="name another folder with --into"
         ) from None
-    sys.stdout.write(f"wrote {file}; use it with --config-dir {Path(given.into)} warmup={given.name}\n")
+    sys.stdout.write(f"wrote {file}; use it with --config-dir {Path(arguments.into)} warmup={arguments.name}\n")
 
 
-def _print(choices: dict[str, Choice], chosen: str, costs: str) -> None:
+def _print(choices: dict[str, ShapeChoice], chosen: str, costs: str) -> None:
     table = Table("Programs", "padding", "ms a text", Column("shapes", overflow="fold"), box=None, pad_edge=False)
     for name, choice in choices.items():
         mark = " *" if name == chosen else ""
-        shapes = " ".join(map(str, choice.shapes))
+        shapes = " ".join(map(shape_of, choice.programs))
         table.add_row(name + mark, f"{choice.padding:.1%}", f"{choice.text_ms:.2f}", shapes)
     console = Console(soft_wrap=True, highlight=False)
     console.print(table, markup=False)

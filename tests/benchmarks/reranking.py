@@ -39,10 +39,10 @@ def main() -> None:
         given = session.post("/v1/embeddings", json=bodies["/v1/embeddings"] | {"encoding_format": "float"}).json()
     query, *others = np.array([row["embedding"] for row in given["data"]])
     scores = {row["index"]: row["relevance_score"] for row in ranked}
-    error = max(abs(scores[place] - float(query @ other)) for place, other in enumerate(others))
+    error = max(abs(scores[index] - float(query @ other)) for index, other in enumerate(others))
     ratios = [mine / theirs for theirs, mine in zip(*rates.values(), strict=True)]
-    for route, held in rates.items():
-        print(f"{route}: {statistics.median(held):,.0f} tokens/s ({min(held):,.0f} to {max(held):,.0f})")
+    for route, found in rates.items():
+        print(f"{route}: {statistics.median(found):,.0f} tokens/s ({min(found):,.0f} to {max(found):,.0f})")
     low, _, high = statistics.quantiles(ratios, n=4)
     share = f"{statistics.median(ratios):.2f} ({low:.2f} to {high:.2f})"
     print(f"{PASSAGES} passages, {ROUNDS} rounds: rerank's rate is {share} of it")

@@ -58,10 +58,10 @@ def main() -> None:
     """Print both comparisons."""
     words = ["model=minilm", "backend=inductor", *sys.argv[1:]]
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
-    ours, texts = Ours(resolved_run(words).run), mixed_texts(NUM_TEXTS)
+    texts = mixed_texts(NUM_TEXTS)
     rates, ratios, added, forwards = [], [], [], []
     context = multiprocessing.get_context("spawn")
-    with Served(*words) as served, context.Pool(1) as pool:
+    with Ours(resolved_run(words)) as ours, Served(*words) as served, context.Pool(1) as pool:
         server = [psutil.Process(served.process.pid), *psutil.Process(served.process.pid).children(recursive=True)]
         pool.apply(saturate, (served.url, texts))
         for _ in range(ROUNDS):

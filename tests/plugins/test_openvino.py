@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from sendnn_pipeline.backends.base import Graph
+from sendnn_pipeline.backends.base import Graph, Input
 from sendnn_pipeline.errors import BackendError
+from sendnn_pipeline.programs.program import Dim, Program
 from tests.conftest import resolved_run
-from tests.plugins.site import python_with
-from tests.served import ROOT, environment
+from tests.plugins.site import python_with, run
+from tests.served import FLOAT32, ROOT
 
 sys.path.append(str(ROOT / "plugins" / "openvino"))
 
@@ -49,61 +49,63 @@ def python(tmp_path_factory) -> Path:
     return python_with(tmp_path_factory.mktemp("wheel") / "venv", "openvino", how="wheel")
 
 
-@pytest.fixture(scope="module")
-def run(minilm):
-    """A run whose backend is openvino."""
-    given = resolved_run(["model=local", f"model.path={minilm}", "backend=eager", "warmup.shapes=[16x1]"]).run
-    return replace(given, config=replace(given.config, backend=OpenVINOConfig(name="openvino")))
-
-
-def start(python: Path, *words: str, code: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run ``sendnn_pipeline`` with ``python`` to its end."""
-    command = [str(python), *(["-c", code] if code else ["-m", "sendnn_pipeline"]), *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=environment(**variables), timeout=200, check=False
-    )
+def backend(**options) -> OpenVINOBackend:
+    """Return the backend, made of its options as the registry makes it."""
+    return OpenVINOBackend(OpenVINOConfig(name="openvino", **options))
 
 
 class Calls(torch.nn.Module):
-    """A function as a module, with a parameter of its own."""
+    """A function of an input and of a parameter of its own, as a module."""
 
     def __init__(self, function, scale: float = 1.0) -> None:
         super().__init__()
         self.function = function
         self.weight = torch.nn.Parameter(torch.full((64, 64), scale))
 
-    def forward(self, given: torch.Tensor) -> torch.Tensor:
+    def forward(self, values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Call the function with input and parameter."""
-        return self.function(given, self.weight)
+        returned = self.function(values, self.weight)
+        return returned if isinstance(returned, tuple) else (returned,)
 
 
-def graph_of(function, *, rows: int = 4, scale: float = 1.0) -> Graph:
+def graph_of(function, *outputs: str, rows: int = 4, scale: float = 1.0, written: bool = False) -> Graph:
     """Return ``function`` of a ``rows`` x 64 input and a 64 x 64 parameter as a graph."""
-    return Graph(f"rows{rows}", Calls(function, scale).eval(), (torch.rand(rows, 64),), ({},), {})
+    inputs = (Input("values", torch.rand(rows, 64), {0: "rows"}, written),)
+    module = Calls(function, scale).eval()
+    return Graph(Program("calls", (Dim("rows", rows),)), lambda: module, inputs, outputs or ("result",))
+
+
+def without_function(graph: Graph) -> Graph:
+    """Return a graph whose function nobody may ask for, as one that is opened."""
+
+    def build():
+        raise AssertionError("the model is loaded")
+
+    return Graph(graph.program, build, graph.inputs, graph.outputs, parameters=build)
 
 
 @pytest.mark.parametrize("how", ["wheel", "editable"])
 def test_it_is_loaded_however_it_was_installed(how, request, tmp_path):
     wheel = how == "wheel"
     installed = request.getfixturevalue("python") if wheel else python_with(tmp_path / "venv", "openvino", how=how)
-    listed = start(installed, "plugins", COLUMNS="200")
+    listed = run(installed, "plugins", COLUMNS="200")
     (line,) = [line for line in listed.stdout.splitlines() if line.startswith("openvino ")]
-    assert "loaded" in line and "sendnn-pipeline-openvino 0.1.0" in line
+    assert "loaded" in line and "sendnn-pipeline-openvino 0.2.0" in line
 
 
 def test_vectors_are_eagers_and_a_second_start_only_opens_artifacts(python, minilm, texts, tmp_path):
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[:16]))
-    words = ["model=local", f"model.path={minilm}", "model.dtype=float32", "warmup.shapes=[64x4]"]
+    words = [*FLOAT32, f"model.path={minilm}", "warmup.shapes=[64x4]"]
     words += ["serve=batch", f"serve.input={tmp_path / 'texts.jsonl'}", "serve.truncate=true"]
-    words += ["backend.simple=eager", f"cache_dir={tmp_path / 'cache'}"]
+    words += [f"cache_dir={tmp_path / 'cache'}"]
     home = tmp_path / "home"
     home.mkdir()
     vectors, printed, imported = {}, {}, {}
-    for name, backend in (("eager", "eager"), ("first", "openvino"), ("second", "openvino")):
+    for name, option in (("eager", "eager"), ("first", "openvino"), ("second", "openvino")):
         output = tmp_path / f"{name}.npy"
         # Every import of every process of the run is a line on stderr.
         variables = {} if name == "eager" else {"HOME": str(home), "CI": "false", "PYTHONPROFILEIMPORTTIME": "1"}
-        ended = start(python, *words, f"backend={backend}", f"serve.output={output}", **variables)
+        ended = run(python, *words, f"backend={option}", f"serve.output={output}", **variables)
         assert ended.returncode == 0, ended.stdout + ended.stderr[-3000:]
         vectors[name], printed[name] = np.load(output), ended.stdout
         imported[name] = set(re.findall(r"^import time:.*\| +([\w.]+)$", ended.stderr, flags=re.MULTILINE))
@@ -119,46 +121,69 @@ def test_vectors_are_eagers_and_a_second_start_only_opens_artifacts(python, mini
 
 
 def programs_of(printed: str) -> list[str]:
-    """Return how a start came by each Program of the model."""
+    """Return where a start has each Program from."""
     return re.findall(r"^  compile \d/\d pool\S+ [\d.]+ s, (\w+)", printed, flags=re.MULTILINE)
 
 
-def test_programs_of_one_process_keep_apart_and_survive_a_round_trip(run, tmp_path):
-    backend, given, expected = OpenVINOBackend(), {}, {}
-    made = {}
+def test_programs_of_one_process_keep_apart_and_survive_a_round_trip(tmp_path):
+    inputs, expected, compiled, opened = {}, {}, {}, {}
     for scale in (0.5, 1.0, 2.0, 3.0):
-        graph = graph_of(lambda x, weight: x @ weight / 64 + 1, scale=scale)
-        given[scale], expected[scale] = graph.example, graph.function(*graph.example).detach()
+        graph = graph_of(lambda x, weight: (x @ weight / 64 + 1, x > weight[0, 0] / 4), "result", "larger", scale=scale)
+        folder = tmp_path / str(scale)
+        folder.mkdir()
         with torch.no_grad():
-            made[scale] = backend.compile(graph, run)
-        (tmp_path / str(scale)).mkdir()
-        backend.save(made[scale], tmp_path / str(scale))
-    del graph
-    opened = {scale: backend.load(tmp_path / str(scale), {}, run) for scale in made}
-    with torch.inference_mode():
-        for programs in (made, opened, made):
-            answers = {scale: program(*given[scale]) for scale, program in programs.items()}
-            for program in programs.values():
-                program(torch.zeros(4, 64))  # which writes over no earlier answer
+            inputs[scale], expected[scale] = graph.example, graph.function(*graph.example)
+        program = backend().compile(graph)
+        program.save(folder)
+        assert program.holds_parameters and "float32" in backend().limits.embeds_weights
+        compiled[scale] = program.bind({})
+        opened[scale] = backend().open(folder, without_function(graph)).bind({})
+    del graph, program
+    with torch.no_grad():
+        for calls in (compiled, opened, compiled):
+            answers = {scale: call(*inputs[scale]) for scale, call in calls.items()}
+            for call in calls.values():
+                call(torch.zeros(4, 64))  # which writes over no earlier answer
             for scale, answer in answers.items():
+                assert isinstance(answer, tuple)
                 torch.testing.assert_close(answer, expected[scale])
 
 
-def test_an_artifact_that_cannot_be_opened_is_one_line(run, tmp_path):
+def test_an_artifact_that_cannot_be_opened_is_one_line(tmp_path):
     (tmp_path / "program.blob").write_bytes(b"short")
     with pytest.raises(BackendError) as caught:
-        OpenVINOBackend().load(tmp_path, {}, run)
-    assert "Cannot import compiled blob" in str(caught.value) and str(tmp_path) in caught.value.hint
+        backend().open(tmp_path, without_function(graph_of(lambda x, weight: x @ weight)))
+    assert "Cannot import compiled blob" in str(caught.value) and str(tmp_path) in caught.value.message
 
 
-def test_a_write_into_a_view_is_not_lost(run):
+def test_numbers_that_are_not_finite_are_seen():
+    # An optimizer that takes `x == x` for true would not see them.
+    graph = graph_of(lambda x, weight: (x @ weight, torch.isfinite(x @ weight).all(dim=1)), "vectors", "finite")
+    values = torch.rand(4, 64)
+    values[0, 5], values[2, 6], values[3, 7] = float("nan"), float("inf"), -float("inf")
+    _, finite = backend().compile(graph).bind({})(values)
+    assert finite.dtype == torch.bool and finite.tolist() == [False, True, False, False]
+
+
+def test_a_write_into_a_view_is_not_lost():
     def function(x, weight):
         row = torch.zeros(64)
         row[3] = 1
         return x @ weight + row
 
     graph = graph_of(function)
-    torch.testing.assert_close(OpenVINOBackend().compile(graph, run)(*graph.example), graph.function(*graph.example))
+    torch.testing.assert_close(
+        backend().compile(graph).bind({})(*graph.example), graph.function(*graph.example), check_stride=False
+    )
+
+
+def test_a_write_into_an_input_is_refused():
+    assert not backend().limits.in_place
+    with pytest.raises(BackendError) as caught:
+        backend().compile(graph_of(lambda x, weight: x.add_(weight[0]) @ weight, written=True))
+    assert str(caught.value) == (
+        "calls[rows=4] writes into values, which OpenVINO would leave as it is; use backend=inductor"
+    )
 
 
 UNSUPPORTED = {
@@ -177,33 +202,32 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize("case", UNSUPPORTED)
-def test_what_openvino_cannot_do_is_one_line_that_names_it(run, case):
+def test_what_openvino_cannot_do_is_one_line_that_names_it(case):
     function, named = UNSUPPORTED[case]
     with pytest.raises(BackendError) as caught:
-        OpenVINOBackend().compile(graph_of(function), run)
+        backend().compile(graph_of(function))
     line = str(caught.value)
-    assert named in line and "rows4" in line and "\n" not in line and "backend=" in caught.value.hint
+    assert named in line and "calls[rows=4]" in line and "\n" not in line and "backend=" in caught.value.hint
 
 
-def test_a_call_that_fails_is_an_error_and_not_pytorch(run):
-    graph = graph_of(lambda x, weight: x @ weight)
-    program = OpenVINOBackend().compile(graph, run)
-    with pytest.raises(BackendError, match=r"OpenVINO cannot run rows4: .*shape=.4,64.* incompatible"):
-        program(torch.rand(4, 32))
+def test_a_call_that_fails_is_an_error_and_not_pytorch():
+    call = backend().compile(graph_of(lambda x, weight: x @ weight)).bind({})
+    with pytest.raises(BackendError, match=r"OpenVINO cannot run calls\[rows=4\]: .*shape=.4,64.* incompatible"):
+        call(torch.rand(4, 32))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_threads_follow_the_run(run, threads):
+def test_threads_follow_the_run(threads):
     graph = graph_of(lambda x, weight: (x @ weight @ weight @ weight).softmax(0), rows=20_000, scale=0.01)
     before, expected = torch.get_num_threads(), min(threads, ALLOWED)
     torch.set_num_threads(threads)
     try:
-        program = OpenVINOBackend().compile(graph, run)
+        call = backend().compile(graph).bind({})
     finally:
         torch.set_num_threads(before)
     started, computing = cpu_seconds(), 0
     for calls in range(400):
-        program(*graph.example)
+        call(*graph.example)
         spent = {thread: seconds - started.get(thread, 0) for thread, seconds in cpu_seconds().items()}
         computing = sum(seconds > 0.01 for seconds in spent.values())
         # On a busy machine the second thread may be late; more than there should be have 20 calls to show.
@@ -219,8 +243,8 @@ def cpu_seconds() -> dict[str, float]:
 
 
 def test_without_the_library_one_line_says_how_to_get_it(python, minilm):
-    words = ["backend=openvino", "model=local", f"model.path={minilm}", "pipeline=precompile", "warmup.shapes=[16x1]"]
-    ended = start(python, *words, code=WITHOUT_OPENVINO)
+    words = ["backend=openvino", *FLOAT32, f"model.path={minilm}", "pipeline=precompile", "warmup.shapes=[16x1]"]
+    ended = run(python, *words, code=WITHOUT_OPENVINO)
     assert ended.returncode == 1
     assert ended.stderr == (
         "error: backend=openvino needs the package openvino, which is not installed; "
@@ -246,27 +270,28 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_value_is_one_line(python, minilm, case):
     words, variables, line = WRONG[case]
-    about = ["backend=openvino", "model=local", f"model.path={minilm}", "pipeline=precompile"]
-    ended = start(python, *about, *words, **variables)
+    about = ["backend=openvino", *FLOAT32, f"model.path={minilm}", "pipeline=precompile"]
+    ended = run(python, *about, *words, **variables)
     assert (ended.returncode, ended.stderr) == (2, line)
 
 
 @pytest.mark.skipif(ALLOWED < 2, reason="there is no part of one CPU")
-def test_threads_are_pinned_where_asked_for_and_not_on_a_part_of_the_cpus(run):
+def test_threads_are_pinned_where_asked_for_and_not_on_a_part_of_the_cpus(minilm):
     from sendnn_openvino.plugin import check_config
 
-    def pinned(backend: OpenVINOConfig, num_cpus: int):
-        process = replace(run.config.process, num_cpus=num_cpus)
-        return replace(run, config=replace(run.config, backend=backend, process=process))
+    plain = resolved_run([*FLOAT32, f"model.path={minilm}", "backend=eager", "warmup.shapes=[16x1]"]).run
 
-    loose, tied = OpenVINOConfig(name="openvino"), OpenVINOConfig(name="openvino", pin_threads=True)
-    graph = graph_of(lambda x, weight: x @ weight)
-    for config in (loose, tied):
-        program = OpenVINOBackend().compile(graph, pinned(config, 0))
+    def with_openvino(num_cpus: int, **options):
+        process = replace(plain.config.process, num_cpus=num_cpus)
+        config = replace(plain.config, backend=OpenVINOConfig(name="openvino", **options), process=process)
+        return replace(plain, config=config)
+
+    for pinned in (False, True):
+        program = backend(pin_threads=pinned).compile(graph_of(lambda x, weight: x @ weight))
         # What OpenVINO took, which may be other than what it was told.
-        assert program.compiled.get_property("ENABLE_CPU_PINNING") is config.pin_threads
+        assert program.compiled.get_property("ENABLE_CPU_PINNING") is pinned
         assert program.compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
-    assert [check_config(pinned(tied, count)) for count in (0, ALLOWED)] == [[], []]
-    assert check_config(pinned(loose, 1)) == []
-    (problem,) = check_config(pinned(tied, 1))
+    assert [check_config(with_openvino(count, pin_threads=True)) for count in (0, ALLOWED)] == [[], []]
+    assert check_config(with_openvino(1)) == []
+    (problem,) = check_config(with_openvino(1, pin_threads=True))
     assert problem.startswith("backend.pin_threads=true") and "taskset" in problem

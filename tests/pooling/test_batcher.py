@@ -6,15 +6,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sendnn_pipeline.config.step_cost import StepCost
 from sendnn_pipeline.pooling.batcher import Batcher, Item
-from sendnn_pipeline.programs.program import PoolProgram
+from sendnn_pipeline.pooling.shapes import pool_program
+from sendnn_pipeline.pooling.step_cost import StepCost
 
-SINGLE, SHORT, LONG = PoolProgram(32, 1), PoolProgram(32, 32), PoolProgram(256, 4)
+SINGLE, SHORT, LONG = pool_program(32, 1), pool_program(32, 32), pool_program(256, 4)
 COSTS_MS = {SINGLE: 10.0, SHORT: 170.0, LONG: 200.0}
 COSTS = {program: StepCost(fixed_ms=ms) for program, ms in COSTS_MS.items()}
-RANGED = PoolProgram(256, 128, least_len=8, least_batch=1)
+RANGED = pool_program(256, 128, 8, 1)
 STEP_TOKENS = 1024
+
+
+def rows(program):
+    return program.dim("batch").max
+
+
+def length(program):
+    return program.dim("len").max
 
 
 def item(request_id, num_tokens, index=0, deadline=100.0):
@@ -69,7 +77,7 @@ def test_a_large_request_is_not_starved_by_a_stream_of_small_ones(arrivals, leas
             queue.add([item(request_id, 30)])
             request_id += 1
         done += sum(i.request_id == 0 for i in queue.next().items)
-    # Of 32 places a step: with one to spare all of it is done, in overload it still gets its share.
+    # Of 32 rows a step: with one to spare all of it is done, in overload it still gets its share.
     assert done >= least
 
 
@@ -91,8 +99,8 @@ def test_every_text_is_run_once_in_a_program_that_takes_it_and_the_oldest_never_
     while (batch := queue.next()) is not None:
         ids = [i.request_id for i in batch.items]
         assert ids[0] == waiting[0]
-        assert len(ids) <= batch.program.batch_size
-        assert all(i.num_tokens <= batch.program.prompt_len for i in batch.items)
+        assert len(ids) <= rows(batch.program)
+        assert all(i.num_tokens <= length(batch.program) for i in batch.items)
         waiting = [i for i in waiting if i not in ids]
         done += ids
     assert sorted(done) == list(range(len(lengths))) and len(queue) == 0
@@ -104,7 +112,7 @@ def test_no_other_program_would_have_been_cheaper_for_the_same_texts(lengths):
     queue = batcher([item(i, n) for i, n in enumerate(lengths)])
     while (batch := queue.next()) is not None:
         longest = max(i.num_tokens for i in batch.items)
-        fitting = [p for p in COSTS if p.prompt_len >= longest and p.batch_size >= len(batch.items)]
+        fitting = [p for p in COSTS if length(p) >= longest and rows(p) >= len(batch.items)]
         assert COSTS_MS[batch.program] == min(COSTS_MS[p] for p in fitting)
 
 
@@ -118,10 +126,10 @@ def test_a_ranged_program_runs_every_text_once_within_its_bounds_and_the_oldest_
     waiting, done = list(range(len(lengths))), []
     while (batch := queue.next()) is not None:
         ids = [i.request_id for i in batch.items]
-        rows, length = batch.dims
-        assert ids[0] == waiting[0] and rows == len(ids) <= 128
-        assert length == max(8, *(i.num_tokens for i in batch.items)) <= 256
-        assert rows == 1 or rows * length <= STEP_TOKENS
+        num_rows, padded = batch.sizes
+        assert ids[0] == waiting[0] and num_rows == len(ids) <= 128
+        assert padded == max(8, *(i.num_tokens for i in batch.items)) <= 256
+        assert num_rows == 1 or num_rows * padded <= STEP_TOKENS
         waiting = [i for i in waiting if i not in ids]
         done += ids
     assert sorted(done) == list(range(len(lengths))) and len(queue) == 0
@@ -134,6 +142,6 @@ def test_a_ranged_program_pads_a_mixed_queue_little():
     queue.add([item(1, n, index) for index, n in enumerate(lengths)])
     computed = 0
     while (batch := queue.next()) is not None:
-        rows, length = batch.dims
-        computed += rows * length
+        num_rows, padded = batch.sizes
+        computed += num_rows * padded
     assert 1 - sum(lengths) / computed <= 0.10

@@ -1,11 +1,13 @@
 """Pooling against plain numpy, and whole models against transformers."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModel
 
-from sendnn_pipeline.pooling.function import FiniteRows, PoolFunction
+from sendnn_pipeline.pooling.model import PooledModel
 from sendnn_pipeline.pooling.poolers import pool, unit
 from sendnn_pipeline.pooling.runner import pad
 
@@ -24,10 +26,23 @@ def test_padding_is_not_pooled(pooling):
         assert np.allclose(vectors[row], by_hand(hidden[row, :length].numpy(), pooling), atol=1e-6)
 
 
-def test_unit_and_finite():
+def test_unit():
     assert torch.allclose(unit(torch.tensor([[3.0, 4.0]])), torch.tensor([[0.6, 0.8]]))
-    rows = torch.tensor([[1.0, 2.0], [float("nan"), 1.0], [1.0, float("inf")]])
-    assert FiniteRows()(rows).tolist() == [True, False, False]
+
+
+def test_rows_that_are_not_finite_are_told():
+    """Of a model whose hidden states are its ids, some of them not numbers."""
+
+    class Model(torch.nn.Module):
+        def forward(self, input_ids, attention_mask):
+            hidden = input_ids.float()[:, :, None].repeat(1, 1, 2)
+            hidden[input_ids == 7] = float("nan")
+            hidden[input_ids == 8] = float("inf")
+            return SimpleNamespace(last_hidden_state=hidden)
+
+    ids, mask = pad([[1, 2], [1, 7], [8, 1], [8]], 4, 8, 0)
+    vectors, finite = PooledModel(Model(), "mean", False)(ids, mask)
+    assert finite.tolist() == [True, False, False, False] and vectors[0].tolist() == [1.5, 1.5]
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
@@ -35,7 +50,8 @@ def test_a_padded_batch_equals_transformers_without_padding(tiny, pooling):
     model = AutoModel.from_pretrained(tiny).eval()
     rows = [[2, 11, 12, 3], [2, 7, 3], list(range(2, 18))]
     with torch.no_grad():
-        vectors = PoolFunction(model, pooling, normalize=False)(*pad(rows, 4, 16, 0))
+        vectors, finite = PooledModel(model, pooling, normalize=False)(*pad(rows, 4, 16, 0))
+        assert finite.tolist() == [True] * 4
         for row, ids in enumerate(rows):
             hidden = model(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy()
             assert np.allclose(vectors[row], by_hand(hidden, pooling), atol=1e-5)
@@ -50,7 +66,7 @@ def test_a_causal_model_pools_its_last_token():
     model = Qwen3Model(Qwen3Config(vocab_size=64, **sizes, **heads)).eval()
     rows = [[5, 6, 7], [9, 8, 7, 6, 5]]
     with torch.no_grad():
-        vectors = PoolFunction(model, "last", normalize=False)(*pad(rows, 2, 8, 0))
+        vectors, _ = PooledModel(model, "last", normalize=False)(*pad(rows, 2, 8, 0))
         for row, ids in enumerate(rows):
             expected = model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]
             assert torch.allclose(vectors[row], expected, atol=1e-5)

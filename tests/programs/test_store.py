@@ -11,9 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sendnn_pipeline.errors import ArtifactError
+from sendnn_pipeline.programs.artifact import Artifact
 from sendnn_pipeline.programs.key import ArtifactKey
-from sendnn_pipeline.programs.store import Artifact, ArtifactStore, Miss
+from sendnn_pipeline.programs.store import ArtifactStore, Miss
 from tests.served import ROOT, environment
+
+
+def unasked():
+    """No artifact here holds weights, so nobody asks which the run has."""
+    raise AssertionError("the digest of the weights is asked for")
 
 
 def key(program="pool[batch=1,len=8]", **fields):
@@ -30,20 +36,20 @@ def store(tmp_path):
 
 
 def test_what_is_published_is_found(store):
-    assert store.find(key()) == Miss("none is kept of this Program")
+    assert store.find(key(), unasked) == Miss("no artifact of this Program yet")
     store.publish(key(), write(b"code"))
-    found = store.find(key())
+    found = store.find(key(), unasked)
     assert isinstance(found, Artifact) and (found.folder / "program.so").read_bytes() == b"code"
 
 
 def test_a_miss_names_the_first_field_that_differs_from_the_nearest(store):
     store.publish(key(torch="2.12", cpu="avx512"), write(b"far"))
     store.publish(key(torch="2.12"), write(b"near"))
-    assert store.find(key()) == Miss("torch is 2.12 there and 2.13 here")
+    assert store.find(key(), unasked) == Miss("torch is 2.12 there and 2.13 here")
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "words"),
     [
         (lambda f: (f / "program.so").write_bytes(b"edoc"), "program.so is not what was published"),
         (lambda f: (f / "program.so").write_bytes(b"cod"), "program.so is not what was published"),
@@ -55,14 +61,14 @@ def test_a_miss_names_the_first_field_that_differs_from_the_nearest(store):
         (lambda f: ((f / "program.so").rename(f.parent / "x"), (f / "program.so").symlink_to(f.parent / "x")), "link"),
     ],
 )
-def test_a_damaged_artifact_is_not_used_and_is_replaced(store, damage, said):
+def test_a_damaged_artifact_is_not_used_and_is_replaced(store, damage, words):
     published = store.publish(key(), write(b"code"))
     damage(published.folder)
-    found = store.find(key())
-    assert isinstance(found, Miss) and said in found.reason
-    assert said in next(iter(store.damaged().values()))
+    found = store.find(key(), unasked)
+    assert isinstance(found, Miss) and words in found.reason
+    assert words in next(iter(store.damaged().values()))
     store.publish(key(), write(b"again"))
-    assert isinstance(store.find(key()), Artifact)
+    assert isinstance(store.find(key(), unasked), Artifact)
 
 
 def test_a_manifest_cannot_name_files_elsewhere(store, tmp_path):
@@ -70,7 +76,7 @@ def test_a_manifest_cannot_name_files_elsewhere(store, tmp_path):
     manifest = json.loads((published.folder / "manifest.json").read_text())
     manifest["files"]["../../evil.so"] = [1, "0"]
     (published.folder / "manifest.json").write_text(json.dumps(manifest))
-    assert "names files elsewhere" in store.find(key()).reason
+    assert "names files elsewhere" in store.find(key(), unasked).reason
 
 
 def test_what_others_can_write_is_trusted_by_its_digest_only(store):
@@ -78,19 +84,30 @@ def test_what_others_can_write_is_trusted_by_its_digest_only(store):
 
     published = store.publish(key(), write(b"code"))
     published.folder.chmod(0o777)
-    assert isinstance(store.find(key()), Miss)
+    assert isinstance(store.find(key(), unasked), Miss)
     digest = hashlib.sha256((published.folder / "manifest.json").read_bytes()).hexdigest()
     trusting = ArtifactStore(store.folder, frozenset({digest}))
-    assert isinstance(trusting.find(key()), Artifact)
+    assert isinstance(trusting.find(key(), unasked), Artifact)
     (published.folder / "program.so").write_bytes(b"evil")
-    assert "not what was published" in trusting.find(key()).reason
+    assert "not what was published" in trusting.find(key(), unasked).reason
 
 
-def test_pruning_takes_what_was_used_longest_ago_and_never_what_is_kept(store):
-    for place, name in enumerate("abcd"):
+def test_an_artifact_that_holds_parameters_is_for_its_own_weights(store):
+    store.publish(key(), write(b"code"), weights="these")
+    assert isinstance(store.find(key(), lambda: "these"), Artifact)
+    found = store.find(key(), lambda: "others")
+    assert isinstance(found, Miss) and "it holds parameters of other weights" in found.reason
+    # Compiled for the others, it takes the first one's place.
+    store.publish(key(), write(b"code of others"), weights="others")
+    assert isinstance(store.find(key(), lambda: "others"), Artifact)
+    assert isinstance(store.find(key(), lambda: "these"), Miss)
+
+
+def test_pruning_takes_what_was_used_longest_ago_and_never_what_is_to_stay(store):
+    for index, name in enumerate("abcd"):
         folder = store.publish(key(name), write(b"x" * 100)).folder
-        os.utime(folder / "manifest.json", (1000 + place, 1000 + place))
-    store.find(key("a"))
+        os.utime(folder / "manifest.json", (1000 + index, 1000 + index))
+    store.find(key("a"), unasked)
     removed = store.prune(250, keep=frozenset({key("b").digest}))
     assert {artifact.key.program for artifact in removed} == {"c", "d"}
     assert {artifact.key.program for artifact in store.entries()} == {"a", "b"}
@@ -116,7 +133,7 @@ def test_a_generous_umask_makes_no_artifact_untrusted(tmp_path):
             store.publish(key(), write(b"code"))
     finally:
         os.umask(before)
-    assert isinstance(store.find(key()), Artifact)
+    assert isinstance(store.find(key(), unasked), Artifact)
 
 
 def test_the_second_to_compile_waits_and_finds_what_the_first_published(store):
@@ -124,7 +141,7 @@ def test_the_second_to_compile_waits_and_finds_what_the_first_published(store):
 
     def compile_once(name):
         with store.compiling(key()):
-            if isinstance(store.find(key()), Artifact):
+            if isinstance(store.find(key(), unasked), Artifact):
                 order.append("found")
                 return
             time.sleep(0.2)
@@ -162,14 +179,13 @@ def writer(store, seconds):
 
 
 def test_a_writer_that_is_killed_leaves_nothing_to_find_and_its_lock_is_free(store):
-    process = writer(store, 60)
-    assert process.stdout.readline() == "half\n"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert isinstance(store.find(key()), Miss) and store.entries() == []
+    with writer(store, 60) as process:
+        assert process.stdout.readline() == "half\n"
+        process.send_signal(signal.SIGKILL)
+    assert isinstance(store.find(key(), unasked), Miss) and store.entries() == []
     with store.compiling(key()):
         store.publish(key(), write(b"whole"))
-    assert (store.find(key()).folder / "program.so").read_bytes() == b"whole"
+    assert (store.find(key(), unasked).folder / "program.so").read_bytes() == b"whole"
     (left,) = store.folder.glob(".partial-*")
     os.utime(left, (1000, 1000))
     store.prune(10**9)
@@ -177,19 +193,16 @@ def test_a_writer_that_is_killed_leaves_nothing_to_find_and_its_lock_is_free(sto
 
 
 def test_a_reader_beside_a_writer_never_sees_a_half(store):
-    process = writer(store, 0.001)
-    try:
+    with writer(store, 0.001) as process:
         process.stdout.readline()
         seen = set()
         ends = time.monotonic() + 3
         while time.monotonic() < ends:
-            found = store.find(key())
+            found = store.find(key(), unasked)
             # In the moment between the old folder and the new one there is none; what is found is whole.
             if isinstance(found, Artifact):
                 seen.add(found.files["program.so"][0])
             else:
                 assert "not what was published" not in found.reason
-        assert seen == {len(b"whole")}
-    finally:
         process.kill()
-        process.wait()
+    assert seen == {len(b"whole")}

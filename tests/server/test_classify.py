@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.classifiers import PROSE, reference_logits
-from tests.served import sendnn
+from tests.served import EAGER_FLOAT32, FLOAT32
 
 TEXTS = ["a class is a type", PROSE[2][:80], PROSE[5][:120]]
 
@@ -40,10 +40,13 @@ def test_one_text_token_ids_and_usage(served_classifier, logits):
         assert answer["usage"]["prompt_tokens"] == len(ids)
 
 
-def test_pooling_gives_whatever_the_model_gives(served_classifier, served_minilm, logits):
+def test_pooling_gives_probabilities(served_classifier, logits):
     answer = served_classifier.post("/pooling", json={"input": TEXTS}).json()
     assert np.allclose([row["data"] for row in answer["data"]], softmax(logits), atol=1e-5)
     assert answer["data"][0]["object"] == "pooling"
+
+
+def test_pooling_gives_vectors(served_minilm):
     coded = served_minilm.post(
         "/pooling", json={"input": "a text", "encoding_format": "base64", "task": "embed"}
     ).json()
@@ -58,18 +61,20 @@ def test_pooling_refuses_other_tasks(served_minilm):
         assert answer.status_code == 400 and answer.json()["error"]["code"] == "unsupported_task", answer.text
 
 
-def test_info_and_explain_say_what_the_model_gives(served_classifier, classifier):
+def test_info_and_explain_say_what_the_model_gives(served_classifier, classifier, in_process):
     info = served_classifier.get("/info").json()
     assert info["model"]["task"] == "classify" and info["model"]["labels"] == ["no", "yes", "maybe"]
     assert info["model_type"]["classifier"]["id2label"] == {"0": "no", "1": "yes", "2": "maybe"}
-    said = sendnn("explain", "engine", "model=local", f"model.path={classifier}", "engine.pooling=cls")
-    assert "engine.task = classify\n  from RobertaForSequenceClassification in config.json" in said.stdout
-    assert "engine.pooling = cls   [not used by this run: it belongs to embeddings]" in said.stdout
+    said = in_process("explain", "engine", *FLOAT32, f"model.path={classifier}", "engine.pooling=cls")
+    task = said.stdout[said.stdout.index("engine.task = classify\n") :]
+    assert "\n  from RobertaForSequenceClassification in config.json (model)\n" in task
+    assert "engine.pooling = cls   [not used by this run: this run classifies]" in said.stdout
 
 
-def test_a_task_that_the_model_has_no_head_for(tiny):
-    ended = sendnn("model=local", f"model.path={tiny}", "backend=eager", "engine.task=classify")
+def test_a_task_that_the_model_has_no_head_for(tiny, in_process):
+    ended = in_process(*EAGER_FLOAT32, f"model.path={tiny}", "engine.task=classify")
     assert ended.returncode == 2
     assert "BertModel has no classification head (set by engine.task=classify); use engine.task=embed" in ended.stderr
-    ended = sendnn("model=local", f"model.path={tiny}", "backend=eager", "engine.task=sing")
-    assert ended.returncode == 2 and "engine.task=sing is none" in ended.stderr
+    ended = in_process(*EAGER_FLOAT32, f"model.path={tiny}", "engine.task=sing")
+    assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1
+    assert all(word in ended.stderr for word in ("engine.task", "sing", "auto", "embed", "classify"))

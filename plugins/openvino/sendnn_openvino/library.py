@@ -5,13 +5,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sendnn_openvino.config import OpenVINOConfig
 from sendnn_pipeline.errors import BackendError
-
-if TYPE_CHECKING:
-    from sendnn_pipeline.config.resolve import Run
 
 DEVICE = "CPU"
 
@@ -26,23 +23,21 @@ def import_openvino() -> ModuleType:
     return openvino  # type: ignore[no-any-return]
 
 
-def properties(run: "Run") -> dict[str, Any]:
+def properties(options: OpenVINOConfig) -> dict[str, Any]:
     """Return what a model is compiled with, and opened with again."""
     import torch
 
-    chosen = run.config.backend
-    assert isinstance(chosen, OpenVINOConfig)
     return {
         # The run's: the engine process tells torch, and OpenVINO would count the CPUs by itself.
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         # OpenVINO computes float32 models in bfloat16 where the CPU has it, unless told not to.
         "INFERENCE_PRECISION_HINT": "f32",
-        "ENABLE_CPU_PINNING": chosen.pin_threads,
+        "ENABLE_CPU_PINNING": options.pin_threads,
     }
 
 
 @contextmanager
-def failing_as(what: str, *, hint: str) -> Iterator[None]:
+def failing_as(what: str, *, hint: str = "") -> Iterator[None]:
     """Turn whatever fails within into one line that names the operations OpenVINO names.
 
     Raises:

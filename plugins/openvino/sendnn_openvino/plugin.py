@@ -1,4 +1,4 @@
-"""The hooks."""
+"""What is registered under ``openvino``."""
 
 import os
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from sendnn_openvino.config import OpenVINOConfig
 from sendnn_pipeline.hooks import hookimpl
 
 if TYPE_CHECKING:
-    from sendnn_pipeline.config.resolve import Run
+    from sendnn_pipeline.engines.run import Run
 
 
 @hookimpl
@@ -27,7 +27,7 @@ def register_schemas(store: Callable[[str, str, type], None]) -> None:
 
 @hookimpl
 def register_compile_backends(register: Callable[[str, type], None]) -> None:
-    """Register the backend."""
+    """Register openvino."""
     register("openvino", OpenVINOBackend)
 
 

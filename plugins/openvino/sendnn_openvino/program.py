@@ -1,38 +1,40 @@
 """A compiled model that is called with tensors."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any
 
-from sendnn_openvino.library import DEVICE, failing_as, import_openvino, properties
+from sendnn_openvino.library import DEVICE, failing_as, import_openvino
+from sendnn_pipeline.backends.base import CompiledCall, CompiledProgram
 
 if TYPE_CHECKING:
     import openvino
     import torch
 
-    from sendnn_pipeline.config.resolve import Run
-
 BLOB = "program.blob"
 
 
-class OpenVINOProgram:
-    """Runs one compiled model, one call at a time."""
+@dataclass(frozen=True)
+class OpenVINOProgram(CompiledProgram):
+    """One compiled model, its weights within."""
 
-    def __init__(self, compiled: "openvino.CompiledModel", name: str) -> None:
-        self.compiled = compiled
-        self.name = name
-        self._request = compiled.create_infer_request()
+    compiled: "openvino.CompiledModel"
+    name: str
 
-    def __call__(self, *inputs: "torch.Tensor") -> "torch.Tensor":
-        """Compute. Inputs are read where they are; the output is a copy, since the next call writes over its own.
-
-        Raises:
-            BackendError: OpenVINO fails; nothing else computes it instead.
-        """
+    def bind(self, weights: "Mapping[str, torch.Tensor]") -> CompiledCall:
+        """Return a call; its weights are the model's own."""
         import torch
 
-        with failing_as(f"OpenVINO cannot run {self.name}", hint="backend=inductor may"):
-            outputs = self._request.infer([given.numpy() for given in inputs], share_inputs=True)
-            return torch.from_numpy(outputs[0])
+        request = self.compiled.create_infer_request()
+
+        def call(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            # Inputs are read where they are; outputs are copies, since the next call writes over its own.
+            with failing_as(f"OpenVINO cannot run {self.name}", hint="backend=inductor may"):
+                outputs = request.infer([tensor.numpy() for tensor in inputs], share_inputs=True)
+                return tuple(torch.from_numpy(outputs[index]) for index in range(len(outputs)))
+
+        return call
 
     def save(self, folder: Path) -> None:
         """Write what OpenVINO's own cache (``CACHE_DIR``) holds: the compiled model with its weights in it.
@@ -41,13 +43,13 @@ class OpenVINOProgram:
         """
         (folder / BLOB).write_bytes(self.compiled.export_model().getvalue())
 
-    @classmethod
-    def open(cls, folder: Path, run: "Run") -> Self:
-        """Open what ``save`` wrote.
 
-        Raises:
-            BackendError: OpenVINO cannot open it.
-        """
-        with failing_as(f"OpenVINO cannot open {folder / BLOB}", hint=f"remove {folder}, and it is compiled again"):
-            core = import_openvino().Core()
-            return cls(core.import_model((folder / BLOB).read_bytes(), DEVICE, properties(run)), folder.name)
+def open_program(folder: Path, name: str, properties: Mapping[str, Any]) -> OpenVINOProgram:
+    """Open what ``save`` wrote.
+
+    Raises:
+        BackendError: OpenVINO cannot open it.
+    """
+    with failing_as(f"OpenVINO cannot open {folder / BLOB}"):
+        core = import_openvino().Core()
+        return OpenVINOProgram(core.import_model((folder / BLOB).read_bytes(), DEVICE, dict(properties)), name)

@@ -1,21 +1,17 @@
-"""The backend."""
+"""The backend and its options."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from sendnn_pipeline.backends.base import Graph, Limits, type_function
+from sendnn_pipeline.backends.base import CompileBackend, Graph, Limits
 from sendnn_pipeline.config.schema import BackendConfig
 from sendnn_zentorch.library import check_installed
 
 if TYPE_CHECKING:
-    import torch
-
-    from sendnn_pipeline.config.resolve import Run
-    from sendnn_pipeline.config.schema import RunConfig
-    from sendnn_zentorch.program import Program
+    from sendnn_zentorch.program import ZentorchProgram
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,29 +22,33 @@ class ZentorchConfig(BackendConfig):
     """Whether each Program holds the weights, packed when it is compiled, those of query, key and value as one."""
 
 
-class ZentorchBackend:
+class ZentorchBackend(CompileBackend):
     """Compiles ahead of time with PyTorch's AOTInductor and zentorch's pass."""
 
     name = "zentorch"
 
-    def limits(self, config: "RunConfig") -> Limits:
-        """Take any size, and float32: bfloat16 and float16 need AVX-512 and are not verified.
+    def __init__(self, options: ZentorchConfig) -> None:
+        self.freezing = options.freezing
+        # bfloat16 and float16 need AVX-512 and are not verified; helper Programs have nothing that zentorch replaces.
+        self.limits = Limits(
+            dtypes=("float32",),
+            ranges=True,
+            embeds_weights=("float32",) if options.freezing else (),
+            in_place=True,
+            artifacts="files",
+        )
 
-        No helpers: they have nothing that zentorch replaces.
-        """
-        return Limits(dtypes=("float32",), ranges=True, helpers=False)
-
-    def prepare(self, run: "Run", environ: Mapping[str, str]) -> dict[str, str]:
-        """Check the installed library, and keep compiled code where other caches are.
+    def prepare(self, cache_dir: Path, environ: Mapping[str, str]) -> dict[str, str]:
+        """Check the installed library, and have the compiler's cache where the others are.
 
         Raises:
             BackendError: zentorch is not installed, or was built for another torch.
         """
         check_installed()
         # PyTorch's own default is a folder of /tmp with the user's name.
-        return {"TORCHINDUCTOR_CACHE_DIR": environ.get("TORCHINDUCTOR_CACHE_DIR") or str(run.cache_dir / "inductor")}
+        return {"TORCHINDUCTOR_CACHE_DIR": environ.get("TORCHINDUCTOR_CACHE_DIR") or str(cache_dir / "inductor")}
 
-    def compile(self, graph: Graph, run: "Run") -> type_function:
+    def compile(self, graph: Graph) -> "ZentorchProgram":
         """Compile ahead of time.
 
         Raises:
@@ -56,31 +56,19 @@ class ZentorchBackend:
         """
         from sendnn_zentorch.program import compile_program
 
-        return compile_program(graph, freezing=self.embeds_weights(run))
+        return compile_program(graph, freezing=self.freezing)
 
-    def save(self, compiled: type_function, folder: Path) -> None:
-        """Write the compiled code and the names of the weights it reads."""
-        cast("Program", compiled).save(folder)
-
-    def load(self, folder: Path, weights: "Mapping[str, torch.Tensor]", run: "Run") -> type_function:
+    def open(self, folder: Path, graph: Graph) -> "ZentorchProgram":
         """Open compiled code.
 
         Raises:
             BackendError: it or zentorch cannot be loaded.
         """
-        from sendnn_zentorch.program import load_program
+        from sendnn_zentorch.program import open_program
 
-        return load_program(folder, weights)
+        return open_program(folder, graph.name)
 
-    def portable(self, run: "Run") -> bool:
-        """Say yes: what is generated calls zentorch by name, and finds it in any process that has imported it."""
-        return True
-
-    def embeds_weights(self, run: "Run") -> bool:
-        """Say whether weights are frozen."""
-        return cast("ZentorchConfig", run.config.backend).freezing
-
-    def fingerprint(self, run: "Run") -> dict[str, str]:
+    def fingerprint(self) -> dict[str, str]:
         """Return the versions, and what decides the code that is generated."""
         names = ("torch", "zentorch", "sendnn-pipeline-zentorch")
-        return {name: version(name) for name in names} | {"freezing": str(self.embeds_weights(run)).lower()}
+        return {name: version(name) for name in names} | {"freezing": str(self.freezing).lower()}

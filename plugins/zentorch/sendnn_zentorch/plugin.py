@@ -1,4 +1,4 @@
-"""The hooks. Imported at every start, so nothing heavy is imported here."""
+"""What is registered under ``zentorch``; imported at every start, so nothing heavy is imported here."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from sendnn_zentorch.backend import ZentorchBackend, ZentorchConfig
 from sendnn_zentorch.cpu import CPUINFO, missing_features
 
 if TYPE_CHECKING:
-    from sendnn_pipeline.config.resolve import Run
+    from sendnn_pipeline.engines.run import Run
 
 
 @hookimpl
@@ -26,7 +26,7 @@ def register_schemas(store: Callable[[str, str, type], None]) -> None:
 
 @hookimpl
 def register_compile_backends(register: Callable[[str, type], None]) -> None:
-    """Make the backend known by its name."""
+    """Register zentorch."""
     register("zentorch", ZentorchBackend)
 
 

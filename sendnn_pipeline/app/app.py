@@ -1,0 +1,130 @@
+"""The application: one run, or a sweep of runs, or what Hydra shows of them."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import hydra
+from rich.console import Console
+
+from sendnn_pipeline.app.context import AppContext, load_context
+from sendnn_pipeline.app.help import help_override
+from sendnn_pipeline.app.run import run_composed
+from sendnn_pipeline.app.sweep import conclude, make_task, refuse_parallel, sweep_folder
+from sendnn_pipeline.config.aliases import settle_renamed
+from sendnn_pipeline.config.command_line import CommandLine, Override, parse_command_line, parse_overrides
+from sendnn_pipeline.config.compose import VERSION_BASE, search_path_override
+from sendnn_pipeline.config.environment import process_environment
+from sendnn_pipeline.config.layers import LayeredConfig
+from sendnn_pipeline.config.options import PRIMARY
+from sendnn_pipeline.errors import ConfigError, EngineError
+
+
+def run_app(argv: Sequence[str], started: float) -> None:
+    """Run the command line: a single run by ourselves; sweeps, and what is only shown, by Hydra.
+
+    Args:
+        argv: without the program's name.
+        started: monotonic seconds at which the process began.
+
+    Raises:
+        PipelineError: it does not compose, or a run failed.
+    """
+    command = parse_command_line(argv)
+    context = load_context(process_environment(), command.config_dir)
+    console = Console(stderr=False)
+    for warning in context.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+    layered, inserted = _check(context, command)
+    if command.shows_only:
+        _run_hydra(context, command, inserted, layered.removed, lambda _: None)
+    elif command.multirun:
+        _run_sweep(context, command, inserted, layered)
+    else:
+        run_composed(context, layered, console, started)
+
+
+def _run_sweep(context: AppContext, command: CommandLine, inserted: Sequence[str], layered: LayeredConfig) -> None:
+    settle_renamed(layered.draft)
+    limit_seconds = layered.draft.group("sweep").job_timeout_seconds
+    folder, words = sweep_folder(command.overrides)
+    flags = ["--config-dir", command.config_dir] if command.config_dir else []
+    task = make_task(flags, partial(_without, inserted), folder, limit_seconds)
+    try:
+        _run_hydra(context, command, [*words, *inserted], layered.removed, task)
+    except BaseException:
+        # How it ended comes first: Ctrl-C stays Ctrl-C, whatever the jobs before it did.
+        with suppress(EngineError):
+            conclude(folder)
+        raise
+    conclude(folder)
+
+
+def _run_hydra(
+    context: AppContext,
+    command: CommandLine,
+    inserted: Sequence[str],
+    removed: Sequence[str],
+    task: Callable[[Any], Any],
+) -> None:
+    """Hand the command line to Hydra, which reads it from where Python keeps it."""
+    own = [*search_path_override(context.tree), *(help_override(context) if command.shows_help else [])]
+    sys.argv = [sys.argv[0], *command.argv([*own, *inserted], removed)]
+    hydra.main(version_base=VERSION_BASE, config_path=str(context.tree.own), config_name=PRIMARY)(task)()
+
+
+def _without(inserted: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """Leave out what was inserted for the environment: the job's own process finds it there."""
+    ours = {(override.key, str(override.value)) for override in parse_overrides(inserted)}
+    return [override.text for override in parse_overrides(texts) if (override.key, str(override.value)) not in ours]
+
+
+def _check(context: AppContext, command: CommandLine) -> tuple[LayeredConfig, list[str]]:
+    """Compose every job once; return the last, and the overrides to insert for the environment.
+
+    Raises:
+        ConfigError: a job does not compose, a sweep lacks ``-m``, or one would never end.
+    """
+    overrides = [override for override in command.overrides if not override.of_hydra]
+    sweeping = next((override for override in overrides if override.sweeps), None)
+    if sweeping is not None and not command.multirun:
+        key = sweeping.key
+        raise ConfigError(
+            f"{sweeping.text} has several values for {key}", hint=f"add -m to sweep, or write '{key}=[...]' for a list"
+        )
+    layered = None
+    for job in _jobs(overrides):
+        layered = context.compose(job)
+        draft = layered.draft
+        if command.multirun and not command.shows_only and "serve" in draft["pipeline.stages"]:
+            target = draft["serve.target"]
+            _refuse_endless(context, target)
+            parallel = "serve.parallel_jobs" in draft and bool(draft["serve.parallel_jobs"])
+            refuse_parallel(command.overrides, target, parallel)
+    assert layered is not None
+    swept = {override.key for override in overrides if override.sweeps}
+    return layered, [text for text in layered.inserted if text.partition("=")[0] not in swept]
+
+
+def _refuse_endless(context: AppContext, target: str) -> None:
+    targets = context.plugins.registry("register_serve_targets", "serve target")
+    if not targets.create(target, missing=context.plugins.missing()).ends:
+        raise ConfigError(
+            f"serve.target={target} never ends, so it cannot be swept",
+            hint="sweep with serve=bench, or with pipeline=precompile",
+        )
+
+
+def _jobs(overrides: Sequence[Override]) -> Iterator[list[Override]]:
+    """Yield jobs that try every listed value of every sweep, the other sweeps at their first value.
+
+    A sweep whose values only its sweeper knows, such as an interval, is left out.
+    """
+    choices = [[one] if not one.sweeps else list(parse_overrides(one.expanded)) for one in overrides]
+    choices = [options for options in choices if options]
+    yield [options[0] for options in choices]
+    for index, options in enumerate(choices):
+        for option in options[1:]:
+            yield [option if other == index else first[0] for other, first in enumerate(choices)]

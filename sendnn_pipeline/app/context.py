@@ -1,0 +1,138 @@
+"""The configuration with every plugin joined: what this process can be asked to run."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sendnn_pipeline.config.command_line import Override
+from sendnn_pipeline.config.compose import store_schemas
+from sendnn_pipeline.config.decode import GROUP, is_mapping
+from sendnn_pipeline.config.environment import EnvRow, EnvValue, read_environment, read_rows
+from sendnn_pipeline.config.ignored import describe_ignored, read_retired
+from sendnn_pipeline.config.layers import Choice, LayeredConfig, compose_layers
+from sendnn_pipeline.config.options import OptionTree
+from sendnn_pipeline.config.schemas import SchemaStore
+from sendnn_pipeline.errors import ConfigError, PipelineError
+from sendnn_pipeline.hooks.loading import load_plugins
+from sendnn_pipeline.hooks.manager import CONFIG_PLUGIN, Plugins
+from sendnn_pipeline.known.entry import KnownConfiguration, check_names, read_known, read_known_file
+
+
+@dataclass(frozen=True)
+class AppContext:
+    """Plugins, options, environment and schemas of this process."""
+
+    environ: Mapping[str, str]
+    plugins: Plugins
+    tree: OptionTree
+    schemas: SchemaStore
+    rows: Mapping[str, EnvRow]
+    env: Sequence[EnvValue]
+    warnings: Sequence[str]
+
+    def compose(self, overrides: Sequence[Override]) -> LayeredConfig:
+        """Compose the layers for one command line without sweeps.
+
+        Raises:
+            ConfigError: the overrides do not compose.
+        """
+        try:
+            return compose_layers(self.tree, self.schemas, overrides, self.env, {"backend": auto_backend()})
+        except ConfigError as error:
+            # An option may be unknown because its plugin is not loaded.
+            missing = self.plugins.missing() if error.message.startswith("unknown option") else ""
+            if missing:
+                raise ConfigError(error.message, where=error.where, hint=f"{error.hint}; {missing}") from None
+            raise
+
+    def collect_known(
+        self, file: str | None, where: str, backend: str | None = None
+    ) -> tuple[tuple[KnownConfiguration, ...], tuple[str, ...]]:
+        """Read the known configurations of ``known/`` folders, of registries and of the user's file.
+
+        Args:
+            file: ``known.file``.
+            where: what set it.
+            backend: skips files of ``known/`` folders that do not mention it.
+
+        Returns:
+            The configurations, and a line for each registry that failed.
+
+        Raises:
+            ConfigError: one is not of the form, or two have one name.
+        """
+        configs: list[KnownConfiguration] = []
+        problems: list[str] = []
+        for folder in self.tree.folders.values():
+            configs += read_known(folder / "known", backend, self.tree.display)
+        registries = self.plugins.registry("register_config_registries", "config registry")
+        for name, entry in registries.entries.items():
+            try:
+                configs += entry.factory().configs()
+            except PipelineError:
+                raise
+            except Exception as error:
+                # The rest of the plugin goes on, and so do the other registries.
+                problems.append(
+                    f"config registry {name} of plugin {entry.owner} failed: {type(error).__name__}: {error}"
+                )
+        configs += read_known_file(file, where) if file else ()
+        return check_names(configs), tuple(problems)
+
+
+def load_context(
+    environ: Mapping[str, str], config_dir: str | None = None, *, adopt_retired: bool = False
+) -> AppContext:
+    """Load plugins, join their options and types, and decode the environment.
+
+    Args:
+        environ: the environment.
+        config_dir: one more folder of options, the user's own.
+        adopt_retired: read a renamed variable as its successor where that is not set, instead of ignoring it.
+
+    Raises:
+        ConfigError: a variable does not decode, or ``config_dir`` is not a folder.
+        PluginError: two plugins have one name for different things.
+    """
+    plugins = load_plugins(environ)
+    folders = _config_folders(plugins)
+    own = folders[CONFIG_PLUGIN]
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise ConfigError(f"--config-dir {config_dir} is not a folder", hint="name a folder of config groups")
+        folders["--config-dir"] = Path(config_dir).absolute()
+    tree = OptionTree(own, folders)
+    schemas = SchemaStore()
+    plugins.collect("register_schemas", store=lambda _: schemas)
+    store_schemas(schemas)
+    (rows, of_rows), retired = read_rows(folders), read_retired(folders)
+    adopted = retired.find_former(environ, rows) if adopt_retired else {}
+    env, warnings = read_environment(environ, rows, types_of(schemas, tree), adopted)
+    ignored = describe_ignored(environ, rows, retired, adopted)
+    failed = [f"plugin {f.name} ({f.distribution}) is not loaded: {f.reason}" for f in plugins.failures]
+    return AppContext(environ, plugins, tree, schemas, rows, env, (*failed, *of_rows, *warnings, *ignored))
+
+
+def _config_folders(plugins: Plugins) -> dict[str, Path]:
+    folders = {}
+    for name, path in plugins.collect("config_paths").items():
+        if isinstance(path, str | Path) and Path(path).is_dir():
+            folders[name] = Path(path)
+        else:
+            plugins.fail(name, f"config_paths failed: {path} is not a folder")
+    return folders
+
+
+def types_of(schemas: SchemaStore, tree: OptionTree) -> dict[str, Any]:
+    """Return the type of every key that text can set, and of every group."""
+    types = {key: kind for key, kind in schemas.keys().items() if not is_mapping(kind)}
+    return types | dict.fromkeys(tree.groups, GROUP)
+
+
+def auto_backend() -> Choice:
+    """Return the backend that ``backend=auto`` takes on this machine, and why."""
+    if importlib.util.find_spec("torch_sendnn") is not None:
+        return Choice("sendnn", "auto: torch_sendnn is importable")
+    return Choice("inductor", "auto: torch_sendnn is not importable")

@@ -1,0 +1,237 @@
+"""From overrides to a resolved run: compose, find the model, resolve, and let engine, backend and plugins check it."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from sendnn_pipeline.app.context import AppContext
+from sendnn_pipeline.app.usage import note_unused_keys
+from sendnn_pipeline.backends.base import CompileBackend, Limits
+from sendnn_pipeline.backends.create import create_backend, create_simple_backend
+from sendnn_pipeline.config.aliases import settle_renamed
+from sendnn_pipeline.config.check import check_draft
+from sendnn_pipeline.config.command_line import Override
+from sendnn_pipeline.config.draft import Draft, Layer
+from sendnn_pipeline.config.layers import LayeredConfig
+from sendnn_pipeline.config.schema import Dtype, EngineConfig
+from sendnn_pipeline.engines.base import Engine
+from sendnn_pipeline.engines.create import choose_engine, create_engine
+from sendnn_pipeline.engines.plan import Plan
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.errors import ConfigError, PluginError
+from sendnn_pipeline.hooks.manager import Plugins
+from sendnn_pipeline.known.entry import AUTO, NONE
+from sendnn_pipeline.known.layer import Platform, apply_known
+from sendnn_pipeline.machine.cpu import computes_bfloat16
+from sendnn_pipeline.machine.threads import plan_threads
+from sendnn_pipeline.models.facts import read_model_facts
+from sendnn_pipeline.models.sources import ModelSource
+from sendnn_pipeline.programs.times import timing_prefix
+
+
+@dataclass(frozen=True)
+class ComposedRun:
+    """The overrides composed, with the source of the model; the model is not read yet."""
+
+    draft: Draft
+    source: ModelSource
+    source_name: str
+
+    def locate(self) -> Path | None:
+        """Return the model's folder if it is here already."""
+        return self.source.locate(self.draft.config().model, self.draft.cache_dir)
+
+    def fetch(self) -> Path:
+        """Return the model's folder, fetched if need be.
+
+        Raises:
+            ModelError: it cannot be had.
+        """
+        return self.source.fetch(self.draft.config().model, self.draft.cache_dir)
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """A run, its backend, and for every key where its value came from."""
+
+    run: Run
+    draft: Draft
+    engine: Engine
+    backend: CompileBackend
+
+
+def compose_run(context: AppContext, overrides: Sequence[Override]) -> ComposedRun:
+    """Compose ``overrides`` and choose the model's source.
+
+    Raises:
+        ConfigError: they do not compose, a value is wrong, or no source takes the model.
+    """
+    return find_source(context, context.compose(overrides))
+
+
+def find_source(context: AppContext, layered: LayeredConfig) -> ComposedRun:
+    """Choose the source of the model of a configuration that is composed already.
+
+    Raises:
+        ConfigError: a value is wrong, or no source takes the model.
+    """
+    draft = layered.draft
+    settle_renamed(draft)
+    for (group, name), schema in context.schemas.schemas.items():
+        settle = getattr(schema, "settle", None)
+        if settle is not None and name in ("", draft.choices.get(group)):
+            settle(draft)
+    check_draft(draft)
+    draft.cache_dir = cache_dir_of(draft["cache_dir"], context.environ)
+    name, source = _source(context.plugins, draft)
+    return ComposedRun(draft, source, name)
+
+
+def cache_dir_of(cache_dir: str | None, environ: Mapping[str, str]) -> Path:
+    """Return the folder of fetched models and compiler caches."""
+    if cache_dir:
+        return Path(cache_dir).expanduser().absolute()
+    base = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "sendnn_pipeline"
+
+
+def _source(plugins: Plugins, draft: Draft) -> tuple[str, ModelSource]:
+    sources = plugins.registry("register_model_sources", "model source")
+    name, path = draft["model.source"], draft["model.path"]
+    if name != AUTO:
+        return name, sources.create(name, where=draft.where("model.source"), missing=plugins.missing())
+    claims = {name: source for name, source in sources.values().items() if source.claims(path)}
+    if len(claims) != 1:
+        what = "is claimed by " + " and ".join(sorted(claims)) if claims else "is not a folder, hub id or package"
+        raise ConfigError(
+            f"model.path={path} {what}",
+            where=draft.where("model.path"),
+            hint="choose one with model.source=" if claims else "a package is written name==version",
+        )
+    return next(iter(claims.items()))
+
+
+def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> ResolvedRun:
+    """Read the model's facts, replace every ``auto``, plan, and ask backend and plugins whether the run can work.
+
+    Raises:
+        PipelineError: it cannot; the message says why.
+    """
+    draft, plugins = composed.draft, context.plugins
+    draft.facts = read_model_facts(folder)
+    _apply_known(context, draft)
+    backend = create_backend(plugins, draft.config().backend, where=draft.where("backend.name"))
+    limits = backend.limits
+    draft.threads = plan_threads(draft.config().process, context.environ).count
+    _resolve_dtype(draft, limits)
+    engine = _resolve_engine(context, draft)
+    engine.resolve(draft, limits)
+    note_unused_keys(context, draft, engine)
+    config = draft.config()
+    plan = engine.plan(config, draft.facts, limits)
+    prefix = timing_prefix(
+        draft.facts.structure_digest,
+        draft.values["backend"],
+        config.model.dtype,
+        threads=draft.threads,
+        concurrent_steps=plan.concurrent_steps,
+    )
+    served = config.model.served_name or config.model.path.rstrip("/").rsplit("/", 1)[-1].split("==")[0]
+    threads = draft.threads if config.process.update_thread_config else 0
+    run = Run(config, draft.facts, plan, draft.cache_dir, served, threads, prefix)
+    _check_helpers(plugins, draft, plan)
+    _check_limits(run, backend, draft)
+    problems = _find_problems(plugins, run)
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return ResolvedRun(run, draft, engine, backend)
+
+
+def _apply_known(context: AppContext, draft: Draft) -> None:
+    name, file, require = draft["known.name"], draft["known.file"], draft["known.require"]
+    if name == NONE and not require:
+        draft.note_unused("known.file", "known=none disables known configurations")
+        return
+    # A named or required configuration is told apart from its neighbours in errors, so those are read, too.
+    backend = draft["backend.name"] if name == AUTO and not require else None
+    configs, problems = context.collect_known(file, draft.where("known.file"), backend)
+    if problems and (require or name != AUTO):
+        raise PluginError(problems[0], hint="keep the plugin out, or mend it")
+    for problem in problems:
+        draft.note(problem)
+    where = Platform(draft["backend.name"], platform.machine(), context.environ)
+    apply_known(draft, configs, draft.model.config, where)
+
+
+def _resolve_dtype(draft: Draft, limits: Limits) -> None:
+    dtype = draft["model.dtype"]
+    if dtype == Dtype.auto:
+        native = computes_bfloat16()
+        chosen = Dtype.bfloat16 if native and Dtype.bfloat16 in limits.dtypes else limits.dtypes[0]
+        reason = "this CPU computes bfloat16" if native else "this CPU does not compute bfloat16"
+        if Dtype.bfloat16 not in limits.dtypes:
+            reason = "what the backend computes"
+        draft.put("model.dtype", str(chosen), Layer.CHOSEN, reason)
+    elif dtype not in limits.dtypes:
+        raise ConfigError(
+            f"model.dtype={dtype} is not computed by {draft['backend.name']}",
+            where=draft.where("model.dtype"),
+            hint=f"use {', '.join(limits.dtypes)}",
+        )
+
+
+def _resolve_engine(context: AppContext, draft: Draft) -> Engine:
+    """Choose the engine, and let the draft have the types of its keys."""
+    if draft["engine.name"] == AUTO:
+        name, reason = choose_engine(context.plugins, draft.model)
+        draft.put("engine.name", name, Layer.CHOSEN, reason)
+    engine = create_engine(context.plugins, draft["engine.name"], where=draft.where("engine.name"))
+    schema = context.schemas.schemas.get(("engine", engine.name), EngineConfig)
+    draft.schemas = {**draft.schemas, "engine": schema}
+    return engine
+
+
+def _find_problems(plugins: Plugins, run: Run) -> list[str]:
+    problems: list[str] = []
+    for name, found in plugins.collect("check_config", run=lambda _: run).items():
+        if isinstance(found, list | tuple):
+            problems += map(str, found)
+        else:
+            plugins.fail(name, f"check_config failed: it returned {found!r} and not a list of problems")
+    return problems
+
+
+def _check_helpers(plugins: Plugins, draft: Draft, plan: Plan) -> None:
+    if not any(program.helper for program in plan.programs):
+        draft.note_unused("backend.simple", "the engine has no helper Programs")
+        return
+    name, where = draft["backend.simple"], draft.where("backend.simple")
+    if not create_simple_backend(plugins, name, where=where).limits.helpers:
+        raise ConfigError(
+            f"backend.simple={name} compiles no helper Programs", where=where, hint="use inductor or eager"
+        )
+
+
+def _check_limits(run: Run, backend: CompileBackend, draft: Draft) -> None:
+    limits = backend.limits
+    if run.config.artifacts.require and limits.artifacts != "files":
+        raise ConfigError(
+            f"artifacts.require=true, and backend={backend.name} keeps no artifacts",
+            where=draft.where("artifacts.require"),
+            hint="use backend=inductor, or artifacts.require=false",
+        )
+    if run.config.model.dtype not in limits.embeds_weights or limits.artifacts != "files":
+        return
+    # While they are compiled, the model itself is there, too.
+    copies = 1 + len(run.plan.programs)
+    needed = copies * sum(file.stat().st_size for file in run.model.weight_files)
+    available = psutil.virtual_memory().available
+    if needed > available:
+        raise ConfigError(
+            f"Programs that hold the weights take {copies} copies of them, {needed / 2**30:.1f} GiB, and "
+            f"{available / 2**30:.1f} GiB are free",
+            hint="use fewer Programs, or shared weights (backend.freezing=false where the backend has it)",
+        )

@@ -1,0 +1,194 @@
+"""One run: resolve, show the plan, then load, compile, warm up and serve."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from rich.console import Console
+
+from sendnn_pipeline.app.context import AppContext
+from sendnn_pipeline.app.endpoints import collect_endpoints
+from sendnn_pipeline.app.plan_table import print_plan
+from sendnn_pipeline.app.resolve import ComposedRun, ResolvedRun, find_source, resolve_run
+from sendnn_pipeline.config.draft import Draft
+from sendnn_pipeline.config.layers import LayeredConfig
+from sendnn_pipeline.config.schema import StageName
+from sendnn_pipeline.config.secrets import read_api_key
+from sendnn_pipeline.distributed.ranks import start_ranks
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.frontend.endpoint import Endpoint
+from sendnn_pipeline.frontend.target import RunningEngine, ServeTarget, Session
+from sendnn_pipeline.hooks.manager import Plugins
+from sendnn_pipeline.machine.threads import plan_threads
+from sendnn_pipeline.messages import Ready
+from sendnn_pipeline.observe.console import ConsoleProgress
+from sendnn_pipeline.observe.metrics import Metrics
+from sendnn_pipeline.observe.observers import Observers, StageListener
+from sendnn_pipeline.observe.perf_log import PerfLog
+from sendnn_pipeline.observe.startup import Startup
+from sendnn_pipeline.pipeline.rank import JOB
+from sendnn_pipeline.programs.times import CompileTimes, StepTimes
+
+Say = Callable[[str], None]
+
+
+def run_composed(context: AppContext, layered: LayeredConfig, console: Console, started: float) -> None:
+    """Run what the composed overrides describe, to its end.
+
+    Args:
+        context: plugins, options and environment.
+        layered: the composed command line, without sweeps.
+        console: where the user reads.
+        started: monotonic seconds at which the process began.
+
+    Raises:
+        PipelineError: the run cannot start, or failed.
+    """
+    say: Say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    context.plugins.on_failure = lambda failed: say(f"warning: plugin {failed.name} is called no more: {failed.reason}")
+    composed = find_source(context, layered)
+    resolved = resolve_run(context, composed, _fetch(composed, say))
+    run, draft = resolved.run, resolved.draft
+    threads = plan_threads(run.config.process, context.environ)
+    environment = {**threads.environment, **resolved.backend.prepare(run.cache_dir, context.environ)}
+    api_key = read_api_key(context.environ, run.config.serve.api_key_file, draft.where("serve.api_key_file"))
+    endpoints = collect_endpoints(context.plugins, run.config.engine.name)
+    target = _prepare_target(context.plugins, run, draft, endpoints)
+    print_plan(console, resolved, f"{threads.count}  ({threads.reason})")
+    for notice in (*draft.notices, *threads.warnings):
+        say(f"note: {notice}")
+    with observe_run(context.plugins, resolved, console) as observers:
+        session = make_session(
+            resolved,
+            start=lambda: start_ranks(JOB, run, environment),
+            endpoints=endpoints,
+            observers=observers,
+            say=say,
+            api_key=api_key,
+            started=started,
+            about={"plugins": [plugin.name for plugin in context.plugins.loaded]},
+        )
+        if target is not None:
+            target.run(session)
+        else:
+            asyncio.run(_follow(session))
+
+
+def make_session(
+    resolved: ResolvedRun,
+    *,
+    start: Callable[[], RunningEngine],
+    endpoints: Mapping[str, Endpoint[Any]],
+    observers: "RunObservers",
+    say: Say,
+    api_key: str | None,
+    started: float,
+    about: Mapping[str, Any],
+) -> Session:
+    """Return what a target needs of the run."""
+    info = observers.metrics.backend_info
+    versions = ", ".join(f"{name} {value}" for name, value in resolved.backend.fingerprint().items())
+    info.labels(resolved.backend.name, versions, resolved.run.config.device, "none").set(1)
+    return Session(
+        run=resolved.run,
+        start=start,
+        endpoints=endpoints,
+        observe=observers.events,
+        say=say,
+        on_ready=partial(_record, resolved.run, observers.startup, say),
+        metrics=observers.metrics,
+        startup=observers.startup,
+        perf_log=observers.perf_log,
+        api_key=api_key,
+        started=started,
+        about=about,
+    )
+
+
+def _fetch(composed: ComposedRun, say: Say) -> Path:
+    here = composed.locate()
+    if here is not None:
+        return here
+    began = time.monotonic()
+    say(f"fetching {composed.draft['model.path']} from source {composed.source_name} …")
+    folder = composed.fetch()
+    say(f"fetched in {time.monotonic() - began:.1f} s to {folder}")
+    return folder
+
+
+def _prepare_target(
+    plugins: Plugins, run: Run, draft: Draft, endpoints: Mapping[str, Endpoint[Any]]
+) -> ServeTarget | None:
+    if StageName.serve not in run.config.pipeline.stages:
+        return None
+    targets = plugins.registry("register_serve_targets", "serve target")
+    where = draft.where("serve.target")
+    target: ServeTarget = targets.create(run.config.serve.target, where=where, missing=plugins.missing())
+    target.prepare(run, endpoints)
+    return target
+
+
+@dataclass(frozen=True)
+class RunObservers:
+    """Who is told what happens in a run."""
+
+    events: Observers
+    metrics: Metrics
+    startup: Startup
+    perf_log: PerfLog | None
+
+
+@contextmanager
+def observe_run(plugins: Plugins, resolved: ResolvedRun, console: Console) -> Iterator[RunObservers]:
+    """Yield the observers of a run, ours and the plugins'."""
+    run = resolved.run
+    registry = CollectorRegistry()
+    plugins.collect("register_metrics", registry=lambda _: registry)
+    metrics = Metrics(registry, run.served_name, run.plan.max_input_tokens)
+    metrics.plugin_failures.inc(len(plugins.failures))
+    startup, perf_log = Startup(), None
+    listeners: list[StageListener] = [startup, metrics, ConsoleProgress(console)]
+    if run.config.metrics.perf_log.enabled:
+        perf_log = PerfLog(Path(run.config.metrics.perf_log.dir), uuid.uuid4().hex[:12], run.served_name)
+        perf_log.open()
+        listeners.append(perf_log)
+
+    def report(line: str) -> None:
+        metrics.plugin_failures.inc()
+        console.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
+
+    with Observers(listeners, plugins, report) as events:
+        yield RunObservers(events, metrics, startup, perf_log)
+
+
+def _record(run: Run, startup: Startup, say: Say, ready: Ready) -> None:
+    """Keep what this start measured, for the plans of later ones."""
+    steps: dict[str, dict[tuple[int, ...], float]] = {}
+    for step in ready.steps:
+        steps.setdefault(step.program, {})[tuple(step.sizes.values())] = step.ms
+    try:
+        if startup.compiled:
+            CompileTimes(run.cache_dir).record(run.timing_prefix, startup.compiled)
+        if ready.measured:
+            StepTimes(run.cache_dir).record(run.timing_prefix, steps)
+    except OSError as error:
+        say(f"note: measured times are not saved: {run.cache_dir} cannot be written: {error.strerror}")
+
+
+async def _follow(session: Session) -> None:
+    """Follow a run that does not serve to its end."""
+    engine, warm = session.start(), False
+    try:
+        async for message in session.follow(engine):
+            warm = warm or isinstance(message, Ready)
+    finally:
+        engine.kill()
+    what = "warm" if warm else f"done through {session.run.config.pipeline.stages[-1]}"
+    session.say(f"{session.run.served_name} is {what} after {time.monotonic() - session.started:.1f} s")

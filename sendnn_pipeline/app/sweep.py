@@ -1,0 +1,102 @@
+"""A sweep, seen from its parent: each job a process, in the end one table."""
+
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from rich.console import Console
+
+from sendnn_pipeline.app.job import forget_rows, read_rows, run_job
+from sendnn_pipeline.bench.comparison import compare, figures_of, labels_of
+from sendnn_pipeline.config.command_line import Override
+from sendnn_pipeline.errors import ConfigError, EngineError
+
+BASIC = "basic"
+BENCH = "bench"
+FILE_WIDTH = 140
+# Words that are not a job's.
+OF_SWEEP = ("serve.output=", "sweep.", "process.job_seconds=")
+
+
+def sweep_folder(overrides: Sequence[Override]) -> tuple[Path, list[str]]:
+    """Return the folder of all jobs, and the word that tells Hydra, unless the user did."""
+    named = next((word for word in overrides if word.key == "hydra.sweep.dir"), None)
+    if named is not None:
+        folder = Path(str(named.value)).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        forget_rows(folder)
+        return folder, []
+    folder = Path(tempfile.mkdtemp(prefix="sendnn_pipeline-sweep-"))
+    return folder, [f"hydra.sweep.dir='{folder}'"]
+
+
+def refuse_parallel(overrides: Sequence[Override], target: str, allowed: bool) -> None:
+    """Refuse jobs that would disturb each other's times.
+
+    Raises:
+        ConfigError: a launcher that runs several jobs at once is asked for, and nothing allows it.
+    """
+    launcher = next((word for word in overrides if word.key == "hydra/launcher"), None)
+    if launcher is not None and str(launcher.value) != BASIC and target == BENCH and not allowed:
+        raise ConfigError(
+            f"{launcher.text} may run several jobs at once, and timed jobs disturb each other",
+            hint="leave it out, or say serve.parallel_jobs=true",
+        )
+
+
+def make_task(
+    flags: Sequence[str], mine: Callable[[Sequence[str]], list[str]], folder: Path, limit_seconds: float
+) -> Callable[[Any], float]:
+    """Return the job that Hydra calls, in whatever process its launcher likes.
+
+    Args:
+        flags: of the command line, such as ``--config-dir``.
+        mine: of a job's words those that are not inserted anew in its own process.
+        folder: of all jobs.
+        limit_seconds: what one job may take.
+    """
+
+    def task(config: Any) -> float:
+        job = HydraConfig.get()
+        number = int(job.job.num)
+        words = [word for word in mine(list(job.overrides.task)) if not word.startswith(OF_SWEEP)]
+        here = folder / str(number)
+        added = [f"serve.output='{here}'"] if config.serve.target == BENCH else []
+        sys.stdout.write(f"job {number}: {' '.join(words)}\n")
+        sys.stdout.flush()
+        row = run_job(number, [*words, *added], flags, here, limit_seconds)
+        sys.stdout.write(f"job {number}: {row.reason or 'done'} after {row.seconds:.1f} s\n")
+        sys.stdout.flush()
+        figures = (row.result or {}).get("figures", {})
+        return float(figures["texts_per_second"]["median"]) if "texts_per_second" in figures else math.nan
+
+    return task
+
+
+def conclude(folder: Path) -> None:
+    """Print the comparison of all jobs that ended.
+
+    Raises:
+        EngineError: a job failed.
+    """
+    found = read_rows(folder)
+    if not found:
+        sys.stdout.write(f"no job ended; logs are in {folder}\n")
+        return
+    plain = [[word for word in row.words if not word.startswith("serve.output=")] for row in found]
+    rows = [
+        figures_of(label, row.result) | {"number": row.number, "seconds": row.seconds, "status": row.reason or "done"}
+        for row, label in zip(found, labels_of(plain), strict=True)
+    ]
+    # Files and pipes have no width of their own.
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else FILE_WIDTH)
+    compare(console, rows, folder)
+    num_failed = sum(bool(row.reason) for row in found)
+    pictured = " and sweep.png" if (folder / "sweep.png").exists() else ""
+    console.print(f"sweep.csv, sweep.json{pictured} are in {folder}", markup=False)
+    if num_failed:
+        raise EngineError(f"{num_failed} of {len(found)} jobs failed", hint="the table says why")

@@ -1,0 +1,41 @@
+"""How far a batch is: a bar on a terminal, a line now and then elsewhere."""
+
+import time
+from collections.abc import Callable
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from sendnn_pipeline.batch.sink import Sink
+from sendnn_pipeline.batch.work import Work
+
+LINE_EVERY_SECONDS = 10.0
+
+
+class Reporter:
+    """Shows the share of the input that is answered, and for how long it will go on."""
+
+    def __init__(self, say: Callable[[str], None], work: Work) -> None:
+        self._say, self._work, self._last_line = say, work, time.monotonic()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self.bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), transient=True)
+        self.bar.disable = not self.bar.console.is_terminal
+        self._task = self.bar.add_task("bytes", total=work.size, completed=work.sink.progress.input_offset)
+        self._began, self._first = time.monotonic(), work.sink.progress.input_offset
+
+    def show(self) -> None:
+        """Show where the work is now."""
+        progress, now = self._work.sink.progress, time.monotonic()
+        self.bar.update(self._task, completed=progress.input_offset, description=f"{progress.num_lines} lines")
+        if self.bar.disable and now - self._last_line > LINE_EVERY_SECONDS:
+            self._last_line = now
+            done = progress.input_offset - self._first
+            left = (self._work.size - progress.input_offset) * (now - self._began) / max(1, done)
+            share = progress.input_offset / max(1, self._work.size)
+            self._say(f"{progress.num_lines} lines, {share:.0%}, about {left:.0f} s to go")
+
+
+def describe(sink: Sink) -> str:
+    """Return how many lines there are, and how many of them are bad."""
+    progress = sink.progress
+    bad = f", {progress.num_bad} of them bad: see {sink.side}" if progress.num_bad else ""
+    return f"{progress.num_lines} lines{bad}"

@@ -1,0 +1,123 @@
+"""Hydra's and OmegaConf's errors as one line with the nearest names."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from yaml import YAMLError
+
+from sendnn_pipeline.config.accepted import accepted
+from sendnn_pipeline.config.aliases import SHORT_FORMS
+from sendnn_pipeline.config.options import PROFILE
+from sendnn_pipeline.config.schemas import SchemaStore
+from sendnn_pipeline.errors import ConfigError, nearest
+
+# What Hydra says of ``override /known: x`` and ``/known: x`` in a defaults list, and of ``known: x`` below it.
+SHORT_FORM_IN_FILE = (
+    r"Could not override '(?:\S+/)?(?P<alias>\w+)(?:@[^']*)?(?P<value>)'",
+    r"Could not find '(?P<alias>\w+)/(?P<value>[^']+)'",
+    r"is not a subclass of (?P<alias>\w+)Config\. value: (?P<value>\S+)",
+)
+GLOBAL = "# @package _global_"
+
+
+Groups = Mapping[str, Mapping[str, Any]]
+
+
+def one_line(error: Exception, groups: Groups, schemas: SchemaStore) -> ConfigError:
+    """Rewrite an error.
+
+    Args:
+        error: of Hydra or OmegaConf.
+        groups: options by group.
+        schemas: of all keys.
+    """
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    text = str(error)
+    return (
+        _misused_short_form(text)
+        or _wrong_file(text, cause, groups)
+        or _wrong_name(text, str(cause), groups, schemas)
+        or _wrong_value(text, str(cause), schemas)
+    )
+
+
+def _wrong_file(text: str, cause: BaseException, groups: Groups) -> ConfigError | None:
+    """Return the error for an option's file that is not YAML, or whose defaults list cannot be followed."""
+    if isinstance(cause, YAMLError):
+        return ConfigError(f"an option's file cannot be read as YAML: {' '.join(str(cause).split())}")
+    match = re.search(r"In '([^']+)': Could not override '([^'@]+)(@?)", text)
+    if match is None or match[2] not in groups:
+        return None
+    where, group, below = match.groups()
+    if below:
+        return ConfigError(f"{where} overrides {group} below its own group", hint=f"begin its file with {GLOBAL}")
+    return ConfigError(f"{where} overrides {group}, which is chosen after it", hint="override it in a profile")
+
+
+def _wrong_name(text: str, cause: str, groups: Groups, schemas: SchemaStore) -> ConfigError | None:
+    """Return the error for an option or a key that does not exist."""
+    if match := re.search(r"Could not (?:find|load) '([\w-]+)/([^']+)'", text):
+        group, option = match[1], match[2]
+        return ConfigError(f"unknown option {group}={option}", hint=nearest(option, groups.get(group, ())))
+    if match := re.search(r"Could not override '([^'@]+)", text):
+        return unknown_key(match[1], groups, schemas)
+    if match := re.search(r"Key '([^']+)' (?:is )?not in", cause):
+        full = re.search(r"full_key: (\S+)", cause)
+        return unknown_key(full[1] if full else match[1], groups, schemas)
+    return None
+
+
+def _wrong_value(text: str, cause: str, schemas: SchemaStore) -> ConfigError:
+    """Return the error for a value of another type, or one that cannot be read."""
+    if "parsing" in text or "mismatched input" in text or "token recognition" in text:
+        word = text.splitlines()[0]
+        return ConfigError(word, hint="quote values that hold = , { } or spaces: 'key=\"a=b\"'")
+    key = re.search(r"full_key: (\S+)", cause)
+    types = schemas.keys()
+    kind = types.get(key[1].partition("[")[0]) if key else None
+    if key and kind is not None:
+        value = re.search(r"(?:to string:|Invalid value|Value) '(.*?)'", cause)
+        written = "=null" if "is not Optional" in cause else f"={value[1]}" if value else ""
+        return ConfigError(f"{key[1]}{written} must be {accepted(kind)}")
+    if key and "Invalid type assigned" in cause:
+        return ConfigError(f"{key[1]} is a group of keys", hint=f"set one of them, such as {_below(key[1], types)}")
+    first, *others = cause.splitlines()
+    if others and first.endswith("raised while composing config:"):
+        first = f"{others[0]} ({first.partition(':')[0].lower()})"
+    return ConfigError(f"{key[1]}: {first}" if key else first)
+
+
+def _below(group: str, types: Mapping[str, Any]) -> str:
+    return next((f"{key}=…" for key in types if key.startswith(f"{group}.")), f"{group}.KEY=…")
+
+
+def _misused_short_form(text: str) -> ConfigError | None:
+    """Return the error for a file that uses the command line's short form of a key."""
+    for pattern in SHORT_FORM_IN_FILE:
+        match = re.search(pattern, text)
+        if match and match["alias"].lower() in SHORT_FORMS:
+            alias, value = match["alias"].lower(), match["value"] or "NAME"
+            group, _, key = SHORT_FORMS[alias].partition(".")
+            return ConfigError(
+                f"{alias} has no options to choose from in a file",
+                hint=f"write '{group}: {{{key}: {value}}}' below the defaults list",
+            )
+    return None
+
+
+def unknown_key(key: str, groups: Groups, schemas: SchemaStore) -> ConfigError:
+    """Return the error for a key that no chosen option has: which options have it, else the nearest that exists."""
+    if key == PROFILE and PROFILE not in groups:
+        return ConfigError("there are no profiles", hint="put FOLDER/profile/NAME.yaml and use --config-dir FOLDER")
+    if key == PROFILE:
+        return ConfigError(
+            "the profile sets keys of its own group, which has none", hint=f"begin its file with {GLOBAL}"
+        )
+    owners = schemas.owners(key)
+    if owners:
+        verb = "has" if len(owners) == 1 else "have"
+        return ConfigError(f"unknown key {key}", hint=f"only {' and '.join(owners)} {verb} it")
+    return ConfigError(f"unknown key {key}", hint=nearest(key, [*schemas.keys(), *groups]))

@@ -1,0 +1,72 @@
+"""How text, such as a variable's, becomes a value of a key's own type."""
+
+import re
+from typing import Any, get_args, get_origin
+
+import msgspec
+
+from sendnn_pipeline.config.accepted import accepted, without_none
+
+GROUP = "group"
+"""The type of a key that chooses a group's option."""
+WHOLE = re.compile(r"[+-]?[0-9]+")
+
+
+def decode(text: str, kind: Any) -> Any:
+    """Return the value that ``text`` stands for.
+
+    Args:
+        text: as it stands; items of lists are separated by commas.
+        kind: the key's type with its bounds, or ``GROUP``.
+
+    Raises:
+        ValueError: it does not; the message says what is accepted.
+    """
+    if kind == GROUP:
+        if not re.fullmatch(r"[A-Za-z_][\w.-]*", text):
+            raise ValueError("a name")
+        return text
+    if "${" in text:
+        raise ValueError("plain text without ${")
+    if kind is Any:
+        return [part.strip() for part in text.split(",")] if "," in text else _guess(text)
+    plain = without_none(kind)
+    if plain is bool and text.lower() not in ("0", "1", "true", "false"):
+        raise ValueError("0, 1, true or false")
+    if plain is int:
+        if not WHOLE.fullmatch(text):
+            raise ValueError("a whole number")
+        return _convert(int(text), kind)
+    if get_origin(plain) is list:
+        return _decode_list(text, kind, plain)
+    return _convert(text, kind)
+
+
+def _decode_list(text: str, kind: Any, plain: Any) -> Any:
+    parts = [part.strip() for part in text.split(",")]
+    (item,) = get_args(plain)
+    if without_none(item) is int and not all(map(WHOLE.fullmatch, parts)):
+        raise ValueError("whole numbers separated by commas, such as 64,128")
+    return _convert(parts, kind)
+
+
+def _guess(text: str) -> Any:
+    """Return a number or a boolean where the text is one, as on the command line: no type says."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return msgspec.convert(text, int | float, strict=False)
+    except msgspec.ValidationError:
+        return text
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    try:
+        return msgspec.to_builtins(msgspec.convert(value, kind, strict=False))
+    except msgspec.ValidationError as error:
+        raise ValueError(accepted(kind, str(error))) from None
+
+
+def is_mapping(kind: Any) -> bool:
+    """Return whether a key is a mapping: those are for files, since no variable writes one."""
+    return get_origin(without_none(kind)) is dict

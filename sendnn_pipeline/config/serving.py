@@ -1,0 +1,104 @@
+"""The keys of how a warm engine is offered, measured and tried."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """Where the engine is offered. Targets with options of their own subclass this."""
+
+    target: str = "http"
+    """Registered serve target."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    """Port to listen on; 0 takes a free one."""
+    max_queue: Positive = 4096
+    """Most texts that wait; more are refused with 429."""
+    drain_seconds: Annotated[float, Meta(ge=0)] = 30.0
+    """How long running requests may take to finish after SIGTERM."""
+    request_timeout_seconds: Annotated[float, Meta(gt=0)] = 60.0
+    """Deadline of a request; the header X-Request-Timeout-Seconds can shorten it."""
+    max_body_bytes: Positive = 8_388_608
+    """Largest request body."""
+    api_key_file: str | None = None
+    """File that holds the API key; SENDNN_PIPELINE_API_KEY does the same without a file."""
+
+
+class Lengths(StrEnum):
+    """How lengths are drawn."""
+
+    lognormal = "lognormal"
+    uniform = "uniform"
+    trace = "trace"
+
+
+class BenchTask(StrEnum):
+    """What a bench asks."""
+
+    auto = "auto"
+    texts = "texts"
+    rerank = "rerank"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkloadConfig:
+    """The requests of `serve=bench`: real tokens, the same for the same seed."""
+
+    name: str = "lognormal"
+    """Name of the option."""
+    lengths: Lengths = Lengths.lognormal
+    """How lengths are drawn: `lognormal`, `uniform` or `trace`."""
+    median: Annotated[float, Meta(gt=0)] = 45.0
+    """Tokens of the middle text (lognormal)."""
+    sigma: Annotated[float, Meta(ge=0)] = 0.85
+    """Spread of the logarithm of lengths (lognormal)."""
+    min_tokens: Positive = 5
+    """Tokens of the shortest text (lognormal, uniform)."""
+    max_tokens: Positive = 256
+    """Tokens of the longest text (lognormal, uniform); cut to what the model takes."""
+    least: Positive | None = None
+    """Old name of `workload.min_tokens`."""
+    most: Positive | None = None
+    """Old name of `workload.max_tokens`."""
+    trace: str | None = None
+    """File of lengths (trace)."""
+    num_requests: Positive = 64
+    """Requests of one round."""
+    texts_per_request: Positive = 8
+    """Texts of each request; under `rerank` its documents."""
+    task: BenchTask = BenchTask.auto
+    """`texts`, each by itself, or `rerank`, a query with its documents; `auto` reranks with a cross-encoder."""
+    query_tokens: Positive = 12
+    """Tokens of a query (rerank)."""
+    concurrency: Positive = 16
+    """Clients that each send their next request when the last one is answered (closed loop)."""
+    rate: Annotated[float, Meta(gt=0)] | None = None
+    """Requests a second, sent whether the last ones are answered or not (open loop); null is a closed loop."""
+    seed: int = 0
+    """Of lengths, texts and arrivals."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerfLogConfig:
+    """Log of startup phases and finished requests."""
+
+    enabled: bool = False
+    """Write the log."""
+    dir: str = "/tmp"
+    """Folder of perf_log_rank_0.txt and request_metrics.jsonl, both appended to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricsConfig:
+    """What is measured and where it goes."""
+
+    perf_log: PerfLogConfig = field(default_factory=PerfLogConfig)
+    request_details: bool = False
+    """Queue, prefill and decode timings in a request's final usage object."""

@@ -1,0 +1,52 @@
+"""From an engine's name to the engine."""
+
+from sendnn_pipeline.engines.base import Engine
+from sendnn_pipeline.errors import ConfigError, PluginError
+from sendnn_pipeline.hooks.manager import Plugins
+from sendnn_pipeline.models.facts import ModelFacts
+
+
+def create_engine(plugins: Plugins, name: str, *, where: str = "") -> Engine:
+    """Make the engine of this name.
+
+    Args:
+        plugins: that are loaded.
+        name: of the engine.
+        where: what chose it, for errors.
+
+    Raises:
+        ConfigError: nothing is registered under the name.
+        PluginError: what is registered is not an engine; the message says what it lacks.
+    """
+    registry = plugins.registry("register_engines", "engine")
+    entry = registry.entry(name, where=where, missing=plugins.missing())
+    engine: Engine = entry.factory()
+    names = {*Engine.__annotations__, *vars(Engine)}
+    lacking = sorted(part for part in names if not part.startswith("_") and not hasattr(engine, part))
+    if lacking:
+        raise PluginError(
+            f"engine {name} of plugin {entry.owner} lacks {', '.join(lacking)}", hint="see Engine in engines/base.py"
+        )
+    return engine
+
+
+def choose_engine(plugins: Plugins, model: ModelFacts) -> tuple[str, str]:
+    """Return the engine that claims the model, and its reason.
+
+    Raises:
+        ConfigError: none does, or several do.
+    """
+    registry = plugins.registry("register_engines", "engine")
+    claims = {name: create_engine(plugins, name).claim(model) for name in registry.entries}
+    reasons = {name: reason for name, reason in claims.items() if reason}
+    if len(reasons) > 1:
+        raise ConfigError(
+            f"{model.architecture} is claimed by the engines {' and '.join(sorted(reasons))}",
+            hint=f"choose one: {' or '.join(f'engine={name}' for name in sorted(reasons))}",
+        )
+    if not reasons:
+        raise ConfigError(
+            f"no engine here runs {model.architecture} by itself",
+            hint=f"choose one with engine=: {', '.join(sorted(registry.entries))}",
+        )
+    return next(iter(reasons.items()))

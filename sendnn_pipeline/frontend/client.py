@@ -1,0 +1,227 @@
+"""The engine as the edge sees it: admission, calls, progress. No torch."""
+
+import asyncio
+import itertools
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import msgspec
+
+from sendnn_pipeline.frontend.call import Call, Work
+from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.messages import (
+    Cancel,
+    Drain,
+    FromEngine,
+    Part,
+    Ready,
+    Request,
+    RequestFailed,
+    StepDone,
+    StepStarted,
+    ToEngine,
+)
+from sendnn_pipeline.observe.metrics import Metrics
+
+# An engine that answers nothing for this long while requests wait counts as stalled.
+STALLED_SECONDS = 30.0
+STALLED_STEPS = 20
+# What the edge waits past a deadline for the engine's own word on it.
+DEADLINE_GRACE_SECONDS = 1.0
+RETRY_AFTER_SECONDS = 5
+
+
+class SendPort(Protocol):
+    """The way to the engine."""
+
+    async def send(self, message: ToEngine) -> None:
+        """Queue a message."""
+
+
+class EngineClient:
+    """Sends requests to the engine and hands out what comes back.
+
+    Args:
+        port: the way to the engine.
+        metrics: of the run.
+        max_queue: most items that wait.
+        unit: what an item is, in the plural, for messages.
+    """
+
+    def __init__(self, port: SendPort, metrics: Metrics, max_queue: int, unit: str) -> None:
+        self._port, self._metrics, self._max_queue, self._unit = port, metrics, max_queue, unit
+        self._ids = itertools.count()
+        self._calls: dict[int, Call] = {}
+        self._last_heard = time.monotonic()
+        self._warm = asyncio.Event()
+        self.ready: Ready | None = None
+        self.draining = False
+        self.dead: str | None = None
+        metrics.watch_requests(lambda: self.num_running, lambda: self.num_requests - self.num_running)
+
+    @property
+    def num_requests(self) -> int:
+        """Requests that are not answered yet."""
+        return len(self._calls)
+
+    @property
+    def num_running(self) -> int:
+        """Requests of which a step has begun."""
+        return sum(call.running for call in self._calls.values())
+
+    @property
+    def num_items(self) -> int:
+        """Items that are not answered yet."""
+        return sum(call.work.num_items - call.num_done for call in self._calls.values())
+
+    async def wait_ready(self) -> None:
+        """Wait until the engine is warm; one that never is ends whoever runs it: see ``Session.engine``."""
+        await self._warm.wait()
+
+    def unavailable(self) -> str | None:
+        """Return why no work is taken now; None when it is."""
+        if self.dead is not None:
+            return f"the engine is gone: {self.dead}"
+        if self.ready is None:
+            return "the model is still loading"
+        if self.draining:
+            return "the server is shutting down"
+        return None
+
+    def stalled_seconds(self) -> float | None:
+        """Return for how long the engine has sent nothing although requests wait, if that is too long."""
+        silent = time.monotonic() - self._last_heard
+        slowest = max((step.ms for step in self.ready.steps), default=0.0) / 1000 if self.ready else 0.0
+        return silent if self._calls and silent > max(STALLED_SECONDS, STALLED_STEPS * slowest) else None
+
+    def admit(self, num_items: int) -> None:
+        """Refuse what cannot be taken now.
+
+        Raises:
+            RequestError: 503 while loading, draining or dead; 429 when the queue is full, 400 if it could never fit.
+        """
+        why, unit = self.unavailable(), self._unit
+        if why is not None:
+            self._metrics.rejected("unavailable")
+            raise RequestError(503, why, code="server_unavailable", retry_after_seconds=RETRY_AFTER_SECONDS)
+        if num_items > self._max_queue:
+            self._metrics.rejected("too_many")
+            raise RequestError(
+                400,
+                f"input has {num_items} {unit} and the whole queue holds {self._max_queue} (serve.max_queue)",
+                param="input",
+                code="invalid_value",
+            )
+        queued = self.num_items
+        if queued + num_items > self._max_queue:
+            self._metrics.rejected("queue_full")
+            raise RequestError(
+                429,
+                f"{queued} {unit} wait and {num_items} more would exceed serve.max_queue={self._max_queue}",
+                code="server_overloaded",
+                retry_after_seconds=self._seconds_of_work(),
+            )
+
+    def _seconds_of_work(self) -> int:
+        steps = self.ready.steps if self.ready else []
+        rates = [step.num_tokens / step.ms * 1000 for step in steps if step.ms > 0]
+        num_tokens = sum(call.work.num_tokens for call in self._calls.values())
+        return max(1, math.ceil(num_tokens / max(rates))) if rates else 1
+
+    @asynccontextmanager
+    async def open(self, payload: msgspec.Struct, work: Work, deadline: float) -> AsyncIterator[Call]:
+        """Have the engine work on a request while the block runs; leaving it early cancels the request.
+
+        Args:
+            payload: the engine's own struct.
+            work: how much it asks for.
+            deadline: monotonic seconds at which the answer is of no more use.
+
+        Raises:
+            RequestError: refused at the door, 504 past the deadline, 500 when the engine failed on it.
+        """
+        self.admit(work.num_items)
+        if not self._calls:
+            self._last_heard = time.monotonic()
+        call = Call(next(self._ids), work)
+        self._calls[call.request_id] = call
+        expiry: asyncio.TimerHandle | None = None
+        if not math.isinf(deadline):
+            left = max(0.0, deadline - call.submitted) + DEADLINE_GRACE_SECONDS
+            expiry = asyncio.get_running_loop().call_later(left, self._expire, call)
+        try:
+            raw = msgspec.Raw(msgspec.msgpack.encode(payload))
+            await self._port.send(Request(call.request_id, deadline, raw))
+            yield call
+        except asyncio.CancelledError:
+            self._metrics.cancelled("client_gone")
+            raise
+        finally:
+            if expiry is not None:
+                expiry.cancel()
+            del self._calls[call.request_id]
+            if not call.ended or call.expired:
+                await self._port.send(Cancel(call.request_id))
+
+    def _expire(self, call: Call) -> None:
+        if not call.ended:
+            call.expired = True
+            self._metrics.cancelled("deadline")
+            call.fail(RequestError(504, "the deadline passed before the answer was there", code="deadline_exceeded"))
+
+    def handle(self, message: FromEngine) -> None:
+        """Take one message of the engine."""
+        self._last_heard = time.monotonic()
+        match message:
+            case Ready():
+                self.ready = message
+                self._warm.set()
+            case StepStarted():
+                for request_id in message.request_ids:
+                    if request_id in self._calls:
+                        self._calls[request_id].running = True
+            case StepDone():
+                self._metrics.stepped(message, time.time())
+            case Part():
+                if message.request_id in self._calls:
+                    self._calls[message.request_id].put(message)
+            case RequestFailed():
+                self._fail(message)
+            case _:
+                raise AssertionError(f"nobody takes {type(message).__name__}")
+
+    def _fail(self, message: RequestFailed) -> None:
+        call = self._calls.get(message.request_id)
+        if call is None:
+            return
+        param = f"input[{message.item}]" if message.item >= 0 else None
+        if message.reason == "deadline":
+            self._metrics.cancelled("deadline")
+            call.fail(RequestError(504, message.message, code="deadline_exceeded"))
+        else:
+            call.fail(RequestError(500, message.message, param=param, code="engine_failed"))
+
+    def die(self, reason: str) -> None:
+        """Fail everything that waits: the engine is gone. The first reason stays."""
+        if self.dead is not None:
+            return
+        self.dead = reason
+        message = f"the engine is gone: {reason}"
+        for call in self._calls.values():
+            error = RequestError(503, message, code="server_unavailable", retry_after_seconds=RETRY_AFTER_SECONDS)
+            call.fail(error)
+
+    async def drain(self, seconds: float) -> int:
+        """Take no new work, wait for what runs, tell the engine to stop, and return how many requests were lost."""
+        self.draining = True
+        ends = time.monotonic() + seconds
+        while self._calls and time.monotonic() < ends:
+            await asyncio.sleep(0.02)
+        num_lost = len(self._calls)
+        if num_lost:
+            self.die("the drain time ran out")
+        await self._port.send(Drain())
+        return num_lost

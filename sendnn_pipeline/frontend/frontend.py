@@ -1,0 +1,75 @@
+"""What every way in shares: the run, the engine, the tokenizer."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.frontend.call import Call
+from sendnn_pipeline.frontend.client import EngineClient
+from sendnn_pipeline.frontend.endpoint import Endpoint
+from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.frontend.tokenizer import TextTokenizer
+
+Body = TypeVar("Body")
+
+
+@dataclass(frozen=True)
+class Frontend:
+    """The parts behind the endpoints."""
+
+    run: Run
+    client: EngineClient
+    tokenizer: TextTokenizer
+
+    def now(self) -> int:
+        """Return Unix time in seconds, for ``created``."""
+        return int(time.time())
+
+    @property
+    def max_input_tokens(self) -> int:
+        """The longest input that some Program takes."""
+        return self.run.plan.max_input_tokens
+
+    def check_model(self, name: str | None) -> None:
+        """Refuse a model that is not the one served.
+
+        Raises:
+            RequestError: 404.
+        """
+        if name is not None and name != self.run.served_name:
+            raise RequestError(
+                404, f"no model {name}; this server has {self.run.served_name}", param="model", code="model_not_found"
+            )
+
+    @asynccontextmanager
+    async def ask(self, endpoint: Endpoint[Body], body: Body, deadline: float) -> AsyncIterator[Call]:
+        """Have the engine work on ``body`` while the block runs.
+
+        Raises:
+            RequestError: it is refused, or failed.
+        """
+        self.client.admit(1)
+        prepared = await endpoint.prepare(self, body)
+        async with self.client.open(prepared.payload, prepared.work, deadline) as call:
+            yield call
+
+    async def answer(self, endpoint: Endpoint[Body], body: Body, deadline: float) -> tuple[Any, Call]:
+        """Return the content of the whole answer, and its call.
+
+        Raises:
+            RequestError: it is refused, or failed.
+        """
+        async with self.ask(endpoint, body, deadline) as call:
+            return await endpoint.render(self, body, call), call
+
+    def usage(self, call: Call) -> dict[str, Any]:
+        """Return the usage object: real tokens, and timings where they are asked for."""
+        num_tokens = call.work.num_tokens
+        usage: dict[str, Any] = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
+        if self.run.config.metrics.request_details:
+            usage["queued_time_seconds"] = call.started - call.enqueued
+            usage["prefill_time_seconds"] = call.finished - call.started
+        return usage

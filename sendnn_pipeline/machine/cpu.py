@@ -1,0 +1,106 @@
+"""What this machine's CPU computes and how many of it we may use; no torch."""
+
+import math
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "DT_PARALLEL_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+OVERSUBSCRIBED = 1.2
+# Feature flags of x86-64 and of ARM that compilers generate code for.
+VECTOR_EXTENSION = re.compile(r"avx\w*|amx\w*|fma4?|f16c|bmi[12]|gfni|v?aes|vpclmulqdq|asimd\w*|sve\w*|i8mm|bf16")
+
+
+@dataclass(frozen=True)
+class CpuFacts:
+    """What the machine says about its CPUs; None where it says nothing."""
+
+    cgroup_quota: float | None
+    affinity: int | None
+    physical: int | None
+    logical: int | None
+
+
+def read_cpu_facts(cgroup: Path = Path("/sys/fs/cgroup")) -> CpuFacts:
+    """Read cgroup v2 and v1 limits, the affinity mask and the core counts."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return CpuFacts(_cgroup_quota(cgroup), affinity, psutil.cpu_count(logical=False), os.cpu_count())
+
+
+def _cgroup_quota(cgroup: Path) -> float | None:
+    """Return the CPUs a cgroup grants: v2 ``cpu.max``, else v1 ``cpu.cfs_quota_us`` over its period."""
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        quota_us = int((cgroup / "cpu" / "cpu.cfs_quota_us").read_text())
+        period_us = int((cgroup / "cpu" / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return None
+    return quota_us / period_us if quota_us > 0 and period_us > 0 else None
+
+
+def count_cpus(num_cpus: int, facts: CpuFacts) -> tuple[float | None, str]:
+    """Return how many CPUs to use and why.
+
+    ``process.num_cpus`` wins; else the tightest of the cgroup quota and the affinity mask, when either binds; else
+    the physical cores; else the logical ones.
+    """
+    if num_cpus > 0:
+        return float(num_cpus), "process.num_cpus (SENDNN_INFERENCE_NUM_CPUS)"
+    candidates = [
+        (facts.cgroup_quota, "the cgroup's CPU quota"),
+        (facts.affinity, "the affinity mask"),
+        (facts.physical, "physical cores"),
+    ]
+    found = [(float(count), why) for count, why in candidates if count]
+    if found:
+        return min(found, key=lambda pair: pair[0])
+    if facts.logical:
+        return float(facts.logical), "logical cores"
+    return None, "no source says how many CPUs there are"
+
+
+def threads_per_worker(cpus: float, workers: int) -> int:
+    """Return the threads of each of ``workers`` processes that share ``cpus``."""
+    return max(1, math.ceil(cpus / workers))
+
+
+def check_threads(environ: Mapping[str, str], threads: int) -> list[str]:
+    """Return a warning for every thread variable that is unset or oversubscribes ``threads``."""
+    warnings = []
+    for name in THREAD_VARIABLES:
+        text = environ.get(name)
+        try:
+            over = text is not None and float(text) > OVERSUBSCRIBED * threads
+        except ValueError:
+            over = False
+        if text is None or over:
+            state = "is unset" if text is None else f"is {text}"
+            warnings.append(f"{name} {state}; {threads} fits the CPUs of each worker")
+    return warnings
+
+
+def computes_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = platform.machine()) -> bool:
+    """Return whether the CPU multiplies bfloat16 in hardware rather than by emulation."""
+    try:
+        words = set(cpuinfo.read_text().split())
+    except OSError:
+        return False
+    return bool(words & {"avx512_bf16", "amx_bf16"}) if machine == "x86_64" else "bf16" in words
+
+
+def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = platform.machine()) -> str:
+    """Return the architecture and the vector extensions for which native code may have been generated."""
+    try:
+        words = set(cpuinfo.read_text().split())
+    except OSError:
+        words = set()
+    return " ".join([machine, *sorted(word for word in words if VECTOR_EXTENSION.fullmatch(word))])

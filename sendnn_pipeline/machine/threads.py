@@ -1,0 +1,45 @@
+"""How many threads each engine process gets, and the variables that set them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sendnn_pipeline.config.schema import ProcessConfig
+from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.machine.cpu import (
+    THREAD_VARIABLES,
+    check_threads,
+    count_cpus,
+    read_cpu_facts,
+    threads_per_worker,
+)
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Threads of each engine process."""
+
+    count: int
+    """0 where nothing says how many CPUs there are."""
+    reason: str
+    environment: Mapping[str, str]
+    warnings: Sequence[str]
+
+
+def plan_threads(process: ProcessConfig, environ: Mapping[str, str], workers: int = 1) -> Threads:
+    """Decide the threads of each engine process.
+
+    Raises:
+        ConfigError: nothing says how many CPUs there are.
+    """
+    cpus, reason = count_cpus(process.num_cpus, read_cpu_facts())
+    if cpus is None:
+        if process.update_thread_config:
+            raise ConfigError(
+                f"threads cannot be set: {reason}",
+                hint="set process.num_cpus (SENDNN_INFERENCE_NUM_CPUS), or process.update_thread_config=false",
+            )
+        return Threads(0, reason, {}, ())
+    count = threads_per_worker(cpus, workers)
+    if process.update_thread_config:
+        return Threads(count, reason, {name: str(count) for name in THREAD_VARIABLES}, ())
+    return Threads(count, "process.update_thread_config=false: not set", {}, check_threads(environ, count))

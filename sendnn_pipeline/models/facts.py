@@ -1,0 +1,100 @@
+"""What every model's own files say, whatever runs it. No torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.models.checkpoint import read_checkpoint
+from sendnn_pipeline.models.json_files import read_config_json, read_object
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+# Position 0 of these models is the padding index plus one.
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The facts that decide limits and Programs. Engines read more of ``folder`` themselves."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    """config.json, whole."""
+    architecture: str
+    model_type: str
+    hidden_size: int
+    num_layers: int
+    vocab_size: int
+    position_limit: int
+    """Most tokens by its positions; 0 where nothing limits them."""
+    pad_token_id: int
+    weight_files: tuple[Path, ...]
+    num_parameters: int
+    structure_digest: str
+    """Of config.json and of the tensors' names, dtypes and shapes."""
+
+    @property
+    def text_config(self) -> Mapping[str, Any]:
+        """The part of config.json that describes the text model."""
+        part: Mapping[str, Any] = self.config.get("text_config", self.config)
+        return part
+
+
+def read_model_facts(folder: Path) -> ModelFacts:
+    """Read config.json and the headers of the weight files.
+
+    Raises:
+        ModelError: a file is missing, broken or of a kind we do not load; the message names it.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is not a folder", hint="name a model folder, hub id or package in model.path")
+    config = read_config_json(folder)
+    text = config.get("text_config", config)
+    try:
+        vocab_size, hidden_size = int(text["vocab_size"]), int(text.get("hidden_size", text.get("dim", 0)))
+        limit = int(text.get("max_position_embeddings", text.get("n_positions", 0)))
+        model_type = str(config["model_type"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{folder / 'config.json'} lacks a usable {error}", hint="is this a transformers model?"
+        ) from None
+    pad = text.get("pad_token_id") or 0
+    if limit and model_type in OFFSET_POSITIONS:
+        limit -= pad + 1
+    if not (folder / "tokenizer.json").is_file():
+        raise ModelError(
+            f"{folder} has no tokenizer.json", hint="save the fast tokenizer with transformers' save_pretrained"
+        )
+    weight_files = _weight_files(folder)
+    checkpoint = read_checkpoint(weight_files)
+    return ModelFacts(
+        folder=folder,
+        config=config,
+        architecture=str((config.get("architectures") or ["unknown"])[0]),
+        model_type=model_type,
+        hidden_size=hidden_size,
+        num_layers=int(text.get("num_hidden_layers", text.get("n_layers", 0))),
+        vocab_size=vocab_size,
+        position_limit=limit,
+        pad_token_id=int(pad),
+        weight_files=weight_files,
+        num_parameters=checkpoint.num_parameters,
+        structure_digest=checkpoint.structure_digest(config),
+    )
+
+
+def _weight_files(folder: Path) -> tuple[Path, ...]:
+    single, index = folder / WEIGHTS[0], folder / WEIGHTS[1]
+    if single.is_file():
+        return (single,)
+    if index.is_file():
+        names = sorted(set(read_object(index).get("weight_map", {}).values()))
+        files = tuple(folder / str(name) for name in names)
+        missing = next((file for file in files if not file.is_file()), None)
+        if missing is not None or not files:
+            raise ModelError(f"{missing or index} is missing or empty", hint="fetch the model again")
+        return files
+    others = [file.name for pattern in ("*.bin", "*.pt", "*.h5", "*.ckpt") for file in folder.glob(pattern)]
+    found = f"; {others[0]} is pickled or foreign and is never loaded" if others else ""
+    raise ModelError(f"{folder} has no model.safetensors{found}", hint="convert the weights to safetensors")

@@ -1,0 +1,95 @@
+"""The Programs of one run by one backend: from the artifact store where it has them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from sendnn_pipeline.backends.base import CompileBackend, CompiledProgram, Graph
+from sendnn_pipeline.backends.contract import check_compiled, check_graph
+from sendnn_pipeline.distributed.world import World
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.errors import ArtifactError, BackendError
+from sendnn_pipeline.machine.cpu import cpu_features
+from sendnn_pipeline.models.checkpoint import weights_digest
+from sendnn_pipeline.programs.key import ArtifactKey, ArtifactKeys, artifact_keys
+from sendnn_pipeline.programs.store import ArtifactStore, Miss
+
+Source = Literal["artifact", "compiled"]
+
+
+@dataclass(frozen=True)
+class ProgramCache:
+    """Gets Programs from the store, else compiles them, which the store then keeps."""
+
+    backend: CompileBackend
+    keys: ArtifactKeys
+    store: ArtifactStore | None
+    """None without a store."""
+    require: bool
+    """Whether compiling is refused."""
+    weights: Callable[[], str]
+    """Gives the digest of the run's weights."""
+    embedded: bool
+    """Whether the key holds that digest already."""
+
+    def get_or_compile(self, graph: Graph) -> tuple[CompiledProgram, Source, str]:
+        """Return the Program, where it came from, and why it had to be compiled.
+
+        Raises:
+            ArtifactError: nothing may be compiled, or the store cannot be written.
+            BackendError: it does not compile.
+        """
+        if self.store is None:
+            return self._compile(graph), "compiled", ""
+        key = self.keys.key(graph.name)
+        opened, reason = self._open(self.store, key, graph)
+        if opened is not None:
+            return opened, "artifact", ""
+        if self.require:
+            raise ArtifactError(
+                f"{graph.name} has no artifact and artifacts.require=true: {reason}",
+                hint="compile it first with pipeline=precompile",
+            )
+        with self.store.compiling(key):
+            # Another process may have published it while this one waited.
+            opened, _ = self._open(self.store, key, graph)
+            if opened is not None:
+                return opened, "artifact", ""
+            compiled = self._compile(graph)
+            only_for = self.weights() if compiled.holds_parameters and not self.embedded else ""
+            self.store.publish(key, compiled.save, only_for)
+        return compiled, "compiled", reason
+
+    def _compile(self, graph: Graph) -> CompiledProgram:
+        check_graph(graph, self.backend)
+        return check_compiled(self.backend.compile(graph), graph, self.backend.name)
+
+    def _open(self, store: ArtifactStore, key: ArtifactKey, graph: Graph) -> tuple[CompiledProgram | None, str]:
+        """Return the Program of an artifact; None, and why, where there is none that opens."""
+        found = store.find(key, self.weights)
+        if isinstance(found, Miss):
+            return None, found.reason
+        try:
+            return check_compiled(self.backend.open(found.folder, graph), graph, self.backend.name), ""
+        except BackendError as error:
+            # Compiled again, in its place: else it would end every start.
+            return None, error.message
+
+
+def program_cache(run: Run, backend: CompileBackend, store: ArtifactStore, world: World) -> ProgramCache:
+    """Return the cache of a run's Programs that ``backend`` compiles."""
+    config, model = run.config, run.model
+    embedded = config.model.dtype in backend.limits.embeds_weights
+
+    def weights() -> str:
+        return weights_digest(model.weight_files, run.cache_dir)
+
+    keys = artifact_keys(
+        weights() if embedded else model.structure_digest,
+        (("dtype", config.model.dtype), *run.plan.key_fields),
+        backend.name,
+        {**backend.fingerprint(), "weights": "embedded" if embedded else "shared"},
+        (("device", config.device), ("cpu", cpu_features()), ("rank", str(world))),
+    )
+    keeps = config.artifacts.enabled and backend.limits.artifacts == "files"
+    return ProgramCache(backend, keys, store if keeps else None, config.artifacts.require, weights, embedded)

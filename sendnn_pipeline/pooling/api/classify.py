@@ -1,0 +1,130 @@
+"""POST /classify and POST /pooling: labels with their probabilities, and whatever the model gives."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.frontend.call import Call
+from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Lines, Prepared
+from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.pooling.api.embeddings import check_dimensions, text_of_line
+from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
+from sendnn_pipeline.pooling.api.pairs import activation_of
+from sendnn_pipeline.pooling.api.rows import (
+    EncodingFormat,
+    Rows,
+    apply_activation,
+    encode_rows,
+    gather_rows,
+    truncate_dimensions,
+)
+from sendnn_pipeline.pooling.config import Task
+from sendnn_pipeline.pooling.plan import pooling_plan
+from sendnn_pipeline.pooling.rankings import benches_rankings
+
+
+class ClassifyRequest(msgspec.Struct):
+    """The body of /classify."""
+
+    input: EmbeddingInput
+    model: str | None = None
+    use_activation: bool | None = None
+    truncate_prompt_tokens: int | None = None
+    user: str | None = None
+
+
+class PoolingRequest(ClassifyRequest):
+    """The body of /pooling."""
+
+    task: str | None = None
+    encoding_format: EncodingFormat = "float"
+    dimensions: int | None = None
+
+
+async def _prepare_classify(front: Frontend, body: ClassifyRequest) -> Prepared:
+    check_task(front, Task.classify, "/classify")
+    return await _prepare(front, body)
+
+
+async def _prepare(front: Frontend, body: ClassifyRequest) -> Prepared:
+    front.check_model(body.model)
+    return prepare_items(await encode_inputs(front, body.input, body.truncate_prompt_tokens))
+
+
+async def _render_labels(front: Frontend, body: ClassifyRequest, call: Call) -> dict[str, Any]:
+    plan = plan_of(front)
+    labels = plan.facts.labels
+    activation = activation_of(plan, use_activation=body.use_activation is not False)
+    data = [
+        {"index": index, "label": labels[int(row.argmax())], "probs": row.tolist(), "num_classes": len(labels)}
+        for index, row in enumerate(apply_activation(await gather_rows(call), activation))
+    ]
+    return _list(front, "classify", data, call)
+
+
+async def _prepare_pooling(front: Frontend, body: PoolingRequest) -> Prepared:
+    check_task(front, body.task or plan_of(front).task, f"/pooling with task={body.task}")
+    check_dimensions(front, body.dimensions)
+    return await _prepare(front, body)
+
+
+async def _render_rows(front: Frontend, body: PoolingRequest, call: Call) -> dict[str, Any]:
+    plan = plan_of(front)
+    rows = truncate_dimensions(await gather_rows(call), body.dimensions)
+    if plan.classifies:
+        rows = apply_activation(rows, activation_of(plan, use_activation=body.use_activation is not False))
+    data = [
+        {"index": index, "object": "pooling", "data": row}
+        for index, row in enumerate(encode_rows(rows, body.encoding_format))
+    ]
+    return _list(front, "pool", data, call)
+
+
+def _list(front: Frontend, prefix: str, data: list[dict[str, Any]], call: Call) -> dict[str, Any]:
+    return {
+        "id": f"{prefix}-{uuid.uuid4().hex}",
+        "object": "list",
+        "created": front.now(),
+        "model": front.run.served_name,
+        "data": data,
+        "usage": front.usage(call),
+    }
+
+
+def _ask(front: Frontend, line: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]] | None:
+    return text_of_line(line) if plan_of(front).task == Task.classify else None
+
+
+def _fields(_body: ClassifyRequest, content: Any) -> dict[str, Any]:
+    named = [{"label": entry["label"], "probs": entry["probs"]} for entry in content["data"]]
+    return named[0] if len(named) == 1 else {"labels": named}
+
+
+def _probabilities(content: Any) -> Rows:
+    return np.array([entry["probs"] for entry in content["data"]], np.float32)
+
+
+def _bench_body(run: Run, items: BenchItems) -> dict[str, Any]:
+    inputs = [list(ids) for ids in items.token_ids]
+    return {"model": run.served_name, "truncate_prompt_tokens": -1, "input": inputs}
+
+
+# The likeliest label of every input with the probabilities of all; and the bare numbers: a vector, or probabilities.
+CLASSIFY = Endpoint(
+    ClassifyRequest,
+    _prepare_classify,
+    _render_labels,
+    lines=Lines(_ask, _fields, _probabilities, lambda run: pooling_plan(run).output_size),
+    bench=Bench(lambda run: pooling_plan(run).classifies and not benches_rankings(run), _bench_body),
+)
+POOLING = Endpoint(PoolingRequest, _prepare_pooling, _render_rows)
+ENDPOINTS: dict[str, Endpoint[Any]] = {
+    "/v1/classify": CLASSIFY,
+    "/classify": CLASSIFY,
+    "/v1/pooling": POOLING,
+    "/pooling": POOLING,
+}

@@ -1,0 +1,112 @@
+"""POST /v1/embeddings."""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.frontend.call import Call
+from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Lines, Prepared
+from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
+from sendnn_pipeline.pooling.api.rows import EncodingFormat, Rows, encode_rows, gather_rows, truncate_dimensions
+from sendnn_pipeline.pooling.config import Task
+from sendnn_pipeline.pooling.plan import pooling_plan
+from sendnn_pipeline.pooling.rankings import benches_rankings
+
+TEXT_FIELDS = ("text", "input")
+
+
+class EmbeddingRequest(msgspec.Struct):
+    """The body of the request."""
+
+    input: EmbeddingInput
+    model: str | None = None
+    encoding_format: EncodingFormat = "float"
+    dimensions: int | None = None
+    user: str | None = None
+    truncate_prompt_tokens: int | None = None
+
+
+async def _prepare(front: Frontend, body: EmbeddingRequest) -> Prepared:
+    front.check_model(body.model)
+    check_task(front, Task.embed, "/v1/embeddings")
+    check_dimensions(front, body.dimensions)
+    return prepare_items(await encode_inputs(front, body.input, body.truncate_prompt_tokens))
+
+
+def check_dimensions(front: Frontend, dimensions: int | None) -> None:
+    """Refuse a number of dimensions that the model does not give.
+
+    Raises:
+        RequestError: 400.
+    """
+    size = plan_of(front).output_size
+    if dimensions is None or dimensions == size:
+        return
+    if not 1 <= dimensions < size:
+        raise RequestError(
+            400, f"dimensions={dimensions} must be from 1 to {size}", param="dimensions", code="invalid_value"
+        )
+    if not front.run.config.model.matryoshka:
+        raise RequestError(
+            400,
+            f"{front.run.served_name} is not trained for shorter vectors, so dimensions must be {size} "
+            "(model.matryoshka=true overrides)",
+            param="dimensions",
+            code="unsupported_value",
+        )
+
+
+async def _render(front: Frontend, body: EmbeddingRequest, call: Call) -> dict[str, Any]:
+    vectors = truncate_dimensions(await gather_rows(call), body.dimensions)
+    rows = encode_rows(vectors, body.encoding_format)
+    return {
+        "object": "list",
+        "data": [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)],
+        "model": front.run.served_name,
+        "usage": front.usage(call),
+    }
+
+
+def text_of_line(line: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]] | None:
+    """Return the body of a line that has a text, several, or token ids."""
+    name = next((name for name in TEXT_FIELDS if name in line), None)
+    return None if name is None else ({"input": line[name]}, frozenset({name}))
+
+
+def _ask(front: Frontend, line: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]] | None:
+    return text_of_line(line) if plan_of(front).task == Task.embed else None
+
+
+def _fields(_body: EmbeddingRequest, content: Any) -> dict[str, Any]:
+    vectors = [entry["embedding"] for entry in content["data"]]
+    return {"embedding": vectors[0] if len(vectors) == 1 else vectors}
+
+
+def _rows(content: Any) -> Rows:
+    return np.stack([_decode(entry["embedding"]) for entry in content["data"]])
+
+
+def _decode(row: Any) -> Rows:
+    return np.frombuffer(base64.b64decode(row), dtype="<f4") if isinstance(row, str) else row
+
+
+def _bench_body(run: Run, items: BenchItems) -> dict[str, Any]:
+    inputs = [list(ids) for ids in items.token_ids]
+    named = {"model": run.served_name, "truncate_prompt_tokens": -1}
+    return {**named, "input": inputs, "encoding_format": "base64"}
+
+
+EMBEDDINGS = Endpoint(
+    EmbeddingRequest,
+    _prepare,
+    _render,
+    lines=Lines(_ask, _fields, _rows, lambda run: pooling_plan(run).output_size),
+    bench=Bench(lambda run: not pooling_plan(run).classifies and not benches_rankings(run), _bench_body),
+)
+ENDPOINTS: dict[str, Endpoint[Any]] = {"/v1/embeddings": EMBEDDINGS}

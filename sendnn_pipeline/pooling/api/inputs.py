@@ -1,0 +1,181 @@
+"""The inputs of a pooling request: texts or token ids, checked, counted, truncated."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sendnn_pipeline.frontend.call import Work
+from sendnn_pipeline.frontend.endpoint import Prepared
+from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.truncation import Side
+from sendnn_pipeline.pooling.config import Task
+from sendnn_pipeline.pooling.messages import PoolingRequest
+from sendnn_pipeline.pooling.plan import MAX_INPUTS, PoolingPlan, pooling_plan
+
+TASK_GIVES = {Task.embed: "embeddings", Task.classify: "labels or scores of pairs"}
+
+EmbeddingInput = str | list[str | int | list[int]]
+
+
+def plan_of(front: Frontend) -> PoolingPlan:
+    """Return the plan of the run that is served."""
+    return pooling_plan(front.run)
+
+
+def check_task(front: Frontend, task: str, route: str) -> None:
+    """Refuse what the model cannot do.
+
+    Raises:
+        RequestError: 400.
+    """
+    served = plan_of(front).task
+    if served != task:
+        wanted = TASK_GIVES.get(Task(task), task) if task in list(Task) else task
+        raise RequestError(
+            400,
+            f"{front.run.served_name} gives {TASK_GIVES[served]}, and {route} needs a model of {wanted}",
+            code="unsupported_task",
+        )
+
+
+def prepare_items(items: list[list[int]], second_text_offsets: Sequence[int] = ()) -> Prepared:
+    """Return what the engine is sent for token ids, and how much work that is."""
+    request = PoolingRequest(items, list(second_text_offsets))
+    return Prepared(request, Work(len(items), sum(map(len, items))))
+
+
+async def encode_inputs(
+    front: Frontend, inputs: EmbeddingInput, truncate: int | None, *, name: str = "input", side: Side = "right"
+) -> list[list[int]]:
+    """Return the token ids of every text of ``inputs``.
+
+    Args:
+        front: tokenizer and limits.
+        inputs: a string, a list of strings, token ids, or a list of those.
+        truncate: ``truncate_prompt_tokens``: cut to so many tokens, -1 to as many as fit; None refuses longer ones.
+        name: of the field, for errors.
+        side: which side of a text is cut.
+
+    Raises:
+        RequestError: 400, naming the field or the one item that is at fault.
+    """
+    truncate_to = resolve_truncation(front, truncate)
+    items = _as_items(inputs, name)
+    if isinstance(items[0], str):
+        texts = check_texts(items, name)
+        try:
+            ids = await front.tokenizer.encode(texts, truncate_to, side=side)
+        except (UnicodeEncodeError, TypeError) as error:
+            raise not_unicode(name, error) from None
+    else:
+        check_count(items, name)
+        ids = [_truncate(_check_ids(front, index, item, name), truncate_to, side) for index, item in enumerate(items)]
+    for index, item in enumerate(ids):
+        if len(item) > front.max_input_tokens:
+            raise too_long(front, f"{name}[{index}]", len(item))
+    return ids
+
+
+def resolve_truncation(front: Frontend, truncate: int | None, *, pairs: bool = False) -> int | None:
+    """Return the most tokens of an item, special ones included; None where nothing is to be cut.
+
+    Args:
+        front: tokenizer and limits.
+        truncate: ``truncate_prompt_tokens``.
+        pairs: whether an item is a pair of texts.
+
+    Raises:
+        RequestError: 400, it is not such a number.
+    """
+    if truncate is None:
+        return None
+    if truncate == -1:
+        return front.max_input_tokens
+    smallest = 1 + (front.tokenizer.num_special_of_pair if pairs else front.tokenizer.num_special)
+    if not smallest <= truncate <= front.max_input_tokens:
+        raise RequestError(
+            400,
+            f"truncate_prompt_tokens={truncate} must be -1 or from {smallest} to {front.max_input_tokens}",
+            param="truncate_prompt_tokens",
+            code="invalid_value",
+        )
+    return truncate
+
+
+def _as_items(inputs: EmbeddingInput, name: str) -> Sequence[Any]:
+    if isinstance(inputs, str):
+        return [inputs]
+    if not inputs:
+        raise RequestError(400, f"{name} is empty", param=name, code="empty_input")
+    kinds = {type(item) for item in inputs}
+    if len(kinds) > 1:
+        message = f"{name} mixes texts, token ids and lists; use one kind"
+        raise RequestError(400, message, param=name, code="invalid_value")
+    return [inputs] if kinds == {int} else inputs
+
+
+def check_texts(texts: Sequence[str], name: str) -> Sequence[str]:
+    """Refuse too many texts, none, or an empty one.
+
+    Raises:
+        RequestError: 400.
+    """
+    if not texts:
+        raise RequestError(400, f"{name} is empty", param=name, code="empty_input")
+    check_count(texts, name)
+    empty = next((index for index, text in enumerate(texts) if not text), None)
+    if empty is not None:
+        param = f"{name}[{empty}]"
+        raise RequestError(400, f"{param} is an empty string", param=param, code="empty_input")
+    return texts
+
+
+def check_count(items: Sequence[Any], name: str) -> None:
+    """Refuse too many items.
+
+    Raises:
+        RequestError: 400.
+    """
+    if len(items) > MAX_INPUTS:
+        raise RequestError(
+            400, f"{name} has {len(items)} items and {MAX_INPUTS} is the most", param=name, code="too_many_items"
+        )
+
+
+def _check_ids(front: Frontend, index: int, ids: list[int], name: str) -> list[int]:
+    param = f"{name}[{index}]"
+    if not ids:
+        raise RequestError(400, f"{param} has no token ids", param=param, code="invalid_value")
+    vocab_size = front.run.model.vocab_size
+    if min(ids) < 0 or max(ids) >= vocab_size:
+        wrong = next(token_id for token_id in ids if not 0 <= token_id < vocab_size)
+        raise RequestError(
+            400,
+            f"{param} has token id {wrong}; the vocabulary ends at {vocab_size - 1}",
+            param=param,
+            code="invalid_value",
+        )
+    return ids
+
+
+def _truncate(ids: list[int], max_tokens: int | None, side: Side) -> list[int]:
+    return ids[-max_tokens:] if side == "left" and max_tokens is not None else ids[:max_tokens]
+
+
+def not_unicode(name: str, error: Exception) -> RequestError:
+    """Return the error for a text with lone surrogates."""
+    return RequestError(400, f"{name} is not valid Unicode: {error}", param=name, code="invalid_value")
+
+
+def too_long(front: Frontend, param: str, num_tokens: int, *, pair: bool = False) -> RequestError:
+    """Return the error for an item that no Program takes."""
+    model_len = front.run.config.model.max_model_len
+    what = f"{param} with its query has" if pair else f"{param} has"
+    return RequestError(
+        400,
+        f"{what} {num_tokens} tokens; the longest Program takes {front.max_input_tokens} "
+        f"(the model {model_len}). Shorten it, or ask for it to be cut "
+        "(truncate_prompt_tokens, or truncate where that is the form)",
+        param=param,
+        code="context_length_exceeded",
+    )

@@ -1,0 +1,94 @@
+"""Pairs of texts and their scores: a cross-encoder reads both at once, a bi-encoder's are the cosine of two vectors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sendnn_pipeline.frontend.endpoint import Prepared
+from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.truncation import Truncation
+from sendnn_pipeline.pooling.api.inputs import check_texts, not_unicode, plan_of, prepare_items, too_long
+from sendnn_pipeline.pooling.api.rows import Rows, apply_activation
+from sendnn_pipeline.pooling.plan import PoolingPlan
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Texts to be scored against each other: as many firsts as seconds, or one first for all."""
+
+    firsts: Sequence[str]
+    seconds: Sequence[str]
+
+
+async def prepare_pairs(front: Frontend, pairs: Pairs, truncation: Truncation, names: tuple[str, str]) -> Prepared:
+    """Return what the engine is sent for pairs.
+
+    Args:
+        front: tokenizer and limits.
+        pairs: the texts.
+        truncation: how much of each is read.
+        names: of both fields, for errors.
+
+    Raises:
+        RequestError: 400, naming the text that is at fault.
+    """
+    items, offsets = await encode_pairs(front, pairs, truncation, names)
+    return prepare_items(items, offsets)
+
+
+async def encode_pairs(
+    front: Frontend, pairs: Pairs, truncation: Truncation, names: tuple[str, str]
+) -> tuple[list[list[int]], list[int]]:
+    """Return token ids: of every pair for a cross-encoder, of the firsts and then of the seconds for a bi-encoder.
+
+    Raises:
+        RequestError: 400, naming the text that is at fault.
+    """
+    for texts, name in ((pairs.firsts, names[0]), (pairs.seconds, names[1])):
+        check_texts(texts, name)
+    classifies = plan_of(front).classifies
+    try:
+        if classifies:
+            items, offsets = await front.tokenizer.encode_pairs(pairs.firsts, pairs.seconds, truncation)
+        else:
+            items, offsets = await _encode_each(front, pairs, truncation), []
+    except (UnicodeEncodeError, TypeError) as error:
+        raise not_unicode(" or ".join(names), error) from None
+    num_firsts = 0 if classifies else len(pairs.firsts)
+    for index, item in enumerate(items):
+        if len(item) > front.max_input_tokens:
+            param = f"{names[0]}[{index}]" if index < num_firsts else f"{names[1]}[{index - num_firsts}]"
+            raise too_long(front, param, len(item), pair=not num_firsts)
+    return items, offsets
+
+
+async def _encode_each(front: Frontend, pairs: Pairs, truncation: Truncation) -> list[list[int]]:
+    special = front.tokenizer.num_special
+    items = []
+    for texts, most in ((pairs.firsts, truncation.first), (pairs.seconds, truncation.second)):
+        limits = [limit for limit in (truncation.whole, None if most is None else most + special) if limit is not None]
+        items += await front.tokenizer.encode(texts, min(limits, default=None), side=truncation.side)
+    return items
+
+
+def scores_of(plan: PoolingPlan, pairs: Pairs, rows: Rows, activation: str) -> Rows:
+    """Return the score of every pair, in order.
+
+    Args:
+        plan: of the run.
+        pairs: what was asked.
+        rows: what the engine gave for the items of ``encode_pairs``.
+        activation: what makes scores of a cross-encoder's logits; cosines stay as they are.
+    """
+    if plan.classifies:
+        return apply_activation(rows, activation)[:, 0]
+    units = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    firsts, seconds = units[: len(pairs.firsts)], units[len(pairs.firsts) :]
+    cosines: Rows = (firsts * seconds).sum(axis=1)
+    return cosines
+
+
+def activation_of(plan: PoolingPlan, *, use_activation: bool) -> str:
+    """Return the model's own activation, or none."""
+    return plan.facts.activation if use_activation else "identity"

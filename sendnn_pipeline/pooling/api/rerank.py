@@ -1,0 +1,136 @@
+"""POST /rerank: rankings, as vLLM, Jina and Cohere write them; with ``texts``, as text-embeddings-inference does."""
+
+import math
+import uuid
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.frontend.call import Call
+from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Prepared
+from sendnn_pipeline.frontend.errors import ErrorForm, RequestError, openai_error
+from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.pooling.api.inputs import plan_of
+from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, prepare_pairs, scores_of
+from sendnn_pipeline.pooling.api.rows import gather_rows
+from sendnn_pipeline.pooling.api.score import pair_truncation
+from sendnn_pipeline.pooling.api.tei_form import Direction, tei_error, tei_truncation
+from sendnn_pipeline.pooling.api.texts import Text, check_scores, texts_of
+from sendnn_pipeline.pooling.rankings import benches_rankings
+
+# Documents that Cohere counts as one unit of search.
+SEARCH_UNIT = 100
+
+
+class RerankRequest(msgspec.Struct):
+    """The body of /rerank; with ``texts`` instead of ``documents`` it is text-embeddings-inference's."""
+
+    query: Text
+    documents: list[Text] | None = None
+    texts: list[str] | None = None
+    model: str | None = None
+    top_n: int | None = None
+    return_documents: bool | None = None
+    use_activation: bool | None = None
+    truncate_prompt_tokens: int | None = None
+    max_tokens_per_query: int | None = None
+    max_tokens_per_doc: int | None = None
+    raw_scores: bool = False
+    return_text: bool = False
+    truncate: bool = False
+    truncation_direction: Direction = "Right"
+
+    @property
+    def name(self) -> str:
+        """The field that holds what is ranked."""
+        return "documents" if self.texts is None else "texts"
+
+    def pairs(self) -> Pairs:
+        """Return the query with what is ranked.
+
+        Raises:
+            RequestError: 400, nothing is to be ranked, or a text is not one.
+        """
+        ranked = self.documents if self.texts is None else self.texts
+        if ranked is None:
+            raise RequestError(400, "documents is missing", param="documents", code="invalid_value")
+        return Pairs(texts_of([self.query], "query"), texts_of(list(ranked), self.name))
+
+
+async def _prepare(front: Frontend, body: RerankRequest) -> Prepared:
+    front.check_model(body.model)
+    check_scores(front, "/rerank")
+    if body.top_n is not None and body.top_n < 0:
+        raise RequestError(400, f"top_n={body.top_n} must be 0 (all) or more", param="top_n", code="invalid_value")
+    if body.texts is None:
+        truncation = pair_truncation(
+            front, body.max_tokens_per_query, body.max_tokens_per_doc, body.truncate_prompt_tokens
+        )
+    else:
+        truncation = tei_truncation(front, body.truncate, body.truncation_direction)
+    return await prepare_pairs(front, body.pairs(), truncation, ("query", body.name))
+
+
+async def _prepare_truncated(front: Frontend, body: RerankRequest) -> Prepared:
+    """Cut what is too long, as Cohere's second version does."""
+    if body.truncate_prompt_tokens is None:
+        body.truncate_prompt_tokens = -1
+    return await _prepare(front, body)
+
+
+async def _rank(front: Frontend, body: RerankRequest, call: Call, activation: str) -> list[tuple[int, float]]:
+    """Return index and score, the best first, equal ones in their order."""
+    scores = scores_of(plan_of(front), body.pairs(), await gather_rows(call), activation)
+    order = np.argsort(-scores, kind="stable")[: body.top_n or None]
+    return [(int(index), float(scores[index])) for index in order]
+
+
+async def _rank_as_asked(front: Frontend, body: RerankRequest, call: Call) -> list[tuple[int, float]]:
+    return await _rank(
+        front, body, call, activation_of(plan_of(front), use_activation=body.use_activation is not False)
+    )
+
+
+async def _render(front: Frontend, body: RerankRequest, call: Call) -> Any:
+    """Answer as the body asks: with ``documents``, or with ``texts`` as text-embeddings-inference."""
+    if body.texts is not None:
+        return [
+            {"index": index, "score": score} | ({"text": body.texts[index]} if body.return_text else {})
+            for index, score in await _rank(front, body, call, "identity" if body.raw_scores else "sigmoid")
+        ]
+    documents, shows = body.pairs().seconds, body.return_documents is not False
+    return {
+        "id": f"rerank-{uuid.uuid4().hex}",
+        "model": front.run.served_name,
+        "usage": front.usage(call),
+        "results": [
+            {"index": index, **({"document": {"text": documents[index]}} if shows else {}), "relevance_score": score}
+            for index, score in await _rank_as_asked(front, body, call)
+        ],
+    }
+
+
+async def _render_cohere(front: Frontend, body: RerankRequest, call: Call) -> dict[str, Any]:
+    ranked = await _rank_as_asked(front, body, call)
+    units = math.ceil(len(body.pairs().seconds) / SEARCH_UNIT)
+    return {
+        "id": str(uuid.uuid4()),
+        "results": [{"index": index, "relevance_score": score} for index, score in ranked],
+        "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": units}},
+    }
+
+
+def _error_form(body: RerankRequest | None) -> ErrorForm:
+    return openai_error if body is None or body.texts is None else tei_error
+
+
+def _bench_body(run: Run, items: BenchItems) -> dict[str, Any]:
+    named = {"model": run.served_name, "truncate_prompt_tokens": -1, "return_documents": False}
+    return {**named, "query": items.query, "documents": list(items.texts)}
+
+
+RERANK = Endpoint(RerankRequest, _prepare, _render, error_form=_error_form, bench=Bench(benches_rankings, _bench_body))
+COHERE_RERANK = Endpoint(RerankRequest, _prepare_truncated, _render_cohere)
+ENDPOINTS: dict[str, Endpoint[Any]] = {"/v1/rerank": RERANK, "/rerank": RERANK, "/v2/rerank": COHERE_RERANK}

@@ -1,0 +1,110 @@
+"""POST /score: a score for each pair, as vLLM writes them."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from sendnn_pipeline.frontend.call import Call
+from sendnn_pipeline.frontend.endpoint import Endpoint, Lines, Prepared
+from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.truncation import Truncation
+from sendnn_pipeline.pooling.api.inputs import plan_of, resolve_truncation
+from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, prepare_pairs, scores_of
+from sendnn_pipeline.pooling.api.rows import gather_rows
+from sendnn_pipeline.pooling.api.texts import Texts, check_scores, texts_of
+
+FIRSTS = ("queries", "text_1", "data_1")
+SECONDS = ("documents", "text_2", "data_2", "items")
+
+
+class ScoreRequest(msgspec.Struct):
+    """The body of /score; both sides have several names."""
+
+    model: str | None = None
+    queries: Texts | None = None
+    text_1: Texts | None = None
+    data_1: Texts | None = None
+    documents: Texts | None = None
+    text_2: Texts | None = None
+    data_2: Texts | None = None
+    items: Texts | None = None
+    use_activation: bool | None = None
+    truncate_prompt_tokens: int | None = None
+    max_tokens_per_query: int | None = None
+    max_tokens_per_doc: int | None = None
+
+    def sides(self) -> tuple[Pairs, tuple[str, str]]:
+        """Return the texts of both sides and the names of their fields.
+
+        Raises:
+            RequestError: 400, a side is missing or sent twice, or the numbers of texts do not fit.
+        """
+        names = [self._name(*aliases) for aliases in (FIRSTS, SECONDS)]
+        firsts, seconds = (texts_of(getattr(self, name), name) for name in names)
+        if len(firsts) not in (1, len(seconds)):
+            raise RequestError(
+                400,
+                f"{names[0]} has {len(firsts)} texts and {names[1]} {len(seconds)}; give one, or as many",
+                param=names[0],
+                code="invalid_value",
+            )
+        return Pairs(firsts, seconds), (names[0], names[1])
+
+    def _name(self, *aliases: str) -> str:
+        present = [name for name in aliases if getattr(self, name) is not None]
+        if len(present) != 1:
+            wrong = " and ".join(present) + " are the same field" if present else f"{aliases[0]} is missing"
+            raise RequestError(400, wrong, param=(present or aliases)[0], code="invalid_value")
+        return present[0]
+
+
+async def _prepare(front: Frontend, body: ScoreRequest) -> Prepared:
+    front.check_model(body.model)
+    check_scores(front, "/score")
+    pairs, names = body.sides()
+    truncation = pair_truncation(front, body.max_tokens_per_query, body.max_tokens_per_doc, body.truncate_prompt_tokens)
+    return await prepare_pairs(front, pairs, truncation, names)
+
+
+def pair_truncation(front: Frontend, query: int | None, document: int | None, whole: int | None) -> Truncation:
+    """Return how much of a query, of a document, and of both together is read.
+
+    Raises:
+        RequestError: 400, one is not a number of tokens.
+    """
+    for name, tokens in (("max_tokens_per_query", query), ("max_tokens_per_doc", document)):
+        if tokens is not None and tokens < 1:
+            raise RequestError(400, f"{name}={tokens} must be 1 or more", param=name, code="invalid_value")
+    limit = resolve_truncation(front, whole, pairs=plan_of(front).classifies)
+    return Truncation(query, document, limit)
+
+
+async def _render(front: Frontend, body: ScoreRequest, call: Call) -> dict[str, Any]:
+    plan = plan_of(front)
+    activation = activation_of(plan, use_activation=body.use_activation is not False)
+    scores = scores_of(plan, body.sides()[0], await gather_rows(call), activation)
+    return {
+        "id": f"score-{uuid.uuid4().hex}",
+        "object": "list",
+        "created": front.now(),
+        "model": front.run.served_name,
+        "data": [{"index": index, "object": "score", "score": float(score)} for index, score in enumerate(scores)],
+        "usage": front.usage(call),
+    }
+
+
+def _ask(_front: Frontend, line: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]] | None:
+    if "query" not in line or "documents" not in line:
+        return None
+    return {"queries": line["query"], "documents": line["documents"]}, frozenset({"documents"})
+
+
+def _fields(_body: ScoreRequest, content: Any) -> dict[str, Any]:
+    return {"scores": [entry["score"] for entry in content["data"]]}
+
+
+SCORE = Endpoint(ScoreRequest, _prepare, _render, lines=Lines(_ask, _fields))
+ENDPOINTS: dict[str, Endpoint[Any]] = {"/v1/score": SCORE, "/score": SCORE}

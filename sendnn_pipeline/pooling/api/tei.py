@@ -1,0 +1,181 @@
+"""What text-embeddings-inference's clients send, and how they are answered: /embed, /predict, /similarity."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from sendnn_pipeline.frontend.call import Call
+from sendnn_pipeline.frontend.endpoint import Endpoint, Prepared
+from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.pooling.api.embeddings import check_dimensions
+from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
+from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, encode_pairs, prepare_pairs, scores_of
+from sendnn_pipeline.pooling.api.rows import apply_activation, gather_rows, truncate_dimensions, unit
+from sendnn_pipeline.pooling.api.tei_form import Direction, always_tei, side_of, tei_truncation
+from sendnn_pipeline.pooling.config import Task, pooling_config
+
+
+class EmbedRequest(msgspec.Struct):
+    """The body of /embed."""
+
+    inputs: EmbeddingInput
+    normalize: bool = True
+    truncate: bool = False
+    truncation_direction: Direction = "Right"
+    prompt_name: str | None = None
+    dimensions: int | None = None
+
+
+class PredictRequest(msgspec.Struct):
+    """The body of /predict: a text; two texts, which are one pair; or a list of lists of one or two."""
+
+    inputs: str | list[str | list[str]]
+    raw_scores: bool = False
+    truncate: bool = False
+    truncation_direction: Direction = "Right"
+
+
+class Sentences(msgspec.Struct):
+    """A text and those that it is compared with."""
+
+    source_sentence: str
+    sentences: list[str]
+
+
+class SimilarityParameters(msgspec.Struct):
+    """How texts are read."""
+
+    truncate: bool = False
+    truncation_direction: Direction = "Right"
+    prompt_name: str | None = None
+
+
+class SimilarityRequest(msgspec.Struct):
+    """The body of /similarity."""
+
+    inputs: Sentences
+    parameters: SimilarityParameters | None = None
+
+
+async def _prepare_embed(front: Frontend, body: EmbedRequest) -> Prepared:
+    check_task(front, Task.embed, "/embed")
+    check_dimensions(front, body.dimensions)
+    if not body.normalize and _normalizes(front):
+        raise RequestError(
+            400,
+            f"normalize=false, and the vectors of {front.run.served_name} are normalized as it asks "
+            "(engine.normalize=false overrides)",
+            param="normalize",
+            code="unsupported_value",
+        )
+    prompt = prompt_of(front, body.prompt_name)
+    inputs = body.inputs
+    if prompt and isinstance(inputs, str):
+        inputs = prompt + inputs
+    elif prompt and isinstance(inputs, list):
+        inputs = [prompt + item if isinstance(item, str) and item else item for item in inputs]
+    truncate, side = -1 if body.truncate else None, side_of(body.truncation_direction)
+    return prepare_items(await encode_inputs(front, inputs, truncate, name="inputs", side=side))
+
+
+async def _render_vectors(front: Frontend, body: EmbedRequest, call: Call) -> Any:
+    vectors = truncate_dimensions(await gather_rows(call), body.dimensions)
+    return unit(vectors) if body.normalize and not _normalizes(front) else vectors
+
+
+def _normalizes(front: Frontend) -> bool:
+    return bool(pooling_config(front.run.config)[0].normalize)
+
+
+def prompt_of(front: Frontend, name: str | None) -> str:
+    """Return the text that goes before each input: the named prompt, or the one that the model means by default.
+
+    Raises:
+        RequestError: 400, the model has no prompt of that name.
+    """
+    facts = plan_of(front).facts
+    prompts, chosen = facts.prompts, name or facts.default_prompt
+    if chosen is None:
+        return ""
+    if chosen not in prompts:
+        known = f"it has {', '.join(prompts)}" if prompts else "it has none"
+        message = f"the model has no prompt {chosen}; {known}"
+        raise RequestError(400, message, param="prompt_name", code="invalid_value")
+    return prompts[chosen]
+
+
+def _sentences(front: Frontend, body: SimilarityRequest) -> Pairs:
+    prompt = prompt_of(front, body.parameters.prompt_name if body.parameters else None)
+    source, others = body.inputs.source_sentence, body.inputs.sentences
+    return Pairs([prompt + source if source else ""], [prompt + other if other else "" for other in others])
+
+
+async def _prepare_similarity(front: Frontend, body: SimilarityRequest) -> Prepared:
+    check_task(front, Task.embed, "/similarity")
+    parameters = body.parameters or SimilarityParameters()
+    truncation = tei_truncation(front, parameters.truncate, parameters.truncation_direction)
+    return await prepare_pairs(front, _sentences(front, body), truncation, ("source_sentence", "sentences"))
+
+
+async def _render_similarities(front: Frontend, body: SimilarityRequest, call: Call) -> Any:
+    return scores_of(plan_of(front), _sentences(front, body), await gather_rows(call), "identity")
+
+
+async def _prepare_predict(front: Frontend, body: PredictRequest) -> Prepared:
+    check_task(front, Task.classify, "/predict")
+    truncation = tei_truncation(front, body.truncate, body.truncation_direction)
+    inputs = _sequences(body)
+    alone = [texts[0] for texts in inputs if len(texts) == 1]
+    pairs = Pairs([texts[0] for texts in inputs if len(texts) == 2], [texts[1] for texts in inputs if len(texts) == 2])
+    truncate = -1 if body.truncate else None
+    singles = iter(
+        await encode_inputs(front, list(alone), truncate, name="inputs", side=truncation.side) if alone else []
+    )
+    items, offsets = await encode_pairs(front, pairs, truncation, ("inputs", "inputs")) if pairs.seconds else ([], [])
+    doubles = iter(zip(items, offsets, strict=True))
+    rows = [(next(singles), 0) if len(texts) == 1 else next(doubles) for texts in inputs]
+    return prepare_items([ids for ids, _ in rows], [offset for _, offset in rows])
+
+
+def _sequences(body: PredictRequest) -> list[list[str]]:
+    """Return one or two texts for each input; a flat list of two texts is one pair, never a batch.
+
+    Raises:
+        RequestError: 400, the list is of another form.
+    """
+    inputs: Any = body.inputs
+    if isinstance(inputs, str):
+        return [[inputs]]
+    if inputs and all(isinstance(item, str) for item in inputs):
+        inputs = [inputs]
+    if not inputs or not all(isinstance(item, list) and len(item) in (1, 2) for item in inputs):
+        raise RequestError(
+            400,
+            "inputs is neither a text, nor a pair of texts, nor a list of lists of one or two texts",
+            param="inputs",
+            code="invalid_value",
+        )
+    return list(inputs)
+
+
+async def _render_predictions(front: Frontend, body: PredictRequest, call: Call) -> Any:
+    plan = plan_of(front)
+    labels = plan.facts.labels
+    # Of one label theirs is always the sigmoid.
+    activation = "sigmoid" if len(labels) == 1 else activation_of(plan, use_activation=True)
+    scores = apply_activation(await gather_rows(call), "identity" if body.raw_scores else activation)
+    answers = [
+        [{"label": labels[index], "score": float(row[index])} for index in np.argsort(-row, kind="stable")]
+        for row in scores
+    ]
+    batched = isinstance(body.inputs, list) and isinstance(body.inputs[0], list)
+    return answers if batched else answers[0]
+
+
+ENDPOINTS: dict[str, Endpoint[Any]] = {
+    "/embed": Endpoint(EmbedRequest, _prepare_embed, _render_vectors, error_form=always_tei),
+    "/similarity": Endpoint(SimilarityRequest, _prepare_similarity, _render_similarities, error_form=always_tei),
+    "/predict": Endpoint(PredictRequest, _prepare_predict, _render_predictions, error_form=always_tei),
+}

@@ -1,0 +1,176 @@
+"""The pooling engine in a rank: decide, compute, account."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+import psutil
+import torch
+
+from sendnn_pipeline.backends.base import CompiledProgram, Graph
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.engines.threads import set_torch_threads
+from sendnn_pipeline.errors import EngineError
+from sendnn_pipeline.messages import Cancel, FromEngine, Request, RequestFailed, StepStarted
+from sendnn_pipeline.models.weights import CheckpointWeights
+from sendnn_pipeline.pooling.accounting import Outcome, answers, step_done
+from sendnn_pipeline.pooling.batcher import Batch, Batcher, Item
+from sendnn_pipeline.pooling.graphs import PoolingGraphs
+from sendnn_pipeline.pooling.messages import PoolingRequest
+from sendnn_pipeline.pooling.plan import pooling_plan
+from sendnn_pipeline.pooling.runner import PoolingRunner
+from sendnn_pipeline.pooling.step_cost import StepCost, fit_step_cost
+from sendnn_pipeline.pooling.step_pool import StepPool
+from sendnn_pipeline.programs.program import Program, Sizes
+from sendnn_pipeline.programs.times import StepMs
+
+
+@dataclass
+class PoolingCore:
+    """Takes requests of token ids and sends parts of vectors, one Program a step, several steps at once."""
+
+    run: Run
+    weights: CheckpointWeights
+    steps: StepPool[Outcome]
+    runtime_bytes: int
+    """Memory of the process before any weight was loaded."""
+    clock: Callable[[], float] = time.monotonic
+    graphs: PoolingGraphs | None = None
+    """None once all Programs are installed."""
+    runner: PoolingRunner = field(init=False)
+    """Set by ``install``."""
+    batcher: Batcher = field(init=False)
+    """Set by ``start``, as is the next."""
+    send: Callable[[FromEngine], None] = field(init=False)
+    remaining: dict[int, int] = field(default_factory=dict)
+    """Items that each request still waits for."""
+    recompiles: int = 0
+
+    @property
+    def wake(self) -> int:
+        """A file descriptor that can be read when a step ended."""
+        return self.steps.wake
+
+    def graph(self, program: Program) -> Graph:
+        """Return ``program`` as a graph."""
+        assert self.graphs is not None, "all Programs are installed"
+        return self.graphs.graph(program)
+
+    def install(self, compiled: Mapping[Program, CompiledProgram]) -> None:
+        """Bind the weights; the model that was traced goes."""
+        calls = {program: made.bind(self.weights) for program, made in compiled.items()}
+        self.runner = PoolingRunner(calls, self.run.model.pad_token_id, pooling_plan(self.run).token_type_ids)
+        self.graphs = None
+
+    def rehearse(self, program: Program, sizes: Sizes, *, check: bool) -> float:
+        """Run a full step as it runs beside others: on its share of the threads."""
+        generator = torch.Generator().manual_seed(0)
+        rows: Any = torch.randint(1, self.run.model.vocab_size, sizes, generator=generator).tolist()
+        torch.set_num_threads(self.steps.threads_of_step)
+        started = time.perf_counter()
+        vectors, finite = self.runner.run(program, rows)
+        ms = (time.perf_counter() - started) * 1000
+        torch.set_num_threads(self.steps.threads)
+        planned = (sizes[0], pooling_plan(self.run).output_size)
+        if check and (tuple(vectors.shape) != planned or not all(finite)):
+            raise EngineError(
+                f"{program.name} gave {tuple(vectors.shape)} numbers with {finite.count(False)} rows not finite, and "
+                f"{planned} are planned",
+                hint="are the weights whole? model.dtype=float32 has the widest range",
+            )
+        return ms
+
+    def start(self, times: Mapping[Program, StepMs], send: Callable[[FromEngine], None]) -> None:
+        """Queue by what steps were measured to cost."""
+        self.send = send
+        costs = {program: _cost_of(program, measured) for program, measured in times.items()}
+        self.batcher = Batcher(costs, pooling_plan(self.run).step_tokens)
+
+    def take(self, message: Request | Cancel) -> None:
+        """Queue the texts of a request, or forget one; what already runs is computed and dropped."""
+        if isinstance(message, Cancel):
+            self.batcher.cancel(message.request_id)
+            self.remaining.pop(message.request_id, None)
+            return
+        request = msgspec.msgpack.decode(message.payload, type=PoolingRequest)
+        offsets = request.second_text_offsets or [0] * len(request.items)
+        now = self.clock()
+        self.remaining[message.request_id] = len(request.items)
+        self.batcher.add(
+            Item(message.request_id, index, ids, message.deadline, now, offset)
+            for index, (ids, offset) in enumerate(zip(request.items, offsets, strict=True))
+        )
+
+    def step(self) -> bool:
+        """Account for the steps that are done, then decide on as many as there is room for."""
+        for outcome in self.steps.collect():
+            self._account(outcome)
+        while self.steps.has_room and (batch := self._decide()) is not None:
+            alone = not self.steps.running and not len(self.batcher)
+            self.steps.start(partial(self._compute, batch), alone=alone)
+        return self.steps.has_room and len(self.batcher) > 0
+
+    def _decide(self) -> Batch | None:
+        """Drop what is too late, and take the next batch out of the queue."""
+        for request_id in self.batcher.expire(self.clock()):
+            self.remaining.pop(request_id, None)
+            self.send(RequestFailed(request_id, "deadline", -1, "the deadline passed before it was computed"))
+        batch = self.batcher.next()
+        if batch is not None:
+            self.send(StepStarted(sorted({item.request_id for item in batch.items})))
+        return batch
+
+    def _compute(self, batch: Batch) -> Outcome:
+        """Compute; the one part that runs in other threads."""
+        started = self.clock()
+        ids, offsets = [item.token_ids for item in batch.items], [item.second_text_offset for item in batch.items]
+        try:
+            vectors, finite = self.runner.run(batch.program, ids, offsets)
+        except Exception as error:
+            # One broken step must not take the other requests with it.
+            return Outcome(batch, started, self.clock(), error=error)
+        return Outcome(batch, started, self.clock(), vectors.numpy(), finite)
+
+    def _account(self, outcome: Outcome) -> None:
+        self.recompiles += outcome.recompiled
+        self.send(step_done(outcome, waiting=len(self.batcher), recompiles=self.recompiles))
+        for message in answers(outcome, self.remaining):
+            if isinstance(message, RequestFailed):
+                self.batcher.cancel(message.request_id)
+            self.send(message)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not self.steps.running and not len(self.batcher)
+
+    def about(self) -> dict[str, Any]:
+        """Return threads, versions and what the runtime takes."""
+        return {
+            "threads": self.steps.threads,
+            "concurrent_steps": self.steps.size,
+            "runtime_bytes": self.runtime_bytes,
+            "torch": version("torch"),
+            "transformers": version("transformers"),
+        }
+
+    def close(self) -> None:
+        """End the threads of the steps."""
+        self.steps.close()
+
+
+def open_core(run: Run) -> PoolingCore:
+    """Return the engine of a run in this process; no weight is read before a Program is bound to it."""
+    threads = set_torch_threads(run.threads)
+    weights = CheckpointWeights(run.model.weight_files, run.config.model.dtype)
+    steps: StepPool[Outcome] = StepPool(run.plan.concurrent_steps, threads)
+    runtime_bytes = psutil.Process().memory_info().rss
+    return PoolingCore(run, weights, steps, runtime_bytes, graphs=PoolingGraphs(run, weights))
+
+
+def _cost_of(program: Program, measured: StepMs) -> StepCost:
+    return fit_step_cost(measured) if program.has_ranges else StepCost(fixed_ms=min(measured.values()))

@@ -1,0 +1,112 @@
+"""One published folder: its manifest, and the proof that its files are what was published."""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sendnn_pipeline.errors import ArtifactError
+from sendnn_pipeline.programs.key import ArtifactKey
+
+MANIFEST = "manifest.json"
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder with a readable manifest."""
+
+    folder: Path
+    key: ArtifactKey
+    files: Mapping[str, tuple[int, str]]
+    """Bytes and sha256 by name."""
+    used: float
+    """Unix time of the last use."""
+    weights: str = ""
+    """Digest of the only weights that it is for, where it holds some although its key does not say so."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What its files take on disk."""
+        return sum(size for size, _ in self.files.values())
+
+    @property
+    def manifest_digest(self) -> str:
+        """What ``artifacts.trusted`` takes."""
+        return file_digest(self.folder / MANIFEST)
+
+    def verify(self, trusted: frozenset[str]) -> None:
+        """Prove that every file is the one that was published, and that nobody else could have put it there.
+
+        Args:
+            trusted: digests of manifests that need no such owner and mode.
+
+        Raises:
+            ArtifactError: it is not; the message says what.
+            OSError: a file cannot be read.
+        """
+        names = {file.name for file in self.folder.iterdir()} - {MANIFEST}
+        if names != set(self.files):
+            raise ArtifactError(f"it holds {sorted(names)}, and its manifest names {sorted(self.files)}")
+        pinned = self.manifest_digest in trusted
+        store = self.folder.parent
+        for path in (store, self.folder, *(self.folder / name for name in (MANIFEST, *self.files))):
+            facts = path.lstat()
+            if stat.S_ISLNK(facts.st_mode) and path != store:
+                raise ArtifactError(f"{path.name} is a link")
+            if not pinned and (facts.st_uid not in (0, os.getuid()) or facts.st_mode & OTHERS_WRITE):
+                raise ArtifactError(
+                    f"{path} can be written by others (owner {facts.st_uid}, mode {stat.S_IMODE(facts.st_mode):o})",
+                    hint="take their rights away, or name the manifest's sha256 in artifacts.trusted",
+                )
+        for name, (size, digest) in self.files.items():
+            file = self.folder / name
+            if file.stat().st_size != size or file_digest(file) != digest:
+                raise ArtifactError(f"{name} is not what was published")
+
+
+def read_artifact(folder: Path) -> Artifact:
+    """Read a folder's manifest; nothing is verified.
+
+    Raises:
+        ArtifactError: it is missing or broken.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        fields = tuple((str(name), str(value)) for name, value in manifest["key"])
+        files = {str(name): (int(size), str(digest)) for name, (size, digest) in manifest["files"].items()}
+        weights = str(manifest.get("weights", ""))
+        used = (folder / MANIFEST).stat().st_mtime
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"its manifest cannot be read: {type(error).__name__}") from None
+    if any(Path(name).name != name for name in files):
+        raise ArtifactError("its manifest names files elsewhere")
+    return Artifact(folder, ArtifactKey(fields), files, used, weights)
+
+
+def write_manifest(folder: Path, key: ArtifactKey, weights: str) -> None:
+    """Describe the files that ``folder`` holds, make them this user's alone, and sync them."""
+    files = {file.name: (file.stat().st_size, file_digest(file)) for file in sorted(folder.iterdir())}
+    manifest = {"key": key.fields, "files": files, "weights": weights}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    for file in folder.iterdir():
+        file.chmod(0o600)
+        sync(file)
+
+
+def file_digest(file: Path) -> str:
+    """Return a file's sha256."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Have a file, or a folder's entries, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

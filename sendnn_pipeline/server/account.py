@@ -1,0 +1,58 @@
+"""The account of one request: metrics, and a line of the performance log."""
+
+import time
+from typing import Any
+
+from sendnn_pipeline.frontend.call import Call
+from sendnn_pipeline.server.state import ServerState
+
+
+class Account:
+    """Begins when the request arrives, and is finished with its call or ended without."""
+
+    def __init__(self, state: ServerState, request_id: str) -> None:
+        self._metrics, self._perf_log, self._request_id = state.metrics, state.perf_log, request_id
+        self.arrived = self._parsed = time.monotonic()
+
+    def parsed(self) -> None:
+        """Note that the body is read."""
+        self._parsed = time.monotonic()
+
+    def end(self, reason: str) -> None:
+        """End without an answer: ``abort`` or ``error``."""
+        self._metrics.finished(reason)
+        self._log(reason, e2e_latency_seconds=time.monotonic() - self.arrived)
+
+    def finish(self, call: Call) -> None:
+        """End with the whole answer."""
+        answered, num_tokens = time.monotonic(), call.work.num_tokens
+        queued, inference = call.started - call.enqueued, call.finished - call.started
+        metrics = self._metrics
+        metrics.finished("stop")
+        metrics.e2e.observe(answered - self.arrived)
+        metrics.queue.observe(queued)
+        metrics.inference.observe(inference)
+        metrics.prefill.observe(inference)
+        metrics.request_tokens.observe(num_tokens)
+        self._log(
+            "stop",
+            num_prompt_tokens=num_tokens,
+            num_texts=call.work.num_items,
+            programs=sorted(call.programs),
+            padding_tokens=call.padding_tokens,
+            # The parts follow each other without a gap: their sum is the whole.
+            receive_time_seconds=self._parsed - self.arrived,
+            tokenize_time_seconds=call.submitted - self._parsed,
+            to_engine_time_seconds=call.enqueued - call.submitted,
+            queued_time_seconds=queued,
+            inference_time_seconds=inference,
+            from_engine_time_seconds=call.received - call.finished,
+            serialize_time_seconds=answered - call.received,
+            e2e_latency_seconds=answered - self.arrived,
+            # Nothing is generated: all of it is prefill.
+            prefill_time_seconds=inference,
+        )
+
+    def _log(self, reason: str, **fields: Any) -> None:
+        if self._perf_log is not None:
+            self._perf_log.request({"request_id": self._request_id, "finish_reason": reason, **fields})

@@ -1,0 +1,52 @@
+"""The serve target ``http``: its socket, before anything heavy is imported."""
+
+import errno
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.errors import ServeError
+from sendnn_pipeline.frontend.endpoint import Endpoint
+from sendnn_pipeline.frontend.target import Session
+from sendnn_pipeline.frontend.tokenizer import TextTokenizer, load_tokenizer
+
+
+@dataclass
+class HttpTarget:
+    """Offers the engine at an address."""
+
+    ends = False
+    keys: tuple[str, ...] = ()
+    listening: socket.socket | None = field(default=None, init=False)
+    tokenizer: TextTokenizer | None = field(default=None, init=False)
+
+    def prepare(self, run: Run, endpoints: Mapping[str, Endpoint[Any]]) -> None:
+        """Bind the address and read the tokenizer, so that both are known to work before weights are loaded."""
+        self.tokenizer = load_tokenizer(run.model.folder)
+        host, port = run.config.serve.host, run.config.serve.port
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.listening = socket.socket(family, socket.SOCK_STREAM)
+        self.listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self.listening.bind((host, port))
+        except OSError as error:
+            self.listening.close()
+            taken = error.errno == errno.EADDRINUSE
+            raise ServeError(
+                f"serve.port={port} on {host} cannot be had: {error.strerror or error}",
+                hint="stop what uses it, or choose another serve.port (0 takes a free one)"
+                if taken
+                else "choose another serve.host or serve.port",
+            ) from None
+
+    def run(self, session: Session) -> None:
+        """Serve until a signal or the engine's end."""
+        import uvloop
+
+        from sendnn_pipeline.server.http import serve
+
+        assert self.listening is not None and self.tokenizer is not None
+        with self.listening:
+            uvloop.run(serve(session, self.listening, self.tokenizer))

@@ -1,0 +1,35 @@
+"""The API key comes from a file or a variable, never from both, and never from an empty one."""
+
+import pytest
+
+from sendnn_pipeline.config.environment import API_KEY
+from sendnn_pipeline.config.secrets import read_api_key
+from sendnn_pipeline.errors import ConfigError
+
+
+def test_the_key_comes_from_the_variable_or_from_the_file(tmp_path, monkeypatch):
+    (tmp_path / "key").write_text("  of the file\n")
+    assert read_api_key({}, None) is None and read_api_key({API_KEY: ""}, None) is None
+    assert read_api_key({API_KEY: "of the variable"}, None) == "of the variable"
+    assert read_api_key({}, str(tmp_path / "key")) == "of the file"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read_api_key({API_KEY: ""}, "~/key") == "of the file"
+
+
+@pytest.mark.parametrize(
+    ("content", "environ", "says"),
+    [
+        (None, {}, "cannot be read"),
+        (b"\xff\xfe", {}, "cannot be read"),
+        (b" \n", {}, "is empty"),
+        (b"one", {API_KEY: "other"}, f"serve.api_key_file and {API_KEY} are both set"),
+    ],
+)
+def test_a_key_that_is_none_is_named_without_being_shown(tmp_path, content, environ, says):
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_api_key(environ, str(file), "serve.api_key_file=key")
+    assert says in str(caught.value) and "(set by serve.api_key_file=key)" in str(caught.value)
+    assert "other" not in str(caught.value)

@@ -1,0 +1,60 @@
+"""What the ranks of test_ranks.py do."""
+
+import os
+import signal
+import sys
+
+from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.messages import Drain, StageEvent
+
+COUNT = 200
+
+
+def talk(port, run, world):
+    """Send much, then end."""
+    for number in range(COUNT):
+        port.send(StageEvent("load", "started", index=number, rank=world.rank))
+
+
+def talk_and_leave(port, run, world):
+    """Send much, then end with an exit code."""
+    talk(port, run, world)
+    sys.exit(3)
+
+
+def talk_and_be_killed(port, run, world):
+    """Send much, then be killed, once all of it is there."""
+    talk(port, run, world)
+    await_drain(port)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def await_drain(port):
+    """Wait until told to drain."""
+    read, _ = os.pipe()
+    while not any(isinstance(message, Drain) for message in port.receive(1.0, read)):
+        pass
+
+
+def fail(port, run, world):
+    """Fail with a line for the user."""
+    error = ModelError("the weights are broken", hint="fetch them again")
+    error.exit_code = 2
+    raise error
+
+
+def crash(port, run, world):
+    """Fail with a bug."""
+    raise ValueError("two\nlines")
+
+
+def wait_for_drain(port, run, world):
+    """Say what the environment is, then end when told."""
+    port.send(StageEvent("load", "started", detail=os.environ["ONLY_OF_THE_RANK"]))
+    await_drain(port)
+
+
+def wait(port, run, world):
+    """Stay."""
+    port.send(StageEvent("load", "started"))
+    signal.pause()

@@ -1,0 +1,1 @@
+"""``backend=jit``: Programs compiled when they first run."""

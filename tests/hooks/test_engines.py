@@ -1,0 +1,96 @@
+"""Engines and what can be asked of them come through hooks: names and paths have one owner, claims are decided."""
+
+import pytest
+
+from sendnn_pipeline.app.endpoints import collect_endpoints
+from sendnn_pipeline.engines.create import choose_engine, create_engine
+from sendnn_pipeline.errors import ConfigError, PluginError
+from sendnn_pipeline.hooks.loading import load_plugins
+from sendnn_pipeline.models.facts import read_model_facts
+from tests.conftest import clean_environ
+from tests.hooks.fake import implement, install
+from tests.served import EAGER_FLOAT32, ECHO, sendnn
+
+ENGINE = "from echo_engine import EchoEngine\nclass Mine(EchoEngine):\n    name = 'mine'\n"
+
+
+def plugins():
+    return load_plugins(clean_environ())
+
+
+def registering(*names):
+    return implement("register_engines(register)", "\n".join(f"register({name!r}, Mine)" for name in names))
+
+
+def test_two_engines_of_one_name_name_both_plugins(site, with_echo, tiny, in_process):
+    install(site, "one", ENGINE + registering("echo"))
+    ended = in_process(*ECHO, f"model.path={tiny}", **with_echo)
+    assert ended.returncode == 1 and ended.stderr.splitlines() == [
+        "error: engine echo is registered by echo and one; keep one out with SENDNN_PIPELINE_PLUGINS_DENY"
+    ]
+    denied = plugins()
+    with pytest.raises(PluginError, match="engine echo is registered by echo and one"):
+        create_engine(denied, "echo")
+    assert create_engine(load_plugins(clean_environ(SENDNN_PIPELINE_PLUGINS_DENY="echo")), "echo").name == "mine"
+
+
+def endpoint(engine, path):
+    return implement(
+        "register_endpoints(register)", f"from echo_engine import ECHO\nregister({engine!r}, {path!r}, ECHO)"
+    )
+
+
+def test_two_endpoints_of_one_path_name_both_plugins(site, with_echo, tiny, in_process):
+    install(site, "more", endpoint("echo", "/v1/echo"))
+    with pytest.raises(PluginError) as caught:
+        collect_endpoints(plugins(), "echo")
+    assert str(caught.value).startswith("path /v1/echo of engine echo is registered by echo and more; keep one out")
+    ended = in_process(*ECHO, f"model.path={tiny}", "serve.port=0", **with_echo)
+    assert ended.returncode == 1 and "path /v1/echo of engine echo is registered by echo and more" in ended.stderr
+    assert "load" not in ended.stdout
+
+
+def test_one_path_of_two_engines_is_no_conflict(site, with_echo):
+    install(site, "more", endpoint("pooling", "/v1/echo"))
+    assert collect_endpoints(plugins(), "echo").keys() == {"/v1/echo"}
+    assert "/v1/echo" in collect_endpoints(plugins(), "pooling")
+
+
+def test_a_plugin_may_add_a_path_to_another_s_engine(site, with_echo):
+    install(site, "more", endpoint("echo", "/v2/echo"))
+    assert list(collect_endpoints(plugins(), "echo")) == ["/v1/echo", "/v2/echo"]
+
+
+CLAIM = "    def claim(self, facts): return f'{facts.architecture} is mine'\n"
+
+
+def test_an_engine_that_claims_a_model_beside_another_must_be_chosen(site, with_echo, tiny, in_process):
+    install(site, "one", ENGINE + CLAIM + registering("mine"))
+    with pytest.raises(ConfigError, match=r"BertModel is claimed by the engines mine and pooling; choose one: engine="):
+        choose_engine(plugins(), read_model_facts(tiny))
+    ended = in_process(*EAGER_FLOAT32, f"model.path={tiny}", **with_echo)
+    assert ended.returncode == 2 and "choose one: engine=mine or engine=pooling" in ended.stderr
+
+
+def test_the_only_claim_decides_and_says_why(site, with_echo, tiny):
+    assert choose_engine(plugins(), read_model_facts(tiny)) == ("pooling", "BertModel gives embeddings")
+
+
+def test_an_engine_needs_no_keys_of_its_own(site, with_echo, tiny):
+    code = "from sendnn_pipeline.engines.plan import Plan, Step\n"
+    code += "from echo_engine import PROGRAM, EchoConfig, EchoCore\n"
+    code += ENGINE + "    def plan(self, config, model, limits):\n"
+    code += "        return Plan(steps={PROGRAM: (Step((1,), 1),)}, max_input_tokens=64, unit='texts')\n"
+    code += "    def open(self, run, world):\n        assert type(run.config.engine).__name__ == 'EngineConfig'\n"
+    code += "        return EchoCore(EchoConfig(name='mine'))\n"
+    install(site, "one", code + registering("mine"))
+    ended = sendnn(*ECHO[:-1], f"model.path={tiny}", "engine.name=mine", "pipeline=precompile", **with_echo)
+    assert ended.returncode == 0 and "is warm after" in ended.stdout, ended.stderr
+
+
+def test_what_is_not_an_engine_is_told_what_it_lacks(site):
+    install(site, "one", "class Mine:\n    name, keys = 'mine', ()\n" + registering("mine"))
+    with pytest.raises(PluginError, match=r"engine mine of plugin one lacks claim, open, plan, resolve; see Engine in"):
+        create_engine(plugins(), "mine")
+    with pytest.raises(ConfigError, match=r"no plugin provides engine mime .*did you mean mine\?"):
+        create_engine(plugins(), "mime", where="engine.name=mime")

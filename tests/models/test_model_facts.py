@@ -1,0 +1,104 @@
+"""What a model's own files say, whatever runs it, and what is said of broken ones."""
+
+import json
+import shutil
+
+import pytest
+
+from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.models.facts import read_model_facts
+
+
+@pytest.fixture
+def folder(tiny, tmp_path):
+    """The tiny model, to be spoiled."""
+    return shutil.copytree(tiny, tmp_path / "model")
+
+
+def edit(file, **changes):
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_minilm(minilm):
+    facts = read_model_facts(minilm)
+    assert (facts.architecture, facts.hidden_size, facts.num_layers, facts.vocab_size) == ("BertModel", 384, 6, 30522)
+    assert facts.position_limit == 512 and facts.config["model_type"] == facts.model_type == "bert"
+
+
+def test_the_count_of_parameters_equals_torch(minilm):
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(minilm)
+    counted = read_model_facts(minilm).num_parameters
+    buffers = 512  # position_ids, stored by the transformers version that wrote the file
+    assert counted - sum(parameter.numel() for parameter in model.parameters()) in (0, buffers)
+
+
+def test_roberta_positions_start_behind_the_padding(folder):
+    edit(folder / "config.json", model_type="roberta", max_position_embeddings=514, pad_token_id=1)
+    assert read_model_facts(folder).position_limit == 512
+
+
+def test_the_text_model_of_several_is_the_one_that_counts(folder):
+    text = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 3, "max_position_embeddings": 77}
+    (folder / "config.json").write_text(json.dumps({"model_type": "llava", "text_config": text}))
+    facts = read_model_facts(folder)
+    assert (facts.vocab_size, facts.hidden_size, facts.num_layers, facts.position_limit) == (9, 8, 3, 77)
+    assert facts.text_config == text and facts.model_type == "llava" and facts.architecture == "unknown"
+
+
+def test_the_digest_of_the_structure_tells_models_apart_and_not_their_weights(tiny, folder):
+    from safetensors.numpy import load_file, save_file
+
+    file = folder / "model.safetensors"
+    before, tensors = read_model_facts(tiny).structure_digest, load_file(file)
+    assert read_model_facts(folder).structure_digest == before
+    name = "embeddings.LayerNorm.weight"
+    save_file(tensors | {name: tensors[name] + 1}, file)
+    assert read_model_facts(folder).structure_digest == before
+    save_file(tensors | {name: tensors[name][:-1]}, file)
+    assert read_model_facts(folder).structure_digest != before
+    save_file(tensors, file)
+    edit(folder / "config.json", layer_norm_eps=0.5)
+    assert read_model_facts(folder).structure_digest != before
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-10])
+
+
+def scribble(file):
+    file.write_bytes(b"\xff" * 64)
+
+
+BREAKS = {
+    "no config": (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+    "broken config": (lambda f: (f / "config.json").write_text("{"), "config.json is not readable as JSON"),
+    "config of another kind": (lambda f: (f / "config.json").write_text("[]"), "config.json holds no JSON object"),
+    "foreign config": (lambda f: (f / "config.json").write_text('{"a": 1}'), "config.json lacks a usable"),
+    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "no tokenizer.json"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
+    "pickled weights": (
+        lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
+        "pytorch_model.bin is pickled or foreign and is never loaded",
+    ),
+    "cut weights": (lambda f: cut(f / "model.safetensors"), "model.safetensors is not a whole safetensors file"),
+    "scribbled weights": (lambda f: scribble(f / "model.safetensors"), "model.safetensors is not a whole safetensors"),
+    "a missing shard": (
+        lambda f: (
+            (f / "model.safetensors").unlink(),
+            (f / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-1.safetensors"}}'),
+        ),
+        "model-1.safetensors is missing",
+    ),
+    "no folder": (shutil.rmtree, "is not a folder"),
+}
+
+
+@pytest.mark.parametrize("kind", BREAKS)
+def test_broken_models_are_named_before_anything_is_loaded(folder, kind):
+    spoil, message = BREAKS[kind]
+    spoil(folder)
+    with pytest.raises(ModelError) as caught:
+        read_model_facts(folder)
+    assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -1,0 +1,244 @@
+"""``plugins/README.md``: its code runs, its tables are whole, and a backend written to the last page is told so."""
+
+import importlib
+import re
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from sendnn_pipeline.backends.base import CompileBackend, CompiledProgram, Graph, Input, Limits
+from sendnn_pipeline.hooks.loading import load_plugins
+from sendnn_pipeline.hooks.specs import HOOKS
+from sendnn_pipeline.messages import StageEvent
+from tests.conftest import clean_environ
+from tests.emulators import install as emulators
+from tests.hooks import fake
+from tests.plugins.site import run
+from tests.served import ROOT
+
+PAGE = (ROOT / "plugins" / "README.md").read_text()
+BLOCKS = dict(re.findall(r"```\w+\n# (\S+\.\w+)\n(.*?)```", PAGE, flags=re.DOTALL))
+PYTHON = Path(sys.executable)
+PROJECT = ROOT / "tests" / "emulators" / "jit_backend"
+EXAMPLE = [file for file in BLOCKS if file != "ask.py"]
+
+
+def precompile(tiny, tmp_path, *words, **variables):
+    words = ("pipeline=precompile", "model=local", f"model.path={tiny}", f"cache_dir={tmp_path / 'cache'}", *words)
+    return run(PYTHON, *words, **variables)
+
+
+def test_the_example_is_the_package_that_the_tests_run():
+    assert {file: (PROJECT / file).read_text() for file in EXAMPLE} == {file: BLOCKS[file] for file in EXAMPLE}
+    tracked = {str(file.relative_to(PROJECT)) for file in PROJECT.rglob("*.*") if "__pycache__" not in file.parts}
+    assert tracked == {*EXAMPLE, "jit_backend/__init__.py"}
+
+
+def test_the_example_runs_from_its_options_to_a_warm_engine(tiny, tmp_path):
+    variables = {"PYTHONPATH": emulators.install("jit_backend", tmp_path / "site"), "JIT_COMPILER": "aot_eager"}
+    explained = run(PYTHON, "explain", "backend.compiler", "backend=jit", **variables)
+    assert "backend.compiler = aot_eager" in explained.stdout and "from JIT_COMPILER (env)" in explained.stdout
+    shapes = "warmup.shapes=[16x2,32x4]"
+    for _ in range(2):
+        # Nothing is kept: the second start compiles as the first did.
+        ended = precompile(tiny, tmp_path, "backend=jit", shapes, **variables)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert re.findall(r"compile \d/2 (\S+) [\d.]+ s, (\w+)", ended.stdout) == [
+            ("pool[batch=2,len=16]", "compiled"),
+            ("pool[batch=4,len=32]", "compiled"),
+        ]
+        assert "is warm after" in ended.stdout
+    required = precompile(tiny, tmp_path, "backend=jit", shapes, "artifacts.require=true", **variables)
+    assert required.returncode == 2 and "backend=jit keeps no artifacts" in required.stderr
+    wrong = precompile(tiny, tmp_path, "backend=jit", "backend.compilers=eager", **variables)
+    assert wrong.returncode == 2 and wrong.stderr.startswith("error: unknown key backend.compilers")
+
+
+@pytest.mark.slow
+def test_the_example_runs_with_its_own_compiler(tiny, tmp_path):
+    variables = {
+        "PYTHONPATH": emulators.install("jit_backend", tmp_path / "site"),
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor"),
+    }
+    ended = precompile(tiny, tmp_path, "backend=jit", "warmup.shapes=[16x2]", **variables)
+    assert ended.returncode == 0 and "is warm after" in ended.stdout, ended.stdout + ended.stderr
+
+
+@pytest.fixture
+def ask(tmp_path, monkeypatch):
+    """The page's target, observer and metric, installed."""
+    fake.install(tmp_path, "ask", BLOCKS["ask.py"])
+    option = tmp_path / "ask_conf" / "serve" / "ask.yaml"
+    option.parent.mkdir(parents=True)
+    option.write_text("# Asks and ends.\ntarget: ask\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_the_serve_target_asks_the_engine(ask, tiny, tmp_path):
+    words = ("serve=ask", "backend=eager", "model=local", f"model.path={tiny}", f"cache_dir={tmp_path / 'cache'}")
+    ended = run(PYTHON, *words, PYTHONPATH=str(ask))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert re.fullmatch(r"-?[01]\.\d\d alike, \d+ tokens", ended.stdout.splitlines()[-1])
+
+
+def test_the_observer_and_its_metric(ask):
+    plugins = load_plugins(clean_environ())
+    registry = CollectorRegistry()
+    plugins.collect("register_metrics", registry=lambda _: registry)
+    for name, source in (("one", "compiled"), ("other", "artifact")):
+        plugins.observe("stage_finished", event=StageEvent("compile", "finished", name, 1, 2, 0.5, source=source))
+    assert not plugins.failures
+    assert b"ask:compiled_programs 1.0" in generate_latest(registry)
+
+
+WATCH = """
+import sys
+import threading
+from sendnn_pipeline.hooks import hookimpl
+
+def show(event):
+    assert threading.current_thread() is not threading.main_thread()
+    program = f" {event.index}/{event.total}{' ' + event.source if event.source else ''}" if event.program else ""
+    sys.stderr.write(f"{event.stage} {event.state}{program}\\n")
+
+@hookimpl
+def stage_started(event):
+    show(event)
+
+@hookimpl
+def stage_finished(event):
+    show(event)
+"""
+
+
+def test_observers_are_told_in_the_order_of_the_page(tiny, tmp_path):
+    fake.install(tmp_path, "watch", WATCH)
+    words = ("backend=eager", "warmup.shapes=[16x1,16x2]")
+    ended = precompile(tiny, tmp_path, *words, PYTHONPATH=str(tmp_path))
+    compiled = [f"compile {state} {index}/2{source}" for index in (1, 2) for state, source in COMPILED]
+    warm = [f"warmup {state} {index}/2" for index in (1, 2) for state in ("started", "finished")]
+    assert ended.stderr.splitlines() == [
+        *("load started", "load finished"),
+        *("compile started", *compiled, "compile finished"),
+        *("warmup started", *warm, "warmup finished"),
+    ]
+
+
+COMPILED = (("started", ""), ("finished", " compiled"))
+
+
+def test_the_tables_have_every_part():
+    parts = [*CompileBackend.__annotations__, *(name for name in vars(CompileBackend) if not name.startswith("_"))]
+    parts += [name for kind in (Limits, Graph, Input) for name in (field.name for field in fields(kind))]
+    parts += ["function", "bind", "save", *CompiledProgram.__annotations__, *StageEvent.__struct_fields__]
+    # Engines give `build`; backends see the `function` that it makes.
+    assert not [part for part in parts if not re.search(rf"`{part}\b", PAGE) and part != "build"]
+    assert not [hook for hook in HOOKS if hook not in PAGE]
+    for field in fields(Limits):
+        (default,) = re.findall(rf"^\| `{field.name}` \| (.*?) \|", PAGE, flags=re.MULTILINE)
+        assert default == "all three" or eval(default.strip("`")) == field.default, field.name
+
+
+def test_public_modules_are_there():
+    rows = PAGE.partition("| modules | for |\n|---|---|\n")[2].partition("\n\n")[0].splitlines()
+    modules = [module for row in rows for module in re.findall(r"`([\w.]+)`", row.split("|")[1])]
+    assert len(modules) > 20
+    for module in modules:
+        importlib.import_module(f"sendnn_pipeline.{module}")
+
+
+# A backend as the page of 0.1 had it.
+OLD = """
+from dataclasses import dataclass
+from pathlib import Path
+from sendnn_pipeline.backends.base import {imported}
+from sendnn_pipeline.config.schema import BackendConfig
+from sendnn_pipeline.hooks import hookimpl
+
+@dataclass(frozen=True, kw_only=True)
+class AcmeConfig(BackendConfig):
+    cores: int = 4
+
+class AcmeBackend{bases}:
+    name = "acme"
+
+    def limits(self, config):
+        return Limits(token_multiple=8, streams=True)
+
+    def prepare(self, run, environ):
+        return {{}}
+
+    def compile(self, graph, run):
+        return graph.function
+
+    def portable(self, run):
+        return True
+
+    def save(self, compiled, folder):
+        pass
+
+    def load(self, folder, weights, run):
+        pass
+
+    def embeds_weights(self, run):
+        return False
+
+    def fingerprint(self, run):
+        return {{"acme": "1"}}
+
+@hookimpl
+def config_paths():
+    return Path(__file__).parent / "acme_conf"
+
+@hookimpl
+def register_schemas(store):
+    store("backend", "acme", AcmeConfig)
+
+@hookimpl
+def register_compile_backends(register):
+    register("acme", {registered})
+"""
+WRITTEN_FOR = "error: compile backend acme of plugin acme is written for the contract of 0.1: "
+MOVED = (
+    "limits is now an attribute, a Limits, portable is now limits.artifacts, embeds_weights is now "
+    "limits.embeds_weights, save is now CompiledProgram.save, load is now open"
+)
+SEE = "see `What changed` in plugins/README.md"
+OLD_ONES = {
+    "the page's": ({}, 1, f"{WRITTEN_FOR}{MOVED}; {SEE}"),
+    "one that takes options": ({"registered": "lambda options: AcmeBackend()"}, 1, f"{WRITTEN_FOR}{MOVED}; {SEE}"),
+    "one that a function makes": (
+        {"registered": "lambda: AcmeBackend()"},
+        1,
+        "error: compile backend acme of plugin acme cannot be made of its options: TypeError: "
+        f"register_compile_backends.<locals>.<lambda>() takes 0 positional arguments but 1 was given; {SEE}",
+    ),
+    "one that keeps nothing": (
+        {"imported": "Limits, NotPortable", "bases": "(NotPortable)"},
+        2,
+        "error: unknown option backend=acme; known: auto, eager, inductor, sendnn; plugin acme failed (ImportError: "
+        f"NotPortable is of the contract of 0.1; {SEE}); see `python -m sendnn_pipeline plugins`",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OLD_ONES)
+def test_a_backend_written_to_the_last_page_is_told_what_changed(case, tiny, tmp_path):
+    changes, code, line = OLD_ONES[case]
+    parts = {"imported": "Limits", "bases": "", "registered": "AcmeBackend"} | changes
+    fake.install(tmp_path, "acme", OLD.format(**parts))
+    for file, text in {
+        "backend/acme.yaml": "# The Acme card.\ndefaults:\n  - acme_schema\n  - _self_\nname: acme\n",
+        "env/acme.yaml": 'ACME_CORES:\n  key: backend.cores\n  decoder: int\n  default: "4"\n  doc: Cores.\n',
+    }.items():
+        option = tmp_path / "acme_conf" / file
+        option.parent.mkdir(parents=True)
+        option.write_text(text)
+    ended = precompile(tiny, tmp_path, "backend=acme", PYTHONPATH=str(tmp_path))
+    assert (ended.returncode, ended.stderr) == (code, line + "\n")
+    if code == 1:
+        assert "ACME_CORES has a decoder, which the type of backend.cores decides now" in ended.stdout

@@ -1,0 +1,139 @@
+"""How texts become vectors or labels, by the model's files; what the user may say instead; what is not supported."""
+
+import json
+import shutil
+
+import pytest
+
+from sendnn_pipeline.errors import ConfigError, ModelError
+from sendnn_pipeline.models.facts import read_model_facts
+from sendnn_pipeline.pooling.facts import read_pooling_facts
+from tests.conftest import make_tiny, resolved_run
+from tests.served import EAGER_FLOAT32
+
+
+@pytest.fixture
+def folder(tiny, tmp_path):
+    """The tiny model, to be changed."""
+    return shutil.copytree(tiny, tmp_path / "model")
+
+
+def edit(file, **changes):
+    file.write_text(json.dumps((json.loads(file.read_text()) if file.is_file() else {}) | changes))
+
+
+def facts_of(folder):
+    return read_pooling_facts(read_model_facts(folder))
+
+
+def engine_of(folder, *words):
+    return resolved_run([*EAGER_FLOAT32, f"model.path={folder}", *words]).run.config.engine
+
+
+def test_minilm(minilm):
+    facts = facts_of(minilm)
+    assert (facts.pooling, facts.normalize, facts.has_modules) == ("mean", True, True)
+    assert facts.max_length == 256 and facts.labels == () and not facts.matryoshka
+
+
+@pytest.mark.parametrize(
+    ("pooling", "normalize", "name"),
+    [("cls_token", True, "cls"), ("lasttoken", False, "last"), ("mean_tokens", True, "mean")],
+)
+def test_pooling_follows_the_model_s_files_and_can_be_overridden(tmp_path, pooling, normalize, name):
+    folder = make_tiny(tmp_path, pooling=pooling, normalize=normalize)
+    engine = engine_of(folder)
+    assert (engine.pooling, engine.normalize) == (name, normalize)
+    engine = engine_of(folder, "engine.pooling=cls", "engine.normalize=true")
+    assert (engine.pooling, engine.normalize) == ("cls", True)
+
+
+def test_without_modules_json_mean_pooling_is_assumed_and_noted(folder):
+    (folder / "modules.json").unlink()
+    resolved = resolved_run([*EAGER_FLOAT32, f"model.path={folder}"])
+    assert (resolved.run.config.engine.pooling, resolved.run.config.engine.normalize) == ("mean", False)
+    assert any("mean pooling is assumed" in notice for notice in resolved.draft.notices)
+
+
+def test_a_generating_model_runs_as_an_encoder_where_that_is_asked_for(folder):
+    edit(folder / "config.json", architectures=["Qwen3ForCausalLM"])
+    assert engine_of(folder).name == "pooling", "its modules.json says how it pools"
+    (folder / "modules.json").unlink()
+    with pytest.raises(ConfigError, match=r"no engine here runs Qwen3ForCausalLM by itself; choose .*pooling"):
+        engine_of(folder)
+    assert engine_of(folder, "engine=pooling").name == "pooling"
+
+
+def test_the_longest_input_is_what_files_and_positions_allow(folder):
+    for limit, longest in ((48, 48), (100_000, 64), (None, 64)):
+        edit(folder / "sentence_bert_config.json", max_seq_length=limit)
+        assert facts_of(folder).max_length == longest
+
+
+@pytest.mark.parametrize(
+    ("config", "labels", "activation"),
+    [
+        ({"num_labels": 1, "id2label": {"0": "relevant"}}, ("relevant",), "sigmoid"),
+        ({"id2label": {"0": "no", "1": "yes"}}, ("no", "yes"), "softmax"),
+        ({}, ("LABEL_0", "LABEL_1"), "softmax"),
+        ({"problem_type": "regression"}, ("LABEL_0", "LABEL_1"), "identity"),
+        ({"problem_type": "multi_label_classification"}, ("LABEL_0", "LABEL_1"), "sigmoid"),
+        ({"sentence_transformers": {"activation_fn": "torch.nn.Identity"}}, ("LABEL_0", "LABEL_1"), "identity"),
+        ({"sbert_ce_default_activation_function": "torch.nn.Sigmoid"}, ("LABEL_0", "LABEL_1"), "sigmoid"),
+    ],
+)
+def test_labels_and_activation_of_a_classifier(folder, config, labels, activation):
+    edit(folder / "config.json", architectures=["BertForSequenceClassification"], **config)
+    facts = facts_of(folder)
+    assert (facts.labels, facts.activation) == (labels, activation) and facts.token_type_ids
+    with pytest.raises(ConfigError, match=r"engine\.task=classify, and BertModel has no classification head"):
+        edit(folder / "config.json", architectures=["BertModel"])
+        engine_of(folder, "engine.task=classify")
+
+
+def test_prompts_have_names(folder):
+    prompts = {"query": "search for: ", "document": ""}
+    edit(folder / "config_sentence_transformers.json", prompts=prompts, default_prompt_name="query")
+    assert (facts_of(folder).prompts, facts_of(folder).default_prompt) == (prompts, "query")
+
+
+def write(name, text):
+    def spoil(folder):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+
+    return spoil
+
+
+BREAKS = {
+    "two poolings": (
+        write("1_Pooling/config.json", '{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true}'),
+        "1_Pooling/config.json asks for pooling",
+    ),
+    "max pooling": (
+        write("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}'),
+        "1_Pooling/config.json asks for pooling",
+    ),
+    "a dense module": (
+        write("modules.json", '[{"type": "sentence_transformers.models.Dense", "path": ""}]'),
+        "has a module Dense, which is not supported",
+    ),
+    "no list of modules": (write("modules.json", '{"0": "Pooling"}'), "modules.json is not a list of modules"),
+    "no config of the pooling": (
+        lambda f: (f / "1_Pooling" / "config.json").unlink(),
+        "is missing",
+    ),
+    "another activation": (
+        lambda f: edit(f / "config.json", sbert_ce_default_activation_function="torch.nn.GELU"),
+        "asks for the activation torch.nn.GELU, which is not supported",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BREAKS)
+def test_what_is_not_supported_is_named_before_anything_is_loaded(folder, kind):
+    spoil, message = BREAKS[kind]
+    spoil(folder)
+    with pytest.raises(ModelError) as caught:
+        facts_of(folder)
+    assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -1,0 +1,120 @@
+"""What this machine measured, as it is recorded and read again."""
+
+import json
+import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import pytest
+
+from sendnn_pipeline.programs.program import Dim, Program
+from sendnn_pipeline.programs.times import CompileTimes, StepTimes, timing_prefix
+from tests.conftest import resolved_run
+from tests.served import EAGER_FLOAT32, ROOT, environment
+
+ONE, OTHER = (timing_prefix("0" * 64, {"name": "inductor"}, "float32", threads=n, concurrent_steps=1) for n in (1, 2))
+FROZEN = timing_prefix("0" * 64, {"name": "inductor", "freezing": True}, "float32", threads=1, concurrent_steps=1)
+PROGRAM = Program("pool", (Dim("batch", 8, 1), Dim("len", 64, 8)))
+
+
+def test_steps_come_back_by_program_and_sizes_under_their_prefix_only(tmp_path):
+    times = StepTimes(tmp_path)
+    assert times.read(ONE) == {}
+    times.record(ONE, {PROGRAM.name: {(1, 8): 1.25, (8, 64): 20.0}})
+    times.record(OTHER, {PROGRAM.name: {(1, 8): 3.0}})
+    assert times.read(ONE) == {PROGRAM.name: {(1, 8): 1.25, (8, 64): 20.0}}
+    times.record(ONE, {PROGRAM.name: {(1, 8): 1.0}})
+    assert times.read(ONE) == {PROGRAM.name: {(1, 8): 1.0}} and times.read(OTHER) == {PROGRAM.name: {(1, 8): 3.0}}
+    assert times.read(FROZEN) == {}, "another option of the backend compiles other code"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"%s": [["a", 1]]}', '{"%s": 3}', '{"%s": [[]]}'])
+def test_a_file_that_is_broken_records_nothing_and_is_written_anew(tmp_path, content):
+    (tmp_path / StepTimes.FILE).write_text(content.replace("%s", ONE + PROGRAM.name))
+    times = StepTimes(tmp_path)
+    assert times.read(ONE) == {}
+    times.record(ONE, {PROGRAM.name: {(1, 8): 1.0}})
+    assert times.read(ONE) == {PROGRAM.name: {(1, 8): 1.0}}
+
+
+def test_the_longest_compile_stays_and_a_total_needs_all(tmp_path):
+    times = CompileTimes(tmp_path)
+    fixed = Program("pool", (Dim("batch", 8), Dim("len", 64)))
+    assert times.total(ONE, [PROGRAM]) is None
+    times.record(ONE, {PROGRAM.name: 30.0})
+    times.record(ONE, {PROGRAM.name: 2.0})
+    assert times.total(ONE, [PROGRAM]) == 30.0 and times.total(ONE, [PROGRAM, fixed]) is None
+    times.record(ONE, {fixed.name: 1.5})
+    assert times.total(ONE, [PROGRAM, fixed]) == 31.5 and times.total(OTHER, [PROGRAM]) is None
+
+
+WORDS = [*EAGER_FLOAT32, "warmup.shapes=[16x2]"]
+
+
+def edit_config(folder, **changes):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_folders_of_one_name_do_not_share_times_and_copies_of_one_model_do(tiny, tmp_path):
+    copies = {name: shutil.copytree(tiny, tmp_path / name / "model") for name in ("a", "b", "c")}
+    edit_config(copies["c"], layer_norm_eps=0.1)
+    runs = {name: resolved_run([*WORDS, f"model.path={folder}"]).run for name, folder in copies.items()}
+    assert runs["a"].timing_prefix == runs["b"].timing_prefix != runs["c"].timing_prefix
+    StepTimes(tmp_path).record(runs["a"].timing_prefix, {"pool[batch=2,len=16]": {(2, 16): 3.0}})
+    CompileTimes(tmp_path).record(runs["a"].timing_prefix, {"pool[batch=2,len=16]": 7.0})
+    for name, ms, seconds in (("b", {"pool[batch=2,len=16]": {(2, 16): 3.0}}, 7.0), ("c", {}, None)):
+        prefix = runs[name].timing_prefix
+        assert StepTimes(tmp_path).read(prefix) == ms
+        assert CompileTimes(tmp_path).total(prefix, runs[name].plan.programs) == seconds
+
+
+def test_whatever_changes_how_long_a_step_takes_is_in_the_name(tiny):
+    words = [*WORDS, f"model.path={tiny}"]
+    different = [
+        [],
+        ["process.num_cpus=1"],
+        ["process.num_cpus=3"],
+        ["model.dtype=float16"],
+        ["backend=inductor", "process.num_cpus=3"],
+        ["backend=inductor", "process.num_cpus=3", "process.concurrent_steps=1"],
+    ]
+    prefixes = [resolved_run([*words, "process.num_cpus=2", *more]).run.timing_prefix for more in different]
+    assert len(set(prefixes)) == len(prefixes)
+    # A prefix is no other's beginning.
+    assert not any(one != other and other.startswith(one) for one in prefixes for other in prefixes)
+
+
+RECORD = """
+import sys
+from pathlib import Path
+from sendnn_pipeline.programs.times import CompileTimes, StepTimes
+folder, name = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+for index in range(40):
+    CompileTimes(folder).record(f"{name} ", {f"p{index}": 1.5})
+    StepTimes(folder).record(f"{name} ", {f"p{index}": {(1, index): 2.5}})
+"""
+
+
+def recorder(folder, name):
+    command = [sys.executable, "-c", RECORD, str(folder), name]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, cwd=ROOT, env=environment(), **pipes)
+
+
+def test_processes_that_record_at_once_lose_nothing_of_each_other(tmp_path):
+    with ExitStack() as stack:
+        processes = [stack.enter_context(recorder(tmp_path, name)) for name in ("one", "two", "three")]
+        # All of them begin when the last one is there.
+        assert all(process.stdout.readline() == "ready\n" for process in processes)
+        for process in processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
+    assert len(CompileTimes(tmp_path).read()) == 3 * 40
+    for name in ("one", "two", "three"):
+        assert StepTimes(tmp_path).read(f"{name} ") == {f"p{index}": {(1, index): 2.5} for index in range(40)}
+    assert not list(tmp_path.glob("*.partial"))
