@@ -39,7 +39,7 @@ def run_job(number: int, words: Sequence[str], flags: Sequence[str], folder: Pat
     """
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    with (folder / LOG_FILE).open("w") as log:
+    with (folder / LOG_FILE).open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "sendnn_pipeline", *flags, *words],
             stdout=log,

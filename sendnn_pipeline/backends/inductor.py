@@ -58,7 +58,7 @@ class AotProgram(CompiledProgram):
         from safetensors.torch import save_file
 
         shutil.copyfile(self.library.file, folder / LIBRARY)
-        (folder / CONSTANTS).write_text(json.dumps({"names": dict(self.names)}, indent=1))
+        (folder / CONSTANTS).write_text(json.dumps({"names": dict(self.names)}, indent=1), encoding="utf-8")
         save_file({name: tensor.clone() for name, tensor in self.others.items()}, folder / EMBEDDED)
 
 
@@ -153,7 +153,7 @@ class InductorBackend(CompileBackend):
         from sendnn_pipeline.backends.aot_library import open_library
 
         try:
-            names = json.loads((folder / CONSTANTS).read_text())["names"]
+            names = json.loads((folder / CONSTANTS).read_text(encoding="utf-8"))["names"]
             return AotProgram(open_library(folder / LIBRARY), graph, names, load_file(folder / EMBEDDED))
         except Exception as error:
             raise BackendError(

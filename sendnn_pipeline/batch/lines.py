@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.paths import expand_path
 
 MAX_LINE_BYTES = 64 * 2**20
 DEFAULT_URL = "/v1/embeddings"
@@ -75,7 +76,7 @@ def open_input(path: str | None) -> tuple[Path, int]:
     """
     if not path:
         raise ConfigError("serve.input is not set", hint="name a JSONL file of texts with serve.input=FILE")
-    file = Path(path).expanduser()
+    file = expand_path(path, "serve.input")
     try:
         with file.open("rb"):
             return file, file.stat().st_size

@@ -85,8 +85,8 @@ def compare(console: Console, rows: list[dict[str, Any]], folder: Path) -> None:
     for row in rows:
         if row not in measured:
             console.print(f"{row['label']}: {row['status']}", markup=False)
-    (folder / "sweep.json").write_text(json.dumps(rows, indent=1))
-    with (folder / "sweep.csv").open("w", newline="") as stream:
+    (folder / "sweep.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    with (folder / "sweep.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

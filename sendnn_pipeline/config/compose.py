@@ -27,7 +27,8 @@ from sendnn_pipeline.errors import ConfigError
 VERSION_BASE = "1.3"
 HYDRA = "hydra"
 DEFAULTS = "defaults"
-FAILURES = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
+# A name that no file system takes, and options whose defaults lists name each other, are among them.
+FAILURES = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, RecursionError)
 
 
 @dataclass(frozen=True)

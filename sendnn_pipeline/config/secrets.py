@@ -1,10 +1,10 @@
 """The API key: from a file or a variable, never from the configuration, never printed."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from sendnn_pipeline.config.environment import API_KEY
 from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.paths import expand_path
 
 REDACTED = "******"
 
@@ -21,7 +21,7 @@ def read_api_key(environ: Mapping[str, str], file: str | None, where: str = "") 
     if variable:
         raise ConfigError(f"serve.api_key_file and {API_KEY} are both set", where=where, hint="keep one")
     try:
-        key = Path(file).expanduser().read_text().strip()
+        key = expand_path(file, "serve.api_key_file", where).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"serve.api_key_file={file} cannot be read: {error}", where=where) from None
     if not key:

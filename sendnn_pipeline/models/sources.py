@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from sendnn_pipeline.config.schema import ModelConfig
 from sendnn_pipeline.errors import ConfigError, ModelError
+from sendnn_pipeline.paths import expand_path
 
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
 
@@ -41,11 +42,11 @@ class FolderSource:
 
     def claims(self, path: str) -> bool:
         """Claim what exists, and what is written as a path."""
-        return path.startswith(("/", ".", "~")) or Path(path).is_dir()
+        return path.startswith(("/", ".", "~")) or expand_path(path, "model.path").is_dir()
 
     def locate(self, model: ModelConfig, cache_dir: Path) -> Path | None:
         """Return the folder if it is there."""
-        folder = Path(model.path).expanduser().absolute()
+        folder = expand_path(model.path, "model.path")
         return folder if folder.is_dir() else None
 
     def fetch(self, model: ModelConfig, cache_dir: Path) -> Path:

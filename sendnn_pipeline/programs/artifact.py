@@ -75,7 +75,7 @@ def read_artifact(folder: Path) -> Artifact:
         ArtifactError: it is missing or broken.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         fields = tuple((str(name), str(value)) for name, value in manifest["key"])
         files = {str(name): (int(size), str(digest)) for name, (size, digest) in manifest["files"].items()}
         weights = str(manifest.get("weights", ""))
@@ -91,7 +91,7 @@ def write_manifest(folder: Path, key: ArtifactKey, weights: str) -> None:
     """Describe the files that ``folder`` holds, make them this user's alone, and sync them."""
     files = {file.name: (file.stat().st_size, file_digest(file)) for file in sorted(folder.iterdir())}
     manifest = {"key": key.fields, "files": files, "weights": weights}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     for file in folder.iterdir():
         file.chmod(0o600)
         sync(file)

@@ -12,6 +12,9 @@ from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.target import Session
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer, load_tokenizer
 
+# Connections that wait to be accepted; as uvicorn's own.
+BACKLOG = 2048
+
 
 @dataclass
 class HttpTarget:
@@ -31,6 +34,8 @@ class HttpTarget:
         self.listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self.listening.bind((host, port))
+            # From here on the port is ours: one that is only bound can be bound, and listened at, by others, too.
+            self.listening.listen(BACKLOG)
         except OSError as error:
             self.listening.close()
             taken = error.errno == errno.EADDRINUSE

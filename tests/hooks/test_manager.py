@@ -43,6 +43,12 @@ def test_a_plugin_that_fails_to_load_is_named_and_the_others_go_on(site, kind):
     assert failure.trace and loaded(plugins) == [*BUILTINS, "good"]
 
 
+@pytest.mark.parametrize("text", ["-1", "0", "nan", "inf", "1e300", "soon"])
+def test_a_time_limit_that_is_none_is_refused(text):
+    with pytest.raises(ConfigError, match=r"SENDNN_PIPELINE_PLUGIN_TIMEOUT_SECONDS=.* must be a number of seconds"):
+        load_plugins(clean_environ(SENDNN_PIPELINE_PLUGIN_TIMEOUT_SECONDS=text))
+
+
 @pytest.mark.parametrize("body", ["raise OSError('late')", "import sys; sys.exit(1)", "import time; time.sleep(60)"])
 def test_a_hook_that_fails_is_named_and_the_others_go_on(site, body):
     install(site, "late", implement("register_compile_backends(register)", body))

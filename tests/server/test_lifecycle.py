@@ -16,6 +16,8 @@ import httpx
 import psutil
 import pytest
 
+from sendnn_pipeline.server.target import HttpTarget
+from tests.conftest import resolved_run
 from tests.served import EAGER_FLOAT32, ECHO, Served, with_echo
 
 # A tenth of a second for each step of eight texts.
@@ -279,6 +281,18 @@ def test_a_port_in_use_is_one_line_before_anything_is_loaded(tiny, in_process):
     (line,) = [line for line in (ended.stdout + ended.stderr).splitlines() if line.startswith("error")]
     assert f"serve.port={port}" in line and "in use" in line and "serve.port" in line.split(";")[1]
     assert "load" not in ended.stdout
+
+
+def test_a_port_that_is_prepared_is_nobody_elses(tiny):
+    """Two sockets that are only bound share a port, and the second to listen fails: long after the first was told."""
+    resolved = resolved_run([*EAGER_FLOAT32, f"model.path={tiny}", "serve.port=0"])
+    target = HttpTarget()
+    target.prepare(resolved.run, {})
+    with target.listening as listening, socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            other.bind(listening.getsockname())
+    target.tokenizer.close()
 
 
 def test_the_perf_log_is_appended_and_its_times_leave_nothing_out(tiny, tmp_path: Path):
