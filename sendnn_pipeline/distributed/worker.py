@@ -3,20 +3,23 @@
 import importlib
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing.connection import wait
+from pathlib import Path
+
+import psutil
 
 from sendnn_pipeline.distributed.port import Port
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import PipelineError
 from sendnn_pipeline.messages import Fatal
-
-EXIT_ORPHANED = 70
 
 
 def main(job: str, run: Run, world: World, address: str, environment: Mapping[str, str]) -> None:
@@ -25,7 +28,11 @@ def main(job: str, run: Run, world: World, address: str, environment: Mapping[st
     A string, since unpickling a function imports its module, and torch reads thread variables when it is imported.
     """
     os.environ.update(environment)  # noqa: TID251  the one place where a rank's environment is set
-    watch_parent()
+    # What it starts ends with it, by its group; a terminal's Ctrl-C is the parent's.
+    os.setpgid(0, 0)
+    scratch = Path(environment["TMPDIR"])
+    scratch.mkdir(mode=0o700)
+    watch_parent(scratch)
     if run.config.process.override_signal_handlers:
         leave_signals_to_the_parent()
     port = Port(address)
@@ -55,14 +62,18 @@ def leave_signals_to_the_parent() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def watch_parent() -> None:
-    """End this process when its parent is gone: nobody else would."""
+def watch_parent(scratch: Path) -> None:
+    """End this process, what it started and its temporary files when its parent is gone: nobody else would."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
 
     def end_with_parent() -> None:
         wait([parent.sentinel])
-        os._exit(EXIT_ORPHANED)
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=end_with_parent, name="watch-parent", daemon=True).start()

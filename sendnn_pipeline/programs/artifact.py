@@ -60,7 +60,7 @@ class Artifact:
             if not pinned and (facts.st_uid not in (0, os.getuid()) or facts.st_mode & OTHERS_WRITE):
                 raise ArtifactError(
                     f"{path} can be written by others (owner {facts.st_uid}, mode {stat.S_IMODE(facts.st_mode):o})",
-                    hint="take their rights away, or name the manifest's sha256 in artifacts.trusted",
+                    hint=f"chmod -R go-w {store}, or trust it as it is: artifacts.trusted=[{self.manifest_digest}]",
                 )
         for name, (size, digest) in self.files.items():
             file = self.folder / name

@@ -34,6 +34,8 @@ class Miss:
     """Why no artifact is used: one line."""
 
     reason: str
+    advice: str = "compile it first with pipeline=precompile"
+    """What to do where nothing may be compiled."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class ArtifactStore:
             except (ArtifactError, OSError) as error:
                 # Replaced by another process in the middle: look again.
                 if _inode(folder) == before:
-                    return Miss(f"{folder.name} is not used: {error}")
+                    advice = error.hint if isinstance(error, ArtifactError) and error.hint else Miss.advice
+                    return Miss(f"{folder.name} is not used: {getattr(error, 'message', error)}", advice)
         else:
             return Miss(self._why_missing(key))
         # A store that is shared read-only knows no last use.

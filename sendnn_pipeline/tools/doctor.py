@@ -1,6 +1,5 @@
 """``doctor``: is this machine ready, and if not, what to do."""
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,13 @@ from pathlib import Path
 
 from sendnn_pipeline.app.context import AppContext, load_context
 from sendnn_pipeline.app.resolve import cache_dir_of
-from sendnn_pipeline.backends.inductor import check_writable
+from sendnn_pipeline.backends.compiler import (
+    CACHE_VARIABLE,
+    check_cache,
+    check_compiler,
+    check_writable,
+    compiler_words,
+)
 from sendnn_pipeline.config.command_line import Override, parse_command_line
 from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.errors import PipelineError
@@ -97,12 +102,14 @@ def _configured(context: AppContext, overrides: Sequence[Override]) -> Iterator[
         yield from (Finding("note", warning) for warning in threads.warnings)
     except PipelineError as error:
         yield Finding("fail", str(error))
-    compiler = context.environ.get("CXX", "g++")
-    if shutil.which(compiler, path=context.environ.get("PATH", os.defpath)):
-        yield Finding("ok", f"C++ compiler {compiler}")
-    else:
-        state = "fail" if config.backend.name == "inductor" else "note"
-        yield Finding(state, f"no C++ compiler {compiler}; backend=inductor needs one: install g++ or set CXX")
+    compiles = config.backend.name == "inductor"
+    try:
+        check_compiler(context.environ)
+        if compiles:
+            check_cache(Path(context.environ.get(CACHE_VARIABLE) or cache_dir / "inductor"))
+        yield Finding("ok", f"C++ compiler {' '.join(compiler_words(context.environ))}")
+    except PipelineError as error:
+        yield Finding("fail" if compiles else "note", str(error))
     yield Finding("ok", f"backend {config.backend.name} ({draft.where('backend')})")
 
 

@@ -82,6 +82,13 @@ def test_a_path_that_no_file_system_takes_is_one_line(key, tiny, in_process):
     assert ended.returncode == 2 and "File name too long" in line
 
 
+def test_the_name_of_the_temporary_folder_may_be_long(tiny, tmp_path):
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    ended = sendnn(*PRECOMPILE, f"model.path={tiny}", **with_echo(TMPDIR=str(folder)))
+    assert ended.returncode == 0 and list(folder.iterdir()) == [], ended.stdout + ended.stderr
+
+
 @pytest.mark.parametrize(
     "variables",
     [

@@ -145,10 +145,13 @@ def test_a_plugin_adds_options_types_variables_and_a_backend(acme, in_process):
     assert "  backend.cores=1\n      backend=acme: Cores of it.\n" in shown.stdout
 
 
-def test_a_variable_of_another_option_names_itself(acme, in_process):
-    ended = in_process("explain", "backend", "backend=eager", ACME_CORES="2")
-    assert ended.returncode == 2
-    assert "ACME_CORES sets backend.cores, which the chosen options do not have" in ended.stderr
+def test_a_variable_of_another_option_is_ignored_with_a_note(acme, in_process):
+    """An image sets it for one option, and a run chooses another."""
+    draft = load_context(clean_environ(ACME_CORES="2")).compose(parse_overrides(["backend=eager"])).draft
+    assert draft.notices == ["ACME_CORES is ignored: it sets backend.cores, and only backend=acme has it"]
+    assert "cores" not in draft.values["backend"] and "backend.cores" not in draft.origins
+    refused = in_process("explain", "backend", "backend=eager", "backend.cores=2", ACME_CORES="2")
+    assert refused.returncode == 2 and "unknown key backend.cores" in refused.stderr
 
 
 def test_a_row_of_the_release_before_is_read_with_a_note(acme):

@@ -5,7 +5,6 @@ Of the echo engine, which takes as long as it is told to; and what the pooling e
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import time
@@ -239,13 +238,21 @@ def test_without_the_handlers_sigterm_has_its_default_effect(start):
         wait_for(lambda: gone(engine))
 
 
-def test_no_file_of_a_server_stays_after_it(slow):
-    """Of one that drains; the socket file of the engine's port."""
-    sockets = {line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if "sendnn-" in line}
-    assert slow.post("/v1/echo", **texts(2)).status_code == 200
-    slow.terminate()
-    assert slow.exit_code() == 0
-    assert any(not os.path.exists(socket) for socket in sockets)  # noqa: PTH110
+@pytest.mark.parametrize("ending", ["drained", "second signal", "hangup", "no handlers", "killed"])
+def test_no_file_of_a_server_stays_after_it(start, tmp_path, ending):
+    handlers = {"SENDNN_INFERENCE_OVERRIDE_SIGNALS_HANDLER": "0"} if ending == "no handlers" else {}
+    with start(TMPDIR=str(tmp_path), **handlers) as served, contextlib.suppress(httpx.HTTPError):
+        engine = engine_of(served)
+        (scratch,) = tmp_path.iterdir()
+        assert scratch.name.startswith("sendnn-")
+        with asked(served, 800) if ending == "second signal" else contextlib.nullcontext():
+            served.process.send_signal({"hangup": signal.SIGHUP, "killed": signal.SIGKILL}.get(ending, signal.SIGTERM))
+            if ending == "second signal":
+                served.wait_line("draining")
+                served.terminate()
+            served.exit_code()
+        wait_for(lambda: gone(engine))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
