@@ -102,12 +102,13 @@ def load_context(
     """
     environ, of_services = without_services(environ)
     plugins = load_plugins(environ)
+    schemas = SchemaStore()
+    plugins.collect("register_schemas", store=lambda _: schemas)
+    # Of those whose types are known: an option without its type would not compose.
     folders = _config_folders(plugins)
     own = folders[CONFIG_PLUGIN]
     folders |= _own_folder(config_dir, environ.get(CONFIG_DIR))
     tree = OptionTree(own, folders)
-    schemas = SchemaStore()
-    plugins.collect("register_schemas", store=lambda _: schemas)
     store_schemas(schemas)
     (rows, of_rows), retired = read_rows(folders), read_retired(folders)
     adopted = retired.find_former(environ, rows) if adopt_retired else {}
@@ -132,7 +133,9 @@ def _own_folder(flag: str | None, variable: str | None) -> dict[str, Path]:
 
 def _config_folders(plugins: Plugins) -> dict[str, Path]:
     folders = {}
-    for name, path in plugins.collect("config_paths").items():
+    found = plugins.collect("config_paths")
+    for name in plugins.names("config_paths"):
+        path = found.get(name)
         if isinstance(path, str | Path) and Path(path).is_dir():
             folders[name] = Path(path)
         else:

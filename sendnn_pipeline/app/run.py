@@ -151,8 +151,9 @@ def observe_run(plugins: Plugins, resolved: ResolvedRun, console: Console) -> It
     """Yield the observers of a run, ours and the plugins'."""
     run = resolved.run
     registry = CollectorRegistry()
-    plugins.collect("register_metrics", registry=lambda _: registry)
+    # Ours first: a plugin that takes one of our names is the one that fails.
     metrics = Metrics(registry, run.served_name, run.plan.max_input_tokens)
+    plugins.collect("register_metrics", registry=lambda _: registry)
     metrics.plugin_failures.inc(len(plugins.failures))
     startup, perf_log = Startup(), None
     listeners: list[StageListener] = [startup, metrics, ConsoleProgress(console)]

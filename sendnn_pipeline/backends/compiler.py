@@ -5,6 +5,7 @@ import shlex
 import shutil
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -42,10 +43,8 @@ def check_compiler(environ: Mapping[str, str]) -> None:
             f"backend=inductor needs Python's headers, and {header} is missing",
             hint="install the python3-dev package, or use backend=eager",
         )
-    if any(map(str.isspace, sys.prefix)):
-        raise BackendError(
-            f"backend=inductor cannot compile in an environment whose path has spaces: {sys.prefix}", hint=EAGER
-        )
+    for what, path in (("Python's environment", sys.prefix), ("the temporary folder", tempfile.gettempdir())):
+        check_spaces(what, path, EAGER if path == sys.prefix else "set TMPDIR to a path without")
 
 
 def check_cache(folder: Path) -> None:
@@ -54,21 +53,27 @@ def check_cache(folder: Path) -> None:
     Raises:
         BackendError: it cannot.
     """
-    hint = "set cache_dir= to a folder that can"
-    if any(map(str.isspace, str(folder))):
-        raise BackendError(
-            f"the compiler's cache {folder} has spaces in its path, which the compiler cannot be given",
-            hint="set cache_dir= to a path without",
-        )
+    check_spaces("the compiler's cache", str(folder), "set cache_dir= to a path without")
     check_writable(folder)
     if mounted_noexec(folder):
         raise BackendError(
-            f"the compiler's cache {folder} is mounted noexec: what is compiled there cannot be opened", hint=hint
+            f"the compiler's cache {folder} is mounted noexec: what is compiled there cannot be opened",
+            hint="set cache_dir= to a folder that can",
         )
     for left in folder.glob(f"{PREFIX}*"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
                 shutil.rmtree(left)
+
+
+def check_spaces(what: str, path: str, hint: str) -> None:
+    """Refuse a path that torch cannot hand to the compiler.
+
+    Raises:
+        BackendError: it has spaces.
+    """
+    if any(map(str.isspace, path)):
+        raise BackendError(f"{what} has spaces in its path, and nothing can be compiled there: {path}", hint=hint)
 
 
 def check_writable(folder: Path) -> None:

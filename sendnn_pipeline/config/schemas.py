@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from sendnn_pipeline.config.options import flatten
 from sendnn_pipeline.config.schema import RunConfig
-from sendnn_pipeline.errors import PluginError
+from sendnn_pipeline.errors import PluginError, nearest
 
 T = TypeVar("T")
 
@@ -26,7 +26,13 @@ class SchemaStore:
 
         Raises:
             PluginError: the name is taken in that group.
+            TypeError: it is no dataclass that can be made without arguments, or there is no such group.
         """
+        if not (isinstance(schema, type) and is_dataclass(schema)):
+            raise TypeError(f"the schema of {group}/{name} is not a dataclass, but {schema!r}")
+        if group not in get_type_hints(RunConfig):
+            raise TypeError(f"there is no group {group} for a schema; {nearest(str(group), get_type_hints(RunConfig))}")
+        keys_of(schema), asdict(schema())
         taken = self.schemas.get((group, name), schema)
         if taken is not schema:
             raise PluginError(f"schema {group}/{name} is registered by {taken.__module__} and {schema.__module__}")

@@ -3,15 +3,45 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.models.checkpoint import read_checkpoint
-from sendnn_pipeline.models.json_files import read_config_json, read_object
+from sendnn_pipeline.models.json_files import convert, file_in, read_config_json, read_struct
 
+Count = Annotated[int, msgspec.Meta(ge=1)]
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 # Position 0 of these models is the padding index plus one.
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
+
+
+class TextConfig(msgspec.Struct):
+    """What config.json says of the text model, under the names that architectures have for it."""
+
+    vocab_size: Count
+    hidden_size: Count | None = None
+    dim: Count | None = None
+    max_position_embeddings: int | None = None
+    n_positions: int | None = None
+    num_hidden_layers: int | None = None
+    n_layers: int | None = None
+    pad_token_id: int | None = None
+
+
+class ConfigJson(msgspec.Struct):
+    """What config.json says of the model as a whole."""
+
+    model_type: str
+    architectures: list[str] | None = None
+    text_config: dict[str, Any] | None = None
+
+
+class WeightIndex(msgspec.Struct):
+    """model.safetensors.index.json."""
+
+    weight_map: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -37,7 +67,7 @@ class ModelFacts:
     @property
     def text_config(self) -> Mapping[str, Any]:
         """The part of config.json that describes the text model."""
-        part: Mapping[str, Any] = self.config.get("text_config", self.config)
+        part: Mapping[str, Any] = self.config.get("text_config") or self.config
         return part
 
 
@@ -49,18 +79,11 @@ def read_model_facts(folder: Path) -> ModelFacts:
     """
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder", hint="name a model folder, hub id or package in model.path")
-    config = read_config_json(folder)
-    text = config.get("text_config", config)
-    try:
-        vocab_size, hidden_size = int(text["vocab_size"]), int(text.get("hidden_size", text.get("dim", 0)))
-        limit = int(text.get("max_position_embeddings", text.get("n_positions", 0)))
-        model_type = str(config["model_type"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{folder / 'config.json'} lacks a usable {error}", hint="is this a transformers model?"
-        ) from None
-    pad = text.get("pad_token_id") or 0
-    if limit and model_type in OFFSET_POSITIONS:
+    config, file = read_config_json(folder), folder / "config.json"
+    whole = convert(config, ConfigJson, file)
+    text = convert(config.get("text_config") or config, TextConfig, file)
+    limit, pad = text.max_position_embeddings or text.n_positions or 0, text.pad_token_id or 0
+    if limit and whole.model_type in OFFSET_POSITIONS:
         limit -= pad + 1
     if not (folder / "tokenizer.json").is_file():
         raise ModelError(
@@ -71,13 +94,13 @@ def read_model_facts(folder: Path) -> ModelFacts:
     return ModelFacts(
         folder=folder,
         config=config,
-        architecture=str((config.get("architectures") or ["unknown"])[0]),
-        model_type=model_type,
-        hidden_size=hidden_size,
-        num_layers=int(text.get("num_hidden_layers", text.get("n_layers", 0))),
-        vocab_size=vocab_size,
+        architecture=(whole.architectures or ["unknown"])[0],
+        model_type=whole.model_type,
+        hidden_size=text.hidden_size or text.dim or 0,
+        num_layers=text.num_hidden_layers or text.n_layers or 0,
+        vocab_size=text.vocab_size,
         position_limit=limit,
-        pad_token_id=int(pad),
+        pad_token_id=pad,
         weight_files=weight_files,
         num_parameters=checkpoint.num_parameters,
         structure_digest=checkpoint.structure_digest(config),
@@ -89,8 +112,8 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
     if single.is_file():
         return (single,)
     if index.is_file():
-        names = sorted(set(read_object(index).get("weight_map", {}).values()))
-        files = tuple(folder / str(name) for name in names)
+        names = sorted(set(read_struct(index, WeightIndex).weight_map.values()))
+        files = tuple(file_in(folder, name, index) for name in names)
         missing = next((file for file in files if not file.is_file()), None)
         if missing is not None or not files:
             raise ModelError(f"{missing or index} is missing or empty", hint="fetch the model again")

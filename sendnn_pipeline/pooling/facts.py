@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+import msgspec
 
 from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.models.facts import ModelFacts
-from sendnn_pipeline.models.json_files import read_json, read_object
+from sendnn_pipeline.models.json_files import convert, file_in, read_json, read_object, read_struct
 
 POOLING_OF_FLAG = {
     "pooling_mode_mean_tokens": "mean",
@@ -22,6 +24,43 @@ ACTIVATION_OF_PROBLEM = {
     "multi_label_classification": "sigmoid",
     "single_label_classification": "softmax",
 }
+
+
+class SentenceBertFile(msgspec.Struct):
+    """sentence_bert_config.json."""
+
+    max_seq_length: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class SentenceTransformersFile(msgspec.Struct):
+    """config_sentence_transformers.json."""
+
+    prompts: dict[str, str] | None = None
+    default_prompt_name: str | None = None
+
+
+class Module(msgspec.Struct):
+    """One of modules.json."""
+
+    type: str
+    path: str = ""
+
+
+class CrossEncoderConfig(msgspec.Struct):
+    """What sentence-transformers adds to config.json."""
+
+    activation_fn: str | None = None
+
+
+class ClassifierConfig(msgspec.Struct):
+    """What config.json says of labels and of pairs."""
+
+    id2label: dict[str, str | int] | None = None
+    num_labels: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    problem_type: str | None = None
+    sentence_transformers: CrossEncoderConfig | None = None
+    sbert_ce_default_activation_function: str | None = None
+    type_vocab_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,44 +94,45 @@ def read_pooling_facts(model: ModelFacts) -> PoolingFacts:
     """
     config, folder, limit = model.config, model.folder, model.position_limit
     pooling, normalize, has_modules = _read_modules(folder)
-    labels = _labels(config)
-    extra = read_object(folder / "config_sentence_transformers.json")
-    max_length = read_object(folder / "sentence_bert_config.json").get("max_seq_length") or limit
+    classifier = convert(config, ClassifierConfig, folder / "config.json")
+    labels = _labels(model.architecture, classifier)
+    extra = read_struct(folder / "config_sentence_transformers.json", SentenceTransformersFile)
+    max_length = read_struct(folder / "sentence_bert_config.json", SentenceBertFile).max_seq_length or limit
     return PoolingFacts(
         pooling=pooling,
         normalize=normalize,
         has_modules=has_modules,
-        max_length=min(int(max_length), limit) if limit else int(max_length),
+        max_length=min(max_length, limit) if limit else max_length,
         matryoshka=bool(config.get("is_matryoshka") or config.get("matryoshka_dimensions")),
         labels=labels,
-        activation=_activation(config, len(labels), folder / "config.json"),
-        token_type_ids=int(model.text_config.get("type_vocab_size") or 0) > 1,
-        prompts={str(name): str(prompt) for name, prompt in (extra.get("prompts") or {}).items()},
-        default_prompt=extra.get("default_prompt_name"),
+        activation=_activation(classifier, len(labels), folder / "config.json"),
+        token_type_ids=(classifier.type_vocab_size or 0) > 1,
+        prompts=extra.prompts or {},
+        default_prompt=extra.default_prompt_name,
     )
 
 
-def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+def _labels(architecture: str, config: ClassifierConfig) -> tuple[str, ...]:
     """Return a classifier's labels; two of transformers' own names where config.json says nothing."""
-    if not str((config.get("architectures") or [""])[0]).endswith(CLASSIFIER):
+    if not architecture.endswith(CLASSIFIER):
         return ()
-    named = config.get("id2label") or {}
-    count = len(named) or int(config.get("num_labels") or 2)
+    named = config.id2label or {}
+    count = len(named) or config.num_labels or 2
     return tuple(str(named.get(str(index), f"LABEL_{index}")) for index in range(count))
 
 
-def _activation(config: Mapping[str, Any], num_labels: int, file: Path) -> str:
+def _activation(config: ClassifierConfig, num_labels: int, file: Path) -> str:
     """Return what the model's own files say; else the sigmoid of one label, the softmax of several."""
-    named = (config.get("sentence_transformers") or {}).get("activation_fn")
-    named = named or config.get("sbert_ce_default_activation_function")
+    of_library = config.sentence_transformers or CrossEncoderConfig()
+    named = of_library.activation_fn or config.sbert_ce_default_activation_function
     if named:
-        name = str(named).rsplit(".", 1)[-1]
+        name = named.rsplit(".", 1)[-1]
         if name not in ACTIVATIONS:
             raise ModelError(
                 f"{file} asks for the activation {named}, which is not supported", hint="use another model"
             )
         return ACTIVATIONS[name]
-    by_problem = ACTIVATION_OF_PROBLEM.get(str(config.get("problem_type")))
+    by_problem = ACTIVATION_OF_PROBLEM.get(config.problem_type or "")
     return by_problem or ("sigmoid" if num_labels == 1 else "softmax")
 
 
@@ -101,14 +141,12 @@ def _read_modules(folder: Path) -> tuple[str, bool, bool]:
     file = folder / "modules.json"
     if not file.is_file():
         return "mean", False, False
-    modules = read_json(file)
-    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise ModelError(f"{file} is not a list of modules", hint="fetch the model again")
+    modules = convert(read_json(file), list[Module], file)
     pooling, normalize = "mean", False
     for module in modules:
-        kind = str(module.get("type", "")).rsplit(".", 1)[-1]
+        kind = module.type.rsplit(".", 1)[-1]
         if kind == "Pooling":
-            pooling = _pooling_of(folder / str(module.get("path", "")) / "config.json")
+            pooling = _pooling_of(file_in(folder, module.path, file) / "config.json")
         elif kind == "Normalize":
             normalize = True
         elif kind != "Transformer":
