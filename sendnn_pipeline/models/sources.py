@@ -17,6 +17,8 @@ from sendnn_pipeline.config.schema import ModelConfig
 from sendnn_pipeline.errors import ConfigError, ModelError
 from sendnn_pipeline.paths import expand_path
 
+# What a hub may take to answer; what it sends after that may take as long as it likes.
+HUB_SECONDS = 15.0
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
 
 
@@ -74,6 +76,7 @@ class HubSource:
     def fetch(self, model: ModelConfig, cache_dir: Path) -> Path:
         """Download the configuration, tokenizer and safetensors files."""
         try:
+            self._ask(model)
             return self._snapshot(model, local_files_only=False)
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -81,6 +84,18 @@ class HubSource:
                 f"model.path={model.path} cannot be fetched from the hub: {reason}",
                 hint="check the name and the network, or name a folder",
             ) from error
+
+    def _ask(self, model: ModelConfig) -> None:
+        """Ask for the model's description within a time: the library itself waits without end for an answer."""
+        from huggingface_hub import HfApi
+
+        try:
+            HfApi().model_info(model.path, revision=model.revision, timeout=HUB_SECONDS)
+        except Exception as error:
+            if "timeout" not in type(error).__name__.lower():
+                raise
+            endpoint = HfApi().endpoint
+            raise ModelError(f"{endpoint} does not answer within {HUB_SECONDS:g} s") from error
 
     def _snapshot(self, model: ModelConfig, *, local_files_only: bool) -> Path:
         from huggingface_hub import snapshot_download
