@@ -84,7 +84,7 @@ def test_a_compiler_that_fails_is_quoted(tiny, tmp_path):
     script = tmp_path / "g++"
     script.write_text(FAILING.replace("exec g++", f"exec {shutil.which('g++')}"))
     script.chmod(0o755)
-    ended = sendnn(*RUN, f"model.path={tiny}", f"cache_dir={tmp_path / 'cache'}", CXX=str(script))
+    ended = sendnn(*RUN, f"model.path={tiny}", f"cache_dir={tmp_path / 'cache'}", timeout=280, CXX=str(script))
     errors = [line for line in ended.stderr.splitlines() if line.startswith("error:")]
     assert ended.returncode == 1 and len(errors) == 1, ended.stdout + ended.stderr
     assert "does not compile: the C++ compiler says: x.cpp:1: error: no space" in errors[0]

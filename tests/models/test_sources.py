@@ -95,6 +95,7 @@ def test_a_hub_that_never_answers_is_given_up(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         with pytest.raises(ModelError) as caught:
             HubSource().fetch(ModelConfig(path="org/name"), tmp_path)
     line = f"model.path=org/name cannot be fetched from the hub: {endpoint} does not answer within 0.5 s; "

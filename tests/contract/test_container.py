@@ -1,4 +1,4 @@
-"""The manifests in deploy/ name variables, words and routes that exist, and their times fit each other."""
+"""The Containerfile and the manifest of README name variables, words and routes that exist, and their times fit each other."""
 
 import json
 import re
@@ -12,6 +12,11 @@ from tests.conftest import clean_environ
 from tests.served import ROOT
 
 
+def block(language):
+    (text,) = re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+    return text
+
+
 def composed(variables, words):
     context = load_context(clean_environ(**variables))
     assert context.warnings == ()
@@ -19,7 +24,7 @@ def composed(variables, words):
 
 
 def test_the_manifest_runs():
-    deployment, service = yaml.safe_load_all((ROOT / "deploy" / "kubernetes.yaml").read_text())
+    deployment, service = yaml.safe_load_all(block("yaml"))
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     variables = {entry["name"]: entry.get("value", "secret") for entry in container["env"]}
@@ -32,7 +37,7 @@ def test_the_manifest_runs():
 
 
 def test_the_image_runs():
-    text = (ROOT / "deploy" / "Containerfile").read_text()
+    text = block("dockerfile")
     variables = dict(re.findall(r"(SENDNN_\w+)=(\S+)", text))
     draft = composed(variables, json.loads(re.search(r"^CMD (.*)$", text, re.M)[1]))
     assert draft["serve.host"] == "0.0.0.0" and f"VOLUME {draft['cache_dir']}\n" in text
