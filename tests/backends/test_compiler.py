@@ -92,6 +92,7 @@ def test_a_compiler_that_fails_is_quoted(tiny, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_where_nothing_may_be_run_from_the_store_and_tmp_each_start_compiles_and_says_why(tiny, tmp_path):
     """As in a container with a read-only root: /tmp and the store are mounts without exec; the cache is a volume."""
     if not shutil.which("unshare") or subprocess.run([*IN_NAMESPACE, "true"], check=False).returncode:

@@ -1,4 +1,4 @@
-"""The Containerfile and the manifest of README name variables, words and routes that exist, and their times fit each other."""
+"""The Containerfile and the manifest of README name variables, words and routes that exist; their times fit."""
 
 import json
 import re
