@@ -31,6 +31,8 @@ from sendnn_pipeline.models.facts import read_model_facts
 from sendnn_pipeline.models.sources import ModelSource
 from sendnn_pipeline.programs.times import timing_prefix
 
+MAX_TOKENS_NAMED = 8
+
 
 @dataclass(frozen=True)
 class ComposedRun:
@@ -122,6 +124,12 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     """
     draft, plugins = composed.draft, context.plugins
     draft.facts = read_model_facts(folder)
+    beyond = draft.facts.tokens_beyond
+    if beyond:
+        draft.note(
+            f"tokenizer.json adds {', '.join(beyond[:MAX_TOKENS_NAMED])}{', …' if beyond[MAX_TOKENS_NAMED:] else ''} "
+            f"beyond the model's {draft.facts.vocab_size} embeddings: an input with such a token is refused"
+        )
     _apply_known(context, draft)
     backend = create_backend(plugins, draft.config().backend, where=draft.where("backend.name"))
     limits = backend.limits

@@ -71,7 +71,8 @@ class Work:
         except msgspec.ValidationError as error:
             return Answer(line, problem=f"its body is wrong: {error}")
         except RequestError as error:
-            if error.status >= 500:
+            if error.status >= 500 and error.code != "engine_failed":
+                # Not this line's fault: the engine is gone.
                 raise ServeError(f"the engine gave up: {error.message}") from None
             return Answer(line, problem=error.message)
         num_tokens = call.work.num_tokens

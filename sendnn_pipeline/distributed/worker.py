@@ -35,7 +35,8 @@ def main(job: str, run: Run, world: World, address: str, environment: Mapping[st
     except PipelineError as error:
         port.send(Fatal(str(error), error.exit_code))
         sys.exit(error.exit_code)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # A library that exits, even with 0, ends an engine that was to go on.
         traceback.print_exc()
         reason = " ".join(str(error).split())[:500]
         port.send(Fatal(f"the engine failed: {type(error).__name__}: {reason}", 1))

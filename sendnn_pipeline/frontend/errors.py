@@ -18,14 +18,22 @@ class RequestError(Exception):
         param: the field of the request, such as ``input[3]``.
         code: a stable slug.
         retry_after_seconds: when to try again, for 429 and 503.
+        detail: for the log alone, such as a library's own words.
     """
 
     def __init__(
-        self, status: int, message: str, *, param: str | None = None, code: str, retry_after_seconds: int | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str,
+        retry_after_seconds: int | None = None,
+        detail: str = "",
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.param, self.code = status, message, param, code
-        self.retry_after_seconds = retry_after_seconds
+        self.retry_after_seconds, self.detail = retry_after_seconds, detail
 
 
 def wrong_body(error: msgspec.ValidationError) -> RequestError:

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.models.checkpoint import read_checkpoint
 from sendnn_pipeline.models.json_files import read_config_json, read_object
+from sendnn_pipeline.models.positions import read_positions
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-# Position 0 of these models is the padding index plus one.
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
+# What config.json calls the numbers of a token's hidden state.
+HIDDEN_SIZES = ("hidden_size", "dim")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class ModelFacts:
     num_parameters: int
     structure_digest: str
     """Of config.json and of the tensors' names, dtypes and shapes."""
+    tokens_beyond: tuple[str, ...] = ()
+    """Tokens that the tokenizer adds and the embedding does not have."""
 
     @property
     def text_config(self) -> Mapping[str, Any]:
@@ -52,16 +57,19 @@ def read_model_facts(folder: Path) -> ModelFacts:
     config = read_config_json(folder)
     text = config.get("text_config", config)
     try:
-        vocab_size, hidden_size = int(text["vocab_size"]), int(text.get("hidden_size", text.get("dim", 0)))
-        limit = int(text.get("max_position_embeddings", text.get("n_positions", 0)))
-        model_type = str(config["model_type"])
+        vocab_size, model_type = int(text["vocab_size"]), str(config["model_type"])
+        hidden_size = next((int(text[name]) for name in HIDDEN_SIZES if name in text), 0)
+        limit, pad = read_positions(text, model_type, folder / "config.json")
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"{folder / 'config.json'} lacks a usable {error}", hint="is this a transformers model?"
         ) from None
-    pad = text.get("pad_token_id") or 0
-    if limit and model_type in OFFSET_POSITIONS:
-        limit -= pad + 1
+    if hidden_size < 1 or vocab_size < 1:
+        raise ModelError(
+            f"{folder / 'config.json'} has no {HIDDEN_SIZES[0] if hidden_size < 1 else 'vocab_size'}: models of the "
+            f"type {model_type} are not supported",
+            hint="use another model",
+        )
     if not (folder / "tokenizer.json").is_file():
         raise ModelError(
             f"{folder} has no tokenizer.json", hint="save the fast tokenizer with transformers' save_pretrained"
@@ -77,11 +85,30 @@ def read_model_facts(folder: Path) -> ModelFacts:
         num_layers=int(text.get("num_hidden_layers", text.get("n_layers", 0))),
         vocab_size=vocab_size,
         position_limit=limit,
-        pad_token_id=int(pad),
+        pad_token_id=pad,
         weight_files=weight_files,
         num_parameters=checkpoint.num_parameters,
         structure_digest=checkpoint.structure_digest(config),
+        tokens_beyond=_tokens_beyond(folder / "tokenizer.json", vocab_size),
     )
+
+
+class _AddedToken(msgspec.Struct):
+    id: int
+    content: str
+
+
+class _Tokenizer(msgspec.Struct):
+    added_tokens: list[_AddedToken] = []
+
+
+def _tokens_beyond(file: Path, vocab_size: int) -> tuple[str, ...]:
+    """Return the added tokens whose ids lie past the embedding; what is broken is named where it is loaded."""
+    try:
+        tokenizer = msgspec.json.decode(file.read_bytes(), type=_Tokenizer)
+    except (OSError, msgspec.DecodeError):
+        return ()
+    return tuple(token.content for token in tokenizer.added_tokens if token.id >= vocab_size)
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:

@@ -15,7 +15,7 @@ from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.server.account import Account
 from sendnn_pipeline.server.body import read_body
-from sendnn_pipeline.server.errors import ERROR_FORM
+from sendnn_pipeline.server.errors import ERROR_FORM, for_client
 from sendnn_pipeline.server.state import ServerState, state_of
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ async def _stream(
     except RequestError as error:
         # The status is sent already: the error is the last event.
         reason = "error"
-        _, content = request.scope[ERROR_FORM](error)
+        _, content = request.scope[ERROR_FORM](for_client(request, error))
         yield _event(content)
     finally:
         if reason:

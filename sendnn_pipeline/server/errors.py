@@ -31,7 +31,17 @@ def write_error(error: RequestError, form: ErrorForm = openai_error) -> JSONResp
 async def on_request_error(request: Request, error: Exception) -> JSONResponse:
     """Answer what was refused or failed."""
     assert isinstance(error, RequestError)
-    return write_error(error, request.scope.get(ERROR_FORM, openai_error))
+    return write_error(for_client(request, error), request.scope.get(ERROR_FORM, openai_error))
+
+
+def for_client(request: Request, error: RequestError) -> RequestError:
+    """Log what only the log may have, and return the error with the id under which it is found there."""
+    if not error.detail:
+        return error
+    request_id = request.scope["request_id"]
+    log.error("request %s: %s: %s", request_id, error.message, error.detail)
+    message = f"{error.message}; the server's log says why, at request {request_id}"
+    return RequestError(error.status, message, param=error.param, code=error.code)
 
 
 async def on_http_exception(request: Request, error: Exception) -> JSONResponse:

@@ -1,6 +1,6 @@
 """The inputs of a pooling request: texts or token ids, checked, counted, truncated."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sendnn_pipeline.frontend.call import Work
@@ -9,6 +9,7 @@ from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.truncation import Side
 from sendnn_pipeline.pooling.config import Task
+from sendnn_pipeline.pooling.door import Door
 from sendnn_pipeline.pooling.messages import PoolingRequest
 from sendnn_pipeline.pooling.plan import MAX_INPUTS, PoolingPlan, pooling_plan
 
@@ -69,10 +70,8 @@ async def encode_inputs(
             raise not_unicode(name, error) from None
     else:
         check_count(items, name)
-        ids = [_truncate(_check_ids(front, index, item, name), truncate_to, side) for index, item in enumerate(items)]
-    for index, item in enumerate(ids):
-        if len(item) > front.max_input_tokens:
-            raise too_long(front, f"{name}[{index}]", len(item))
+        ids = [_truncate(item, truncate_to, side) for item in items]
+    check_ids(front, ids, lambda index: f"{name}[{index}]")
     return ids
 
 
@@ -142,20 +141,27 @@ def check_count(items: Sequence[Any], name: str) -> None:
         )
 
 
-def _check_ids(front: Frontend, index: int, ids: list[int], name: str) -> list[int]:
-    param = f"{name}[{index}]"
-    if not ids:
-        raise RequestError(400, f"{param} has no token ids", param=param, code="invalid_value")
-    vocab_size = front.run.model.vocab_size
-    if min(ids) < 0 or max(ids) >= vocab_size:
-        wrong = next(token_id for token_id in ids if not 0 <= token_id < vocab_size)
-        raise RequestError(
-            400,
-            f"{param} has token id {wrong}; the vocabulary ends at {vocab_size - 1}",
-            param=param,
-            code="invalid_value",
-        )
-    return ids
+def check_ids(
+    front: Frontend, items: Sequence[Sequence[int]], name_of: Callable[[int], str], *, pairs: bool = False
+) -> None:
+    """Refuse token ids that the engine would refuse, by the name that the client gave them.
+
+    Args:
+        front: limits.
+        items: token ids.
+        name_of: names an item by its index.
+        pairs: whether each item is a pair of texts.
+
+    Raises:
+        RequestError: 400, naming the item that is at fault.
+    """
+    fault = Door(front.run.model.vocab_size, front.max_input_tokens).find_fault(items)
+    if fault is None:
+        return
+    param = name_of(fault.index)
+    if fault.code == "context_length_exceeded":
+        raise too_long(front, param, len(items[fault.index]), pair=pairs)
+    raise RequestError(400, f"{param} {fault.message}", param=param, code=fault.code)
 
 
 def _truncate(ids: list[int], max_tokens: int | None, side: Side) -> list[int]:

@@ -8,7 +8,7 @@ import numpy as np
 from sendnn_pipeline.frontend.endpoint import Prepared
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.truncation import Truncation
-from sendnn_pipeline.pooling.api.inputs import check_texts, not_unicode, plan_of, prepare_items, too_long
+from sendnn_pipeline.pooling.api.inputs import check_ids, check_texts, not_unicode, plan_of, prepare_items
 from sendnn_pipeline.pooling.api.rows import Rows, apply_activation
 from sendnn_pipeline.pooling.plan import PoolingPlan
 
@@ -56,10 +56,11 @@ async def encode_pairs(
     except (UnicodeEncodeError, TypeError) as error:
         raise not_unicode(" or ".join(names), error) from None
     num_firsts = 0 if classifies else len(pairs.firsts)
-    for index, item in enumerate(items):
-        if len(item) > front.max_input_tokens:
-            param = f"{names[0]}[{index}]" if index < num_firsts else f"{names[1]}[{index - num_firsts}]"
-            raise too_long(front, param, len(item), pair=not num_firsts)
+
+    def name_of(index: int) -> str:
+        return f"{names[0]}[{index}]" if index < num_firsts else f"{names[1]}[{index - num_firsts}]"
+
+    check_ids(front, items, name_of, pairs=not num_firsts)
     return items, offsets
 
 
