@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sendnn_pipeline.config.environment import API_KEY
 from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.files import read_text
 
 REDACTED = "******"
 
@@ -21,8 +22,8 @@ def read_api_key(environ: Mapping[str, str], file: str | None, where: str = "") 
     if variable:
         raise ConfigError(f"serve.api_key_file and {API_KEY} are both set", where=where, hint="keep one")
     try:
-        key = Path(file).expanduser().read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
+        key = read_text(Path(file).expanduser()).strip()
+    except (OSError, ValueError) as error:
         raise ConfigError(f"serve.api_key_file={file} cannot be read: {error}", where=where) from None
     if not key:
         raise ConfigError(f"serve.api_key_file={file} is empty", where=where, hint="put the key in it")

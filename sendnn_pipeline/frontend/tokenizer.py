@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import Encoding, Tokenizer
 
 from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.files import read_text
 from sendnn_pipeline.frontend.truncation import Side, Truncation, longest_first
 
 # Texts handed to a worker thread at once: many small batches keep one large request from delaying the others.
@@ -122,7 +123,7 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
     """
     file = folder / "tokenizer.json"
     try:
-        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer = Tokenizer.from_str(read_text(file))
     except Exception as error:  # the library raises bare Exception
         raise ModelError(f"{file} is not a usable tokenizer: {error}", hint="fetch the model again") from None
     tokenizer.no_truncation()

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.files import BOM
 from sendnn_pipeline.models.checkpoint import read_checkpoint
 from sendnn_pipeline.models.json_files import read_config_json, read_object
 from sendnn_pipeline.models.positions import read_positions
@@ -105,7 +106,7 @@ class _Tokenizer(msgspec.Struct):
 def _tokens_beyond(file: Path, vocab_size: int) -> tuple[str, ...]:
     """Return the added tokens whose ids lie past the embedding; what is broken is named where it is loaded."""
     try:
-        tokenizer = msgspec.json.decode(file.read_bytes(), type=_Tokenizer)
+        tokenizer = msgspec.json.decode(file.read_bytes().removeprefix(BOM), type=_Tokenizer)
     except (OSError, msgspec.DecodeError):
         return ()
     return tuple(token.content for token in tokenizer.added_tokens if token.id >= vocab_size)

@@ -96,7 +96,7 @@ def _list(front: Frontend, prefix: str, data: list[dict[str, Any]], call: Call) 
 
 
 def _ask(front: Frontend, line: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]] | None:
-    return text_of_line(line) if plan_of(front).task == Task.classify else None
+    return text_of_line(line, ClassifyRequest) if plan_of(front).task == Task.classify else None
 
 
 def _fields(_body: ClassifyRequest, content: Any) -> dict[str, Any]:

@@ -18,8 +18,6 @@ from sendnn_pipeline.pooling.config import Task
 from sendnn_pipeline.pooling.plan import pooling_plan
 from sendnn_pipeline.pooling.rankings import benches_rankings
 
-TEXT_FIELDS = ("text", "input")
-
 
 class EmbeddingRequest(msgspec.Struct):
     """The body of the request."""
@@ -73,14 +71,18 @@ async def _render(front: Frontend, body: EmbeddingRequest, call: Call) -> dict[s
     }
 
 
-def text_of_line(line: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]] | None:
-    """Return the body of a line that has a text, several, or token ids."""
-    name = next((name for name in TEXT_FIELDS if name in line), None)
-    return None if name is None else ({"input": line[name]}, frozenset({name}))
+def text_of_line(line: Mapping[str, Any], body: type[msgspec.Struct]) -> tuple[dict[str, Any], frozenset[str]] | None:
+    """Return the body of a line: of one with ``text`` that alone is asked; one with ``input`` is a body itself."""
+    if "text" in line:
+        return {"input": line["text"]}, frozenset({"text"})
+    if "input" not in line:
+        return None
+    asked = frozenset(body.__struct_fields__) & line.keys() - {"user"}
+    return {name: line[name] for name in asked}, frozenset(asked)
 
 
 def _ask(front: Frontend, line: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]] | None:
-    return text_of_line(line) if plan_of(front).task == Task.embed else None
+    return text_of_line(line, EmbeddingRequest) if plan_of(front).task == Task.embed else None
 
 
 def _fields(_body: EmbeddingRequest, content: Any) -> dict[str, Any]:
