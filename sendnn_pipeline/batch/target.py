@@ -125,6 +125,8 @@ async def _feed(session: Session, client: EngineClient, work: Work) -> None:
         finally:
             for task in ahead:
                 task.cancel()
+            # They tell the engine, so they end before it does.
+            await asyncio.gather(*ahead, return_exceptions=True)
     work.sink.finish()
     seconds = time.monotonic() - began
     lines = work.sink.progress.num_lines - first.num_lines
