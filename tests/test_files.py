@@ -67,3 +67,17 @@ def test_a_known_configuration_s_file(tmp_path):
     file.write_text(KNOWN.read_text(), encoding="utf-16")
     with pytest.raises(ConfigError, match="cannot be read: it is UTF-16"):
         read_known_file(str(file), "")
+
+
+def test_a_profile(tmp_path, in_process):
+    (tmp_path / "profile").mkdir()
+    file, text = tmp_path / "profile" / "site.yaml", "# @package _global_\nserve:\n  port: 8161\n"
+    words = ("explain", "serve.port", "--config-dir", str(tmp_path), "profile=site", "model.dtype=float32")
+    file.write_bytes(text.encode("utf-8-sig"))
+    ended = in_process(*words)
+    assert ended.stdout.startswith("serve.port = 8161"), ended.stderr
+    file.write_text(text, encoding="utf-16")
+    ended = in_process(*words)
+    assert ended.returncode == 2 and f"{file} cannot be read: it is UTF-16 or UTF-32: save it" in ended.stderr
+    file.write_text(text + "a: [\n")
+    assert str(file) in in_process(*words).stderr
