@@ -34,7 +34,7 @@ class OptionSource(FileConfigSource):
             raise ConfigError(f"{file} cannot be read: {error}") from None
         stream = io.StringIO(text)
         # By which YAML's errors name it.
-        stream.name = str(file)  # type: ignore[attr-defined]
+        stream.name = str(file)
         header = self._get_header_dict(text[:HEADER_LENGTH])
         where = f"{self.scheme()}://{self.path}"
         return ConfigResult(config=OmegaConf.load(stream), path=where, provider=self.provider, header=header)
