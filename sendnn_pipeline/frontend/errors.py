@@ -9,12 +9,16 @@ import msgspec
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
+# Of a message, which may repeat what a client sent: a name, a path, a value of any length.
+MAX_MESSAGE_LENGTH = 1000
+
+
 class RequestError(Exception):
     """An answer other than 200.
 
     Args:
         status: HTTP status.
-        message: what is wrong, with the numbers.
+        message: what is wrong, with the numbers; a long one loses its middle.
         param: the field of the request, such as ``input[3]``.
         code: a stable slug.
         retry_after_seconds: when to try again, for 429 and 503.
@@ -23,9 +27,16 @@ class RequestError(Exception):
     def __init__(
         self, status: int, message: str, *, param: str | None = None, code: str, retry_after_seconds: int | None = None
     ) -> None:
-        super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
+        self.status, self.message, self.param, self.code = status, _shorten(message), param, code
+        super().__init__(self.message)
         self.retry_after_seconds = retry_after_seconds
+
+
+def _shorten(message: str) -> str:
+    if len(message) <= MAX_MESSAGE_LENGTH:
+        return message
+    half = MAX_MESSAGE_LENGTH // 2
+    return f"{message[:half]} … {message[-half:]}"
 
 
 def wrong_body(error: msgspec.ValidationError) -> RequestError:

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.frontend.bodies import Count, CountOrFitting
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Lines, Prepared
 from sendnn_pipeline.frontend.frontend import Frontend
@@ -33,7 +34,7 @@ class ClassifyRequest(msgspec.Struct):
     input: EmbeddingInput
     model: str | None = None
     use_activation: bool | None = None
-    truncate_prompt_tokens: int | None = None
+    truncate_prompt_tokens: CountOrFitting | None = None
     user: str | None = None
 
 
@@ -42,7 +43,7 @@ class PoolingRequest(ClassifyRequest):
 
     task: str | None = None
     encoding_format: EncodingFormat = "float"
-    dimensions: int | None = None
+    dimensions: Count | None = None
 
 
 async def _prepare_classify(front: Frontend, body: ClassifyRequest) -> Prepared:

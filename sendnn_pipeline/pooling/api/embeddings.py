@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.frontend.bodies import Count, CountOrFitting
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Lines, Prepared
 from sendnn_pipeline.frontend.errors import RequestError
@@ -27,9 +28,9 @@ class EmbeddingRequest(msgspec.Struct):
     input: EmbeddingInput
     model: str | None = None
     encoding_format: EncodingFormat = "float"
-    dimensions: int | None = None
+    dimensions: Count | None = None
     user: str | None = None
-    truncate_prompt_tokens: int | None = None
+    truncate_prompt_tokens: CountOrFitting | None = None
 
 
 async def _prepare(front: Frontend, body: EmbeddingRequest) -> Prepared:

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.frontend.bodies import Count, CountOrAll, CountOrFitting
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Prepared
 from sendnn_pipeline.frontend.errors import ErrorForm, RequestError, openai_error
@@ -31,12 +32,12 @@ class RerankRequest(msgspec.Struct):
     documents: list[Text] | None = None
     texts: list[str] | None = None
     model: str | None = None
-    top_n: int | None = None
+    top_n: CountOrAll | None = None
     return_documents: bool | None = None
     use_activation: bool | None = None
-    truncate_prompt_tokens: int | None = None
-    max_tokens_per_query: int | None = None
-    max_tokens_per_doc: int | None = None
+    truncate_prompt_tokens: CountOrFitting | None = None
+    max_tokens_per_query: Count | None = None
+    max_tokens_per_doc: Count | None = None
     raw_scores: bool = False
     return_text: bool = False
     truncate: bool = False
@@ -62,8 +63,6 @@ class RerankRequest(msgspec.Struct):
 async def _prepare(front: Frontend, body: RerankRequest) -> Prepared:
     front.check_model(body.model)
     check_scores(front, "/rerank")
-    if body.top_n is not None and body.top_n < 0:
-        raise RequestError(400, f"top_n={body.top_n} must be 0 (all) or more", param="top_n", code="invalid_value")
     if body.texts is None:
         truncation = pair_truncation(
             front, body.max_tokens_per_query, body.max_tokens_per_doc, body.truncate_prompt_tokens

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from sendnn_pipeline.frontend.bodies import Count, CountOrFitting
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Endpoint, Lines, Prepared
 from sendnn_pipeline.frontend.errors import RequestError
@@ -32,9 +33,9 @@ class ScoreRequest(msgspec.Struct):
     data_2: Texts | None = None
     items: Texts | None = None
     use_activation: bool | None = None
-    truncate_prompt_tokens: int | None = None
-    max_tokens_per_query: int | None = None
-    max_tokens_per_doc: int | None = None
+    truncate_prompt_tokens: CountOrFitting | None = None
+    max_tokens_per_query: Count | None = None
+    max_tokens_per_doc: Count | None = None
 
     def sides(self) -> tuple[Pairs, tuple[str, str]]:
         """Return the texts of both sides and the names of their fields.
@@ -73,11 +74,8 @@ def pair_truncation(front: Frontend, query: int | None, document: int | None, wh
     """Return how much of a query, of a document, and of both together is read.
 
     Raises:
-        RequestError: 400, one is not a number of tokens.
+        RequestError: 400, ``whole`` is more than a Program takes.
     """
-    for name, tokens in (("max_tokens_per_query", query), ("max_tokens_per_doc", document)):
-        if tokens is not None and tokens < 1:
-            raise RequestError(400, f"{name}={tokens} must be 1 or more", param=name, code="invalid_value")
     limit = resolve_truncation(front, whole, pairs=plan_of(front).classifies)
     return Truncation(query, document, limit)
 

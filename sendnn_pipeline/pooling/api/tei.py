@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from sendnn_pipeline.frontend.bodies import Count
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Endpoint, Prepared
 from sendnn_pipeline.frontend.errors import RequestError
@@ -25,7 +26,7 @@ class EmbedRequest(msgspec.Struct):
     truncate: bool = False
     truncation_direction: Direction = "Right"
     prompt_name: str | None = None
-    dimensions: int | None = None
+    dimensions: Count | None = None
 
 
 class PredictRequest(msgspec.Struct):
