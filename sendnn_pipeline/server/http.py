@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sendnn_pipeline.errors import ServeError
 from sendnn_pipeline.frontend.client import EngineClient
@@ -17,6 +18,13 @@ from sendnn_pipeline.frontend.tokenizer import TextTokenizer
 from sendnn_pipeline.messages import FromEngine, Ready
 from sendnn_pipeline.server.app import make_app
 from sendnn_pipeline.server.state import server_state
+
+
+class PlainHttp(H11Protocol):
+    """Uvicorn's parser that reads the body of a request which also offers another protocol, as Java's client does."""
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: the offer is the client's to make, and ours to ignore."""
 
 
 class QuietServer(uvicorn.Server):
@@ -69,10 +77,13 @@ async def edge(
     """Answer HTTP at a socket while the block runs; yields the server's task."""
     server = QuietServer(
         uvicorn.Config(
-            make_app(server_state(session, client, tokenizer), session.endpoints, session.api_key),
+            make_app(server_state(session, client, tokenizer), session.endpoints, session.api_keys),
+            http=PlainHttp,
+            ws="none",
             log_config=None,
             access_log=False,
             lifespan="off",
+            timeout_keep_alive=session.run.config.serve.keep_alive_seconds,
             timeout_graceful_shutdown=int(LINGER_SECONDS),
         )
     )
