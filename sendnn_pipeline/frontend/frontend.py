@@ -33,16 +33,20 @@ class Frontend:
         """The longest input that some Program takes."""
         return self.run.plan.max_input_tokens
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names under which the model is asked for, its own first."""
+        return tuple(dict.fromkeys([self.run.served_name, *self.run.config.model.aliases]))
+
     def check_model(self, name: str | None) -> None:
         """Refuse a model that is not the one served.
 
         Raises:
             RequestError: 404.
         """
-        if name is not None and name != self.run.served_name:
-            raise RequestError(
-                404, f"no model {name}; this server has {self.run.served_name}", param="model", code="model_not_found"
-            )
+        if name is not None and name not in self.names:
+            message = f"no model {name}; this server has {', '.join(self.names)}"
+            raise RequestError(404, message, param="model", code="model_not_found")
 
     @asynccontextmanager
     async def ask(self, endpoint: Endpoint[Body], body: Body, deadline: float) -> AsyncIterator[Call]:

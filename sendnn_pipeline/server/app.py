@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sendnn_pipeline.frontend.endpoint import Endpoint
-from sendnn_pipeline.server import health, info, models
+from sendnn_pipeline.server import health, info, models, tokens
 from sendnn_pipeline.server.answer import route
 from sendnn_pipeline.server.errors import HANDLERS
 from sendnn_pipeline.server.keys import RequireKey
@@ -66,6 +66,7 @@ def make_app(state: ServerState, endpoints: Mapping[str, Endpoint[Any]], api_key
     routes = [
         *(route(path, endpoint) for path, endpoint in endpoints.items()),
         *models.routes,
+        *tokens.routes,
         *info.routes,
         *health.routes,
     ]

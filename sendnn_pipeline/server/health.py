@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from sendnn_pipeline.server.state import state_of
 
-PROBES = ("/live", "/ready", "/startup", "/health")
+PROBES = ("/live", "/ready", "/startup", "/health", "/ping")
 
 
 async def live(_request: Request) -> JSONResponse:
@@ -41,4 +41,6 @@ routes = [
     Route("/ready", ready),
     Route("/startup", startup),
     Route("/health", ready),
+    # As Amazon SageMaker asks, and as vLLM takes it.
+    Route("/ping", ready, methods=["GET", "POST"]),
 ]

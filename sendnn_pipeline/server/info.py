@@ -47,7 +47,6 @@ async def info(request: Request) -> JSONResponse:
             "model_dtype": config.model.dtype,
             "max_concurrent_requests": config.serve.max_queue,
             "max_input_length": plan.max_input_tokens,
-            "auto_truncate": False,
             "tokenization_workers": THREADS,
             **of_engine,
         }

@@ -10,7 +10,7 @@ import pytest
 from sendnn_pipeline.app.endpoints import collect_endpoints
 from sendnn_pipeline.frontend.bodies import convert_body, decode_body
 from sendnn_pipeline.frontend.errors import MAX_MESSAGE_LENGTH, RequestError
-from sendnn_pipeline.server import models
+from sendnn_pipeline.server import tokens
 from tests.contract.tables import own_context
 
 REQUIRED = {"input": "a", "inputs": "a", "query": "a", "prompt": "a", "tokens": [1], "ids": [1]}
@@ -22,7 +22,8 @@ def shapes() -> dict[str, type]:
     engines = context.plugins.registry("register_engines", "engine").entries
     endpoints = [entry for engine in engines for entry in collect_endpoints(context.plugins, engine).items()]
     of_engines = {path: endpoint.body for path, endpoint in endpoints}
-    return of_engines | {"/tokenize": models.TokenizeRequest, "/detokenize": models.DetokenizeRequest}
+    of_tokens = (tokens.TokenizeRequest, tokens.DetokenizeRequest, tokens.DecodeRequest)
+    return of_engines | dict(zip(("/tokenize", "/detokenize", "/decode"), of_tokens, strict=True))
 
 
 SHAPES = shapes()

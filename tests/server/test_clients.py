@@ -17,6 +17,7 @@ def guarded(tiny, tmp_path_factory):
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text("first-key\nsecond-key\n")
     words = (f"serve.api_key_file={keys}", "serve.allowed_origins=[https://page.example]", "serve.root_path=/echo/")
+    words += ("model.served_name=echo", "model.aliases=[org/echo,other]")
     with Served(*ECHO, f"model.path={tiny}", *words, "serve.keep_alive_seconds=1", **with_echo()) as served:
         yield served
 
@@ -82,3 +83,18 @@ def test_routes_are_below_the_prefix_and_at_the_root(guarded):
         assert guarded.post(f"{prefix}/v1/echo", json=BODY, headers=key).json()["data"] == ["hello"], prefix
         assert guarded.get(f"{prefix}/live").status_code == 200 and guarded.get(f"{prefix}/info").status_code == 401
     assert guarded.get("/echoes/live", headers=key).status_code == 404
+
+
+def test_several_names_are_one_model(guarded):
+    client = guarded.client(api_key="first-key")
+    assert [card.id for card in client.models.list().data] == ["echo", "org/echo", "other"]
+    assert client.models.retrieve("org/echo").id == "org/echo"
+    key = {"Authorization": "Bearer first-key"}
+    for name in ("echo", "org/echo", "other"):
+        assert guarded.post("/v1/echo", json=BODY | {"model": name}, headers=key).json()["model"] == "echo"
+    assert guarded.post("/v1/echo", json=BODY | {"model": "tiny"}, headers=key).status_code == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_ping_is_a_probe(guarded, method):
+    assert guarded.session.request(method, f"{guarded.url}/ping").status_code == 200

@@ -40,7 +40,7 @@ async def _prepare(front: Frontend, body: EmbeddingRequest) -> Prepared:
     return prepare_items(await encode_inputs(front, body.input, body.truncate_prompt_tokens))
 
 
-def check_dimensions(front: Frontend, dimensions: int | None) -> None:
+def check_dimensions(front: Frontend, dimensions: int | None, name: str = "dimensions") -> None:
     """Refuse a number of dimensions that the model does not give.
 
     Raises:
@@ -50,15 +50,13 @@ def check_dimensions(front: Frontend, dimensions: int | None) -> None:
     if dimensions is None or dimensions == size:
         return
     if not 1 <= dimensions < size:
-        raise RequestError(
-            400, f"dimensions={dimensions} must be from 1 to {size}", param="dimensions", code="invalid_value"
-        )
+        raise RequestError(400, f"{name}={dimensions} must be from 1 to {size}", param=name, code="invalid_value")
     if not front.run.config.model.matryoshka:
         raise RequestError(
             400,
-            f"{front.run.served_name} is not trained for shorter vectors, so dimensions must be {size} "
+            f"{front.run.served_name} is not trained for shorter vectors, so {name} must be {size} "
             "(model.matryoshka=true overrides)",
-            param="dimensions",
+            param=name,
             code="unsupported_value",
         )
 

@@ -13,11 +13,12 @@ from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Prepared
 from sendnn_pipeline.frontend.errors import ErrorForm, RequestError, openai_error
 from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.tei_errors import tei_error
 from sendnn_pipeline.pooling.api.inputs import plan_of
 from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, prepare_pairs, scores_of
 from sendnn_pipeline.pooling.api.rows import gather_rows
 from sendnn_pipeline.pooling.api.score import pair_truncation
-from sendnn_pipeline.pooling.api.tei_form import Direction, tei_error, tei_truncation
+from sendnn_pipeline.pooling.api.tei_form import Direction, tei_truncation
 from sendnn_pipeline.pooling.api.texts import Text, check_scores, texts_of
 from sendnn_pipeline.pooling.rankings import benches_rankings
 
@@ -40,7 +41,7 @@ class RerankRequest(msgspec.Struct):
     max_tokens_per_doc: Count | None = None
     raw_scores: bool = False
     return_text: bool = False
-    truncate: bool = False
+    truncate: bool | None = None
     truncation_direction: Direction = "Right"
 
     @property

@@ -10,11 +10,12 @@ from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Endpoint, Prepared
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.tei_errors import always_tei
 from sendnn_pipeline.pooling.api.embeddings import check_dimensions
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
 from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, encode_pairs, prepare_pairs, scores_of
 from sendnn_pipeline.pooling.api.rows import apply_activation, gather_rows, truncate_dimensions, unit
-from sendnn_pipeline.pooling.api.tei_form import Direction, always_tei, side_of, tei_truncation
+from sendnn_pipeline.pooling.api.tei_form import Direction, side_of, tei_truncation, truncates
 from sendnn_pipeline.pooling.config import Task, pooling_config
 
 
@@ -23,7 +24,7 @@ class EmbedRequest(msgspec.Struct):
 
     inputs: EmbeddingInput
     normalize: bool = True
-    truncate: bool = False
+    truncate: bool | None = None
     truncation_direction: Direction = "Right"
     prompt_name: str | None = None
     dimensions: Count | None = None
@@ -34,7 +35,7 @@ class PredictRequest(msgspec.Struct):
 
     inputs: str | list[str | list[str]]
     raw_scores: bool = False
-    truncate: bool = False
+    truncate: bool | None = None
     truncation_direction: Direction = "Right"
 
 
@@ -48,7 +49,7 @@ class Sentences(msgspec.Struct):
 class SimilarityParameters(msgspec.Struct):
     """How texts are read."""
 
-    truncate: bool = False
+    truncate: bool | None = None
     truncation_direction: Direction = "Right"
     prompt_name: str | None = None
 
@@ -77,7 +78,7 @@ async def _prepare_embed(front: Frontend, body: EmbedRequest) -> Prepared:
         inputs = prompt + inputs
     elif prompt and isinstance(inputs, list):
         inputs = [prompt + item if isinstance(item, str) and item else item for item in inputs]
-    truncate, side = -1 if body.truncate else None, side_of(body.truncation_direction)
+    truncate, side = -1 if truncates(front, body.truncate) else None, side_of(body.truncation_direction)
     return prepare_items(await encode_inputs(front, inputs, truncate, name="inputs", side=side))
 
 
@@ -130,7 +131,7 @@ async def _prepare_predict(front: Frontend, body: PredictRequest) -> Prepared:
     inputs = _sequences(body)
     alone = [texts[0] for texts in inputs if len(texts) == 1]
     pairs = Pairs([texts[0] for texts in inputs if len(texts) == 2], [texts[1] for texts in inputs if len(texts) == 2])
-    truncate = -1 if body.truncate else None
+    truncate = None if truncation.whole is None else -1
     singles = iter(
         await encode_inputs(front, list(alone), truncate, name="inputs", side=truncation.side) if alone else []
     )
