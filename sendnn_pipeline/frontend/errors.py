@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -47,12 +47,27 @@ def wrong_body(error: msgspec.ValidationError) -> RequestError:
     return RequestError(400, f"{param or 'the body'}: {message}", param=param, code="invalid_value")
 
 
-ErrorForm = Callable[[RequestError], tuple[int, dict[str, Any]]]
+ErrorForm = Callable[[RequestError], tuple[int, Any]]
 """Writes an error as the clients of a route know it: status and JSON."""
 
 
-def openai_error(error: RequestError) -> tuple[int, dict[str, Any]]:
+class Problem(TypedDict):
+    """What is wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIError(TypedDict):
+    """OpenAI's envelope."""
+
+    error: Problem
+
+
+def openai_error(error: RequestError) -> tuple[int, OpenAIError]:
     """Write an error in OpenAI's envelope."""
     kind = TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
-    body = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
-    return error.status, {"error": body}
+    problem = Problem(message=error.message, type=kind, param=error.param, code=error.code)
+    return error.status, {"error": problem}

@@ -1,6 +1,6 @@
 """How text-embeddings-inference writes errors: ``error`` and ``error_type``, with statuses of its own."""
 
-from typing import Any
+from typing import TypedDict
 
 from sendnn_pipeline.frontend.errors import ErrorForm, RequestError
 
@@ -14,7 +14,14 @@ OF_CODE = {
 OF_STATUS = {400: (422, "Validation"), 429: (429, "Overloaded"), 503: (503, "Unhealthy")}
 
 
-def tei_error(error: RequestError) -> tuple[int, dict[str, Any]]:
+class TeiError(TypedDict):
+    """Their envelope."""
+
+    error: str
+    error_type: str
+
+
+def tei_error(error: RequestError) -> tuple[int, TeiError]:
     """Write an error as ``error`` and ``error_type``."""
     status, kind = OF_CODE.get(error.code) or OF_STATUS.get(error.status, (error.status, "Validation"))
     return status, {"error": error.message, "error_type": kind}

@@ -11,10 +11,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sendnn_pipeline.frontend.endpoint import Endpoint
-from sendnn_pipeline.server import health, info, models, tokens
+from sendnn_pipeline.server import docs, health, info, models, tokens
 from sendnn_pipeline.server.answer import route
 from sendnn_pipeline.server.errors import HANDLERS
-from sendnn_pipeline.server.keys import RequireKey
+from sendnn_pipeline.server.keys import OPEN_PATHS, RequireKey
+from sendnn_pipeline.server.openapi import make_document
 from sendnn_pipeline.server.root_path import UnderPath
 from sendnn_pipeline.server.state import ServerState
 
@@ -69,7 +70,9 @@ def make_app(state: ServerState, endpoints: Mapping[str, Endpoint[Any]], api_key
         *tokens.routes,
         *info.routes,
         *health.routes,
+        *docs.routes,
     ]
     app = Starlette(routes=routes, middleware=middleware, exception_handlers=HANDLERS)
     app.state.server = state
+    app.state.document = make_document(routes, root_path=serve.root_path, open_paths=OPEN_PATHS if api_keys else None)
     return app

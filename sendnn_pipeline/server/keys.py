@@ -1,4 +1,4 @@
-"""Who may ask: one of the API keys, for every route but the probes."""
+"""Who may ask: whoever has one of the API keys."""
 
 import hmac
 from collections.abc import Sequence
@@ -6,19 +6,23 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.server.docs import PAGE
 from sendnn_pipeline.server.errors import write_error
 from sendnn_pipeline.server.health import PROBES
 
+# The probes, and a page that is the same on every server.
+OPEN_PATHS = (*PROBES, PAGE)
+
 
 class RequireKey:
-    """Refuses every route but the probes without one of the API keys."""
+    """Refuses every other route without one of the API keys."""
 
     def __init__(self, app: ASGIApp, api_keys: Sequence[str]) -> None:
         self.app, self.keys = app, [key.encode() for key in api_keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request with 401, or let it through."""
-        if scope["type"] != "http" or scope["path"] in PROBES or self._knows(scope):
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._knows(scope):
             await self.app(scope, receive, send)
             return
         sent = _authorization(scope)

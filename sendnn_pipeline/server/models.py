@@ -1,15 +1,33 @@
 """Routes about the model, whatever runs it."""
 
-from typing import Any
+from typing import Literal, TypedDict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
 
+from sendnn_pipeline.server.api_route import ApiRoute
 from sendnn_pipeline.server.state import ServerState, state_of
 
 
-def _card(state: ServerState, name: str) -> dict[str, Any]:
+class Card(TypedDict):
+    """What is served under a name."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    root: str
+    max_model_len: int
+
+
+class Cards(TypedDict):
+    """The answer of /v1/models."""
+
+    object: Literal["list"]
+    data: list[Card]
+
+
+def _card(state: ServerState, name: str) -> Card:
     run = state.front.run
     return {
         "id": name,
@@ -34,4 +52,7 @@ async def get_model(request: Request) -> JSONResponse:
     return JSONResponse(_card(state, name))
 
 
-routes = [Route("/v1/models", list_models), Route("/v1/models/{name:path}", get_model)]
+routes = [
+    ApiRoute("/v1/models", list_models, answer=Cards),
+    ApiRoute("/v1/models/{name:path}", get_model, answer=Card),
+]

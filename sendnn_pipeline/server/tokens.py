@@ -1,16 +1,17 @@
 """Routes between text and token ids, as vLLM and as text-embeddings-inference write them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
 
-from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.frontend.errors import OpenAIError, RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
-from sendnn_pipeline.frontend.tei_errors import tei_error
+from sendnn_pipeline.frontend.tei_errors import TeiError, tei_error
+from sendnn_pipeline.frontend.token import Token
+from sendnn_pipeline.server.api_route import ApiRoute
 from sendnn_pipeline.server.body import read_body
 from sendnn_pipeline.server.errors import ERROR_FORM
 from sendnn_pipeline.server.state import state_of
@@ -41,6 +42,21 @@ class DecodeRequest(msgspec.Struct):
     skip_special_tokens: bool = True
 
 
+class Tokenized(TypedDict):
+    """The answer of /tokenize to ``prompt``."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None
+
+
+class Detokenized(TypedDict):
+    """The answer of /detokenize."""
+
+    prompt: str
+
+
 async def tokenize(request: Request) -> JSONResponse:
     """Return the token ids of a text, or every token of texts."""
     front = state_of(request).front
@@ -55,7 +71,7 @@ async def tokenize(request: Request) -> JSONResponse:
         raise RequestError(400, f"{name} is not valid Unicode: {error}", param=name, code="invalid_value") from None
 
 
-async def _tokenize(front: Frontend, body: TokenizeRequest) -> dict[str, Any]:
+async def _tokenize(front: Frontend, body: TokenizeRequest) -> Tokenized:
     if body.prompt is None:
         raise RequestError(400, "prompt is missing (or inputs)", param="prompt", code="invalid_value")
     (ids,) = await front.tokenizer.encode([body.prompt], None, special=body.add_special_tokens)
@@ -63,7 +79,7 @@ async def _tokenize(front: Frontend, body: TokenizeRequest) -> dict[str, Any]:
     return {"count": len(ids), "max_model_len": front.max_input_tokens, "tokens": ids, "token_strs": strings}
 
 
-async def _describe(front: Frontend, body: TokenizeRequest) -> Any:
+async def _describe(front: Frontend, body: TokenizeRequest) -> list[list[Token]]:
     if body.prompt_name is not None:
         message = "prompt_name is not for /tokenize: put the prompt before the text"
         raise RequestError(400, message, param="prompt_name", code="unsupported_value")
@@ -108,7 +124,14 @@ def _check_ids(front: Frontend, ids: Sequence[int], name: str) -> None:
 
 
 routes = [
-    Route("/tokenize", tokenize, methods=["POST"]),
-    Route("/detokenize", detokenize, methods=["POST"]),
-    Route("/decode", decode, methods=["POST"]),
+    ApiRoute(
+        "/tokenize",
+        tokenize,
+        methods=["POST"],
+        body=TokenizeRequest,
+        answer=Tokenized | list[list[Token]],
+        errors=(OpenAIError, TeiError),
+    ),
+    ApiRoute("/detokenize", detokenize, methods=["POST"], body=DetokenizeRequest, answer=Detokenized),
+    ApiRoute("/decode", decode, methods=["POST"], body=DecodeRequest, answer=list[str], errors=(TeiError,)),
 ]

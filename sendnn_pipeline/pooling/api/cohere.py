@@ -1,7 +1,7 @@
 """POST /v2/embed, as Cohere's client asks."""
 
 import uuid
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import msgspec
 import numpy as np
@@ -38,6 +38,16 @@ class CohereEmbedRequest(msgspec.Struct):
     truncate: Literal["NONE", "START", "END"] = "END"
 
 
+class CohereEmbeddings(TypedDict):
+    """The answer of /v2/embed."""
+
+    id: str
+    embeddings: dict[str, list[list[float] | str]]
+    texts: list[str]
+    meta: dict[str, Any]
+    response_type: Literal["embeddings_by_type"]
+
+
 async def _prepare(front: Frontend, body: CohereEmbedRequest) -> Prepared:
     front.check_model(body.model)
     check_task(front, Task.embed, "/v2/embed")
@@ -60,13 +70,13 @@ def _prompt_name(front: Frontend, input_type: str | None) -> str | None:
     return next((name for name in names if name in prompts), None)
 
 
-async def _render(front: Frontend, body: CohereEmbedRequest, call: Call) -> dict[str, Any]:
+async def _render(front: Frontend, body: CohereEmbedRequest, call: Call) -> CohereEmbeddings:
     vectors = truncate_dimensions(await gather_rows(call), body.output_dimension)
     num_tokens = call.work.num_tokens
     return {
         "id": str(uuid.uuid4()),
         "embeddings": {kind: _write(vectors, kind) for kind in body.embedding_types or ["float"]},
-        "texts": body.texts,
+        "texts": body.texts or [],
         "meta": {"api_version": {"version": "2"}, "billed_units": {"input_tokens": num_tokens}},
         "response_type": "embeddings_by_type",
     }
@@ -80,4 +90,12 @@ def _write(vectors: Rows, kind: str) -> list[Any]:
     return list(signs if kind == "ubinary" else (signs.astype(np.int16) - 128).astype(np.int8))
 
 
-ENDPOINTS: dict[str, Endpoint[Any]] = {"/v2/embed": Endpoint(CohereEmbedRequest, _prepare, _render)}
+ENDPOINTS: dict[str, Endpoint[Any]] = {
+    "/v2/embed": Endpoint(
+        CohereEmbedRequest,
+        _prepare,
+        _render,
+        answer=CohereEmbeddings,
+        summary="Vectors of texts, for Cohere's client.",
+    )
+}

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import msgspec
 import numpy as np
@@ -12,7 +12,7 @@ from sendnn_pipeline.frontend.bodies import Count, CountOrFitting
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Lines, Prepared
 from sendnn_pipeline.frontend.errors import RequestError
-from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.frontend import Frontend, Usage
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
 from sendnn_pipeline.pooling.api.rows import EncodingFormat, Rows, encode_rows, gather_rows, truncate_dimensions
 from sendnn_pipeline.pooling.config import Task
@@ -31,6 +31,23 @@ class EmbeddingRequest(msgspec.Struct):
     dimensions: Count | None = None
     user: str | None = None
     truncate_prompt_tokens: CountOrFitting | None = None
+
+
+class Embedding(TypedDict):
+    """One vector: numbers, or little-endian float32 in base64."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Embeddings(TypedDict):
+    """The answer of /v1/embeddings."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
 
 
 async def _prepare(front: Frontend, body: EmbeddingRequest) -> Prepared:
@@ -61,7 +78,7 @@ def check_dimensions(front: Frontend, dimensions: int | None, name: str = "dimen
         )
 
 
-async def _render(front: Frontend, body: EmbeddingRequest, call: Call) -> dict[str, Any]:
+async def _render(front: Frontend, body: EmbeddingRequest, call: Call) -> Embeddings:
     vectors = truncate_dimensions(await gather_rows(call), body.dimensions)
     rows = encode_rows(vectors, body.encoding_format)
     return {
@@ -105,6 +122,8 @@ EMBEDDINGS = Endpoint(
     EmbeddingRequest,
     _prepare,
     _render,
+    answer=Embeddings,
+    summary="Vectors of texts.",
     lines=Lines(_ask, _fields, _rows, lambda run: pooling_plan(run).output_size),
     bench=Bench(lambda run: not pooling_plan(run).classifies and not benches_rankings(run), _bench_body),
 )

@@ -1,6 +1,6 @@
 """What text-embeddings-inference's clients send, and how they are answered: /embed, /predict, /similarity."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 import numpy as np
@@ -10,7 +10,7 @@ from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Endpoint, Prepared
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
-from sendnn_pipeline.frontend.tei_errors import always_tei
+from sendnn_pipeline.frontend.tei_errors import TeiError, always_tei
 from sendnn_pipeline.pooling.api.embeddings import check_dimensions
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
 from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, encode_pairs, prepare_pairs, scores_of
@@ -59,6 +59,13 @@ class SimilarityRequest(msgspec.Struct):
 
     inputs: Sentences
     parameters: SimilarityParameters | None = None
+
+
+class Prediction(TypedDict):
+    """A label and its probability, or its logit."""
+
+    label: str
+    score: float
 
 
 async def _prepare_embed(front: Frontend, body: EmbedRequest) -> Prepared:
@@ -169,7 +176,7 @@ async def _render_predictions(front: Frontend, body: PredictRequest, call: Call)
     activation = "sigmoid" if len(labels) == 1 else activation_of(plan, use_activation=True)
     scores = apply_activation(await gather_rows(call), "identity" if body.raw_scores else activation)
     answers = [
-        [{"label": labels[index], "score": float(row[index])} for index in np.argsort(-row, kind="stable")]
+        [Prediction(label=labels[index], score=float(row[index])) for index in np.argsort(-row, kind="stable")]
         for row in scores
     ]
     batched = isinstance(body.inputs, list) and isinstance(body.inputs[0], list)
@@ -177,7 +184,31 @@ async def _render_predictions(front: Frontend, body: PredictRequest, call: Call)
 
 
 ENDPOINTS: dict[str, Endpoint[Any]] = {
-    "/embed": Endpoint(EmbedRequest, _prepare_embed, _render_vectors, error_form=always_tei),
-    "/similarity": Endpoint(SimilarityRequest, _prepare_similarity, _render_similarities, error_form=always_tei),
-    "/predict": Endpoint(PredictRequest, _prepare_predict, _render_predictions, error_form=always_tei),
+    "/embed": Endpoint(
+        EmbedRequest,
+        _prepare_embed,
+        _render_vectors,
+        answer=list[list[float]],
+        summary="Vectors of texts.",
+        error_form=always_tei,
+        errors=(TeiError,),
+    ),
+    "/similarity": Endpoint(
+        SimilarityRequest,
+        _prepare_similarity,
+        _render_similarities,
+        answer=list[float],
+        summary="How similar texts are to one.",
+        error_form=always_tei,
+        errors=(TeiError,),
+    ),
+    "/predict": Endpoint(
+        PredictRequest,
+        _prepare_predict,
+        _render_predictions,
+        answer=list[Prediction | list[Prediction]],
+        summary="The labels of texts or pairs, the likeliest first.",
+        error_form=always_tei,
+        errors=(TeiError,),
+    ),
 }
