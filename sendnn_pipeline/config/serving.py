@@ -19,6 +19,12 @@ class ServeConfig:
     """Address to listen on."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     """Port to listen on; 0 takes a free one."""
+    uds: str | None = None
+    """Unix socket to listen on instead of an address and a port."""
+    ssl_certfile: str | None = None
+    """Certificate chain in PEM form, to speak HTTPS."""
+    ssl_keyfile: str | None = None
+    """Its key, without a password; null where the certificate's file holds it."""
     max_queue: Positive = 4096
     """Most texts that wait; more are refused with 429."""
     drain_seconds: Annotated[float, Meta(ge=0)] = 30.0

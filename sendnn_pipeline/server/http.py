@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -36,21 +37,23 @@ class QuietServer(uvicorn.Server):
         yield
 
 
-async def serve(session: Session, listening: socket.socket, tokenizer: TextTokenizer) -> None:
+async def serve(
+    session: Session, listening: socket.socket, tokenizer: TextTokenizer, tls: ssl.SSLContext | None = None
+) -> None:
     """Serve until a signal or the engine's end."""
     run, stop = session.run, asyncio.Event()
 
     def listen(message: FromEngine) -> None:
         if isinstance(message, Ready):
             seconds = time.monotonic() - session.started
-            session.say(f"serving {run.served_name} at {_url(listening)}/v1, ready in {seconds:.1f} s")
+            session.say(f"serving {run.served_name} at {_url(listening, tls)}, ready in {seconds:.1f} s")
 
     try:
         async with session.engine(run.config.serve.max_queue, listen) as client:
             if run.config.process.override_signal_handlers:
                 _handle_signals(stop)
             stopped = asyncio.create_task(stop.wait())
-            async with edge(session, client, tokenizer, listening) as serving:
+            async with edge(session, client, tokenizer, listening, tls) as serving:
                 await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if not stop.is_set():
                     error = None if serving.cancelled() else serving.exception()
@@ -65,14 +68,20 @@ async def serve(session: Session, listening: socket.socket, tokenizer: TextToken
         tokenizer.close()
 
 
-def _url(listening: socket.socket) -> str:
+def _url(listening: socket.socket, tls: ssl.SSLContext | None) -> str:
+    if listening.family == socket.AF_UNIX:
+        return f"unix:{listening.getsockname()}"
     host, port = listening.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/v1"
 
 
 @contextlib.asynccontextmanager
 async def edge(
-    session: Session, client: EngineClient, tokenizer: TextTokenizer, listening: socket.socket
+    session: Session,
+    client: EngineClient,
+    tokenizer: TextTokenizer,
+    listening: socket.socket,
+    tls: ssl.SSLContext | None = None,
 ) -> "AsyncIterator[asyncio.Task[None]]":
     """Answer HTTP at a socket while the block runs; yields the server's task."""
     server = QuietServer(
@@ -80,6 +89,7 @@ async def edge(
             make_app(server_state(session, client, tokenizer), session.endpoints, session.api_keys),
             http=PlainHttp,
             ws="none",
+            ssl_context_factory=None if tls is None else lambda *_: tls,
             log_config=None,
             access_log=False,
             lifespan="off",
