@@ -87,7 +87,7 @@ def make_plan(config: RunConfig, model: ModelFacts, facts: PoolingFacts, limits:
         unit="texts",
         key_fields=(
             ("task", engine.task),
-            ("pooling", f"{engine.pooling}, normalize={engine.normalize}"),
+            ("pooling", engine.pooling),
             ("transformers", version("transformers")),
             ("code", _traced_digest()),
         ),

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from tests.classifiers import reference_logits
@@ -24,6 +25,16 @@ def test_embed(served_minilm, minilm):
     assert np.allclose(served_minilm.post("/embed", json={"inputs": TEXTS}).json(), expected, atol=1e-5)
     alone = served_minilm.post("/embed", json={"inputs": TEXTS[0]}).json()
     assert np.allclose(alone, expected[:1], atol=1e-5)
+
+
+def test_vectors_as_long_as_they_are(served_minilm, minilm):
+    model = SentenceTransformer(str(minilm), device="cpu")
+    # The library's own modules without the last, which scales.
+    expected = SentenceTransformer(modules=list(model)[:-1], device="cpu").encode(TEXTS)
+    found = np.array(served_minilm.post("/embed", json={"inputs": TEXTS, "normalize": False}).json())
+    assert np.allclose(found, expected, atol=1e-5) and not np.allclose(np.linalg.norm(found, axis=1), 1, atol=0.1)
+    unit = served_minilm.post("/embed", json={"inputs": TEXTS, "normalize": None}).json()
+    assert np.allclose(unit, model.encode(TEXTS), atol=1e-5)
 
 
 def test_truncation_has_a_side(served_minilm, minilm):
@@ -94,7 +105,6 @@ BAD = [
     ("served_minilm", "/embed", {"inputs": 3}, 422, "Validation"),
     ("served_minilm", "/embed", {"inputs": ["a"] * 2049}, 413, "Validation"),
     ("served_minilm", "/embed", {"inputs": "a", "prompt_name": "query"}, 422, "Validation"),
-    ("served_minilm", "/embed", {"inputs": "a", "normalize": False}, 422, "Validation"),
     ("served_minilm", "/predict", {"inputs": "a"}, 424, "Backend"),
     ("served_minilm", "/rerank", {"query": "a", "texts": []}, 400, "Empty"),
     ("served_cross_encoder", "/embed", {"inputs": "a"}, 424, "Backend"),

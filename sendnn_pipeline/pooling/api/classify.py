@@ -21,6 +21,7 @@ from sendnn_pipeline.pooling.api.rows import (
     apply_activation,
     encode_rows,
     gather_rows,
+    gather_vectors,
     truncate_dimensions,
 )
 from sendnn_pipeline.pooling.config import Task
@@ -114,9 +115,11 @@ async def _prepare_pooling(front: Frontend, body: PoolingRequest) -> Prepared:
 
 async def _render_rows(front: Frontend, body: PoolingRequest, call: Call) -> Pooled:
     plan = plan_of(front)
-    rows = truncate_dimensions(await gather_rows(call), body.dimensions)
     if plan.classifies:
-        rows = apply_activation(rows, activation_of(plan, use_activation=body.use_activation is not False))
+        activation = activation_of(plan, use_activation=body.use_activation is not False)
+        rows = apply_activation(await gather_rows(call), activation)
+    else:
+        rows = truncate_dimensions(await gather_vectors(front, call), body.dimensions)
     encoded = enumerate(encode_rows(rows, body.encoding_format))
     data = [Numbers(index=index, object="pooling", data=row) for index, row in encoded]
     return {**_head(front, "pool", call), "data": data}

@@ -14,7 +14,7 @@ from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.truncation import Side
 from sendnn_pipeline.pooling.api.embeddings import check_dimensions
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
-from sendnn_pipeline.pooling.api.rows import Rows, encode_rows, gather_rows, truncate_dimensions
+from sendnn_pipeline.pooling.api.rows import Rows, encode_rows, gather_vectors, truncate_dimensions
 from sendnn_pipeline.pooling.api.tei import prompt_of
 from sendnn_pipeline.pooling.config import Task
 
@@ -71,7 +71,7 @@ def _prompt_name(front: Frontend, input_type: str | None) -> str | None:
 
 
 async def _render(front: Frontend, body: CohereEmbedRequest, call: Call) -> CohereEmbeddings:
-    vectors = truncate_dimensions(await gather_rows(call), body.output_dimension)
+    vectors = truncate_dimensions(await gather_vectors(front, call), body.output_dimension)
     num_tokens = call.work.num_tokens
     return {
         "id": str(uuid.uuid4()),

@@ -14,7 +14,7 @@ from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Lines
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend, Usage
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
-from sendnn_pipeline.pooling.api.rows import EncodingFormat, Rows, encode_rows, gather_rows, truncate_dimensions
+from sendnn_pipeline.pooling.api.rows import EncodingFormat, Rows, encode_rows, gather_vectors, truncate_dimensions
 from sendnn_pipeline.pooling.config import Task
 from sendnn_pipeline.pooling.plan import pooling_plan
 from sendnn_pipeline.pooling.rankings import benches_rankings
@@ -79,7 +79,7 @@ def check_dimensions(front: Frontend, dimensions: int | None, name: str = "dimen
 
 
 async def _render(front: Frontend, body: EmbeddingRequest, call: Call) -> Embeddings:
-    vectors = truncate_dimensions(await gather_rows(call), body.dimensions)
+    vectors = truncate_dimensions(await gather_vectors(front, call), body.dimensions)
     rows = encode_rows(vectors, body.encoding_format)
     return {
         "object": "list",

@@ -14,9 +14,9 @@ from sendnn_pipeline.frontend.tei_errors import TeiError, always_tei
 from sendnn_pipeline.pooling.api.embeddings import check_dimensions
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
 from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, encode_pairs, prepare_pairs, scores_of
-from sendnn_pipeline.pooling.api.rows import apply_activation, gather_rows, truncate_dimensions, unit
+from sendnn_pipeline.pooling.api.rows import apply_activation, gather_rows, unit
 from sendnn_pipeline.pooling.api.tei_form import Direction, side_of, tei_truncation, truncates
-from sendnn_pipeline.pooling.config import Task, pooling_config
+from sendnn_pipeline.pooling.config import Task
 
 
 class EmbedRequest(msgspec.Struct):
@@ -71,14 +71,6 @@ class Prediction(TypedDict):
 async def _prepare_embed(front: Frontend, body: EmbedRequest) -> Prepared:
     check_task(front, Task.embed, "/embed")
     check_dimensions(front, body.dimensions)
-    if not body.normalize and _normalizes(front):
-        raise RequestError(
-            400,
-            f"normalize=false, and the vectors of {front.run.served_name} are normalized as it asks "
-            "(engine.normalize=false overrides)",
-            param="normalize",
-            code="unsupported_value",
-        )
     prompt = prompt_of(front, body.prompt_name)
     inputs = body.inputs
     if prompt and isinstance(inputs, str):
@@ -90,12 +82,8 @@ async def _prepare_embed(front: Frontend, body: EmbedRequest) -> Prepared:
 
 
 async def _render_vectors(front: Frontend, body: EmbedRequest, call: Call) -> Any:
-    vectors = truncate_dimensions(await gather_rows(call), body.dimensions)
-    return unit(vectors) if body.normalize and not _normalizes(front) else vectors
-
-
-def _normalizes(front: Frontend) -> bool:
-    return bool(pooling_config(front.run.config)[0].normalize)
+    vectors = (await gather_rows(call))[:, : body.dimensions]
+    return unit(vectors) if body.normalize else np.ascontiguousarray(vectors)
 
 
 def prompt_of(front: Frontend, name: str | None) -> str:
