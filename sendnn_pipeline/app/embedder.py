@@ -9,7 +9,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
@@ -23,7 +22,7 @@ from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.config.environment import extend_environment, process_environment
 from sendnn_pipeline.distributed.inline import start_inline
 from sendnn_pipeline.errors import ConfigError, nearest
-from sendnn_pipeline.frontend.errors import wrong_body
+from sendnn_pipeline.frontend.bodies import convert_body
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.tokenizer import load_tokenizer
 from sendnn_pipeline.pipeline.rank import run_rank
@@ -165,10 +164,7 @@ class _RunningEmbedder:
         unknown = next((name for name in body if name not in fields), None)
         if unknown is not None:
             raise TypeError(f"{path} has no field {unknown}; {nearest(unknown, fields)}")
-        try:
-            typed = msgspec.convert(body, endpoint.body)
-        except msgspec.ValidationError as error:
-            raise wrong_body(error) from None
+        typed = convert_body(body, endpoint.body)
         asked = asyncio.run_coroutine_threadsafe(self._front.answer(endpoint, typed, math.inf), self._loop)
         try:
             content, _ = asked.result()
@@ -205,7 +201,7 @@ class _RunningEmbedder:
                     endpoints=self._endpoints,
                     observers=observers,
                     say=console.print,
-                    api_key=None,
+                    api_keys=(),
                     started=time.monotonic(),
                     about={},
                 )

@@ -20,7 +20,7 @@ from sendnn_pipeline.app.resolve import ComposedRun, ResolvedRun, find_source, r
 from sendnn_pipeline.config.draft import Draft
 from sendnn_pipeline.config.layers import LayeredConfig
 from sendnn_pipeline.config.schema import StageName
-from sendnn_pipeline.config.secrets import read_api_key
+from sendnn_pipeline.config.secrets import read_api_keys
 from sendnn_pipeline.distributed.ranks import start_ranks
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.frontend.endpoint import Endpoint
@@ -58,7 +58,7 @@ def run_composed(context: AppContext, layered: LayeredConfig, console: Console, 
     run, draft = resolved.run, resolved.draft
     threads = plan_threads(run.config.process, context.environ)
     environment = {**threads.environment, **resolved.backend.prepare(run.cache_dir, context.environ)}
-    api_key = read_api_key(context.environ, run.config.serve.api_key_file, draft.where("serve.api_key_file"))
+    api_keys = read_api_keys(context.environ, run.config.serve.api_key_file, draft.where("serve.api_key_file"))
     endpoints = collect_endpoints(context.plugins, run.config.engine.name)
     target = _prepare_target(context.plugins, run, draft, endpoints)
     print_plan(console, resolved, f"{threads.count}  ({threads.reason})")
@@ -71,7 +71,7 @@ def run_composed(context: AppContext, layered: LayeredConfig, console: Console, 
             endpoints=endpoints,
             observers=observers,
             say=say,
-            api_key=api_key,
+            api_keys=api_keys,
             started=started,
             about={"plugins": [plugin.name for plugin in context.plugins.loaded]},
         )
@@ -88,7 +88,7 @@ def make_session(
     endpoints: Mapping[str, Endpoint[Any]],
     observers: "RunObservers",
     say: Say,
-    api_key: str | None,
+    api_keys: tuple[str, ...],
     started: float,
     about: Mapping[str, Any],
 ) -> Session:
@@ -106,7 +106,7 @@ def make_session(
         metrics=observers.metrics,
         startup=observers.startup,
         perf_log=observers.perf_log,
-        api_key=api_key,
+        api_keys=api_keys,
         started=started,
         about=about,
     )

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from sendnn_pipeline.batch.config import BatchConfig
 from sendnn_pipeline.batch.lines import Line
 from sendnn_pipeline.batch.sink import Answer, Sink
 from sendnn_pipeline.batch.source import Source
 from sendnn_pipeline.errors import ServeError
+from sendnn_pipeline.frontend.bodies import convert_body
 from sendnn_pipeline.frontend.endpoint import Endpoint
-from sendnn_pipeline.frontend.errors import RequestError, wrong_body
+from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer
 
@@ -55,8 +54,9 @@ class Work:
 
     def _ask(self, front: Frontend, line: Line) -> tuple[Endpoint[Any], dict[str, Any], Line] | None:
         """Return the route that a line of the user's own form is for, its body, and the line without what is in it."""
+        present = _present(line.value)
         for endpoint in self.endpoints.values():
-            asked = endpoint.lines.ask(front, line.value) if endpoint.lines else None
+            asked = endpoint.lines.ask(front, present) if endpoint.lines else None
             if asked is not None:
                 body, used = asked
                 echoed = {name: value for name, value in line.value.items() if name not in used}
@@ -65,11 +65,8 @@ class Work:
 
     async def _request(self, front: Frontend, line: Line, endpoint: Endpoint[Any], body: dict[str, Any]) -> Answer:
         try:
-            named = {name: value for name, value in body.items() if value is not None}
-            typed = msgspec.convert({**(TRUNCATE if self.options.truncate else {}), **named}, endpoint.body)
+            typed = convert_body({**(TRUNCATE if self.options.truncate else {}), **_present(body)}, endpoint.body)
             content, call = await front.answer(endpoint, typed, math.inf)
-        except msgspec.ValidationError as error:
-            return Answer(line, problem=f"its body is wrong: {wrong_body(error).message}")
         except RequestError as error:
             if error.status >= 500 and error.code != "engine_failed":
                 # Not this line's fault: the engine is gone.
@@ -92,6 +89,11 @@ class Work:
             problem = f"it asks for {rows.shape[1]} numbers, and the array's rows have {self.sink.row_size}"
             return Answer(line, problem=problem)
         return Answer(line, rows=rows, num_tokens=num_tokens)
+
+
+def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that are set: null is unset, over HTTP, too."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def row_size(endpoints: Mapping[str, Endpoint[Any]], front_run: Any) -> int | None:

@@ -42,6 +42,8 @@ class ModelConfig:
     """`float32`, `bfloat16`, `float16`; `auto` is bfloat16 where CPU and backend compute it, else float32."""
     served_name: str | None = None
     """Name clients use; null takes the option's name or the end of the path."""
+    aliases: list[str] = field(default_factory=list)
+    """More names clients may use; answers carry the first."""
     matryoshka: bool | None = None
     """Whether shorter vectors may be asked for; null takes it from the model's config.json."""
 

@@ -1,4 +1,4 @@
-"""The API key: from a file or a variable, never from the configuration, never printed."""
+"""The API keys: from a file or a variable, never from the configuration, never printed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,21 +10,22 @@ from sendnn_pipeline.files import read_text
 REDACTED = "******"
 
 
-def read_api_key(environ: Mapping[str, str], file: str | None, where: str = "") -> str | None:
-    """Return the API key, or None when neither ``serve.api_key_file`` nor the variable is set.
+def read_api_keys(environ: Mapping[str, str], file: str | None, where: str = "") -> tuple[str, ...]:
+    """Return the API keys: the variable's one, or the file's, one a line; none when neither is set.
 
     Raises:
         ConfigError: both are set, or the file is unreadable or empty.
     """
     variable = environ.get(API_KEY)
     if file is None:
-        return variable or None
+        return (variable,) if variable else ()
     if variable:
         raise ConfigError(f"serve.api_key_file and {API_KEY} are both set", where=where, hint="keep one")
     try:
-        key = read_text(Path(file).expanduser()).strip()
+        lines = read_text(Path(file).expanduser()).splitlines()
     except (OSError, ValueError) as error:
         raise ConfigError(f"serve.api_key_file={file} cannot be read: {error}", where=where) from None
-    if not key:
+    keys = tuple(line.strip() for line in lines if line.strip())
+    if not keys:
         raise ConfigError(f"serve.api_key_file={file} is empty", where=where, hint="put the key in it")
-    return key
+    return keys

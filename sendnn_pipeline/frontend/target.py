@@ -57,7 +57,7 @@ class Session:
     metrics: Metrics
     startup: Startup
     perf_log: PerfLog | None
-    api_key: str | None
+    api_keys: tuple[str, ...]
     started: float
     """Monotonic seconds at which the process began."""
     about: Mapping[str, Any]

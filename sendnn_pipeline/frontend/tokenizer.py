@@ -11,6 +11,7 @@ from tokenizers import Encoding, Tokenizer
 
 from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.files import read_text
+from sendnn_pipeline.frontend.token import Token, tokens_of
 from sendnn_pipeline.frontend.truncation import Side, Truncation, longest_first
 
 # Texts handed to a worker thread at once: many small batches keep one large request from delaying the others.
@@ -101,10 +102,19 @@ class TextTokenizer:
             second.truncate(room_of_second, direction=truncation.side)
         return self._tokenizer.post_process(first, second)
 
-    async def decode(self, token_ids: Sequence[int]) -> str:
+    async def describe(self, texts: Sequence[str], *, special: bool) -> list[list[Token]]:
+        """Return the tokens of every text, each with its place in it."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._describe, list(texts), special)
+
+    def _describe(self, texts: list[str], special: bool) -> list[list[Token]]:
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=special)
+        return [tokens_of(encoding, text) for encoding, text in zip(encodings, texts, strict=True)]
+
+    async def decode(self, token_ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Return the text of token ids."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._tokenizer.decode, list(token_ids), False)
+        return await loop.run_in_executor(self._pool, self._tokenizer.decode, list(token_ids), skip_special)
 
     def tokens(self, token_ids: Sequence[int]) -> list[str]:
         """Return the string of each token."""

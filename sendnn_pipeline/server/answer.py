@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
 
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.server.account import Account
+from sendnn_pipeline.server.api_route import ApiRoute
 from sendnn_pipeline.server.body import read_body
 from sendnn_pipeline.server.errors import ERROR_FORM, for_client
 from sendnn_pipeline.server.state import ServerState, state_of
@@ -23,13 +23,22 @@ CLIENT_GONE = 499
 EVENT_STREAM = "text/event-stream"
 
 
-def route(path: str, endpoint: Endpoint[Any]) -> Route:
+def route(path: str, endpoint: Endpoint[Any]) -> ApiRoute:
     """Return the route of an endpoint at ``path``."""
 
     async def handle(request: Request) -> Response:
         return await answer(request, endpoint)
 
-    return Route(path, handle, methods=["POST"])
+    return ApiRoute(
+        path,
+        handle,
+        methods=["POST"],
+        body=endpoint.body,
+        answer=endpoint.answer,
+        errors=endpoint.errors,
+        streams=endpoint.stream is not None,
+        summary=endpoint.summary or f"Ask {path}.",
+    )
 
 
 async def answer(request: Request, endpoint: Endpoint[Any]) -> Response:

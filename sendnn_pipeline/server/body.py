@@ -2,10 +2,10 @@
 
 from typing import TypeVar
 
-import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from sendnn_pipeline.frontend.errors import RequestError, wrong_body
+from sendnn_pipeline.frontend.bodies import decode_body
+from sendnn_pipeline.frontend.errors import RequestError
 
 T = TypeVar("T")
 
@@ -19,13 +19,7 @@ async def read_body(request: Request, shape: type[T], max_body_bytes: int) -> T:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise RequestError(415, f"content type {kind} is not application/json", code="unsupported_media_type")
-    body = await _bounded(request, max_body_bytes)
-    try:
-        return msgspec.json.decode(body, type=shape)
-    except msgspec.ValidationError as error:
-        raise wrong_body(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(400, f"the body is not JSON: {error}", code="invalid_json") from None
+    return decode_body(await _bounded(request, max_body_bytes), shape)
 
 
 async def _bounded(request: Request, max_body_bytes: int) -> bytes:

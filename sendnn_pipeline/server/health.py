@@ -1,14 +1,21 @@
 """Liveness, readiness and progress: three different answers, all quick, none through the engine."""
 
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
 
+from sendnn_pipeline.server.api_route import ApiRoute
 from sendnn_pipeline.server.state import state_of
 
-PROBES = ("/live", "/ready", "/startup", "/health")
+PROBES = ("/live", "/ready", "/startup", "/health", "/ping")
+
+
+class Status(TypedDict):
+    """The answer of a probe."""
+
+    status: str
+    reason: NotRequired[str]
 
 
 async def live(_request: Request) -> JSONResponse:
@@ -37,8 +44,10 @@ async def startup(request: Request) -> JSONResponse:
 
 
 routes = [
-    Route("/live", live),
-    Route("/ready", ready),
-    Route("/startup", startup),
-    Route("/health", ready),
+    ApiRoute("/live", live, answer=Status),
+    ApiRoute("/ready", ready, answer=Status, errors=(Status,)),
+    ApiRoute("/startup", startup, answer=dict[str, Any], errors=(dict[str, Any],)),
+    ApiRoute("/health", ready, answer=Status, errors=(Status,)),
+    # As Amazon SageMaker asks, and as vLLM takes it.
+    ApiRoute("/ping", ready, methods=["GET", "POST"], answer=Status, errors=(Status,)),
 ]

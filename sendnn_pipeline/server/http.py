@@ -5,10 +5,12 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sendnn_pipeline.errors import ServeError
 from sendnn_pipeline.frontend.client import EngineClient
@@ -17,6 +19,13 @@ from sendnn_pipeline.frontend.tokenizer import TextTokenizer
 from sendnn_pipeline.messages import FromEngine, Ready
 from sendnn_pipeline.server.app import make_app
 from sendnn_pipeline.server.state import server_state
+
+
+class PlainHttp(H11Protocol):
+    """Uvicorn's parser that reads the body of a request which also offers another protocol, as Java's client does."""
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: the offer is the client's to make, and ours to ignore."""
 
 
 class QuietServer(uvicorn.Server):
@@ -28,21 +37,23 @@ class QuietServer(uvicorn.Server):
         yield
 
 
-async def serve(session: Session, listening: socket.socket, tokenizer: TextTokenizer) -> None:
+async def serve(
+    session: Session, listening: socket.socket, tokenizer: TextTokenizer, tls: ssl.SSLContext | None = None
+) -> None:
     """Serve until a signal or the engine's end."""
     run, stop = session.run, asyncio.Event()
 
     def listen(message: FromEngine) -> None:
         if isinstance(message, Ready):
             seconds = time.monotonic() - session.started
-            session.say(f"serving {run.served_name} at {_url(listening)}/v1, ready in {seconds:.1f} s")
+            session.say(f"serving {run.served_name} at {_url(listening, tls)}, ready in {seconds:.1f} s")
 
     try:
         async with session.engine(run.config.serve.max_queue, listen) as client:
             if run.config.process.override_signal_handlers:
                 _handle_signals(stop)
             stopped = asyncio.create_task(stop.wait())
-            async with edge(session, client, tokenizer, listening) as serving:
+            async with edge(session, client, tokenizer, listening, tls) as serving:
                 await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if not stop.is_set():
                     error = None if serving.cancelled() else serving.exception()
@@ -57,22 +68,32 @@ async def serve(session: Session, listening: socket.socket, tokenizer: TextToken
         tokenizer.close()
 
 
-def _url(listening: socket.socket) -> str:
+def _url(listening: socket.socket, tls: ssl.SSLContext | None) -> str:
+    if listening.family == socket.AF_UNIX:
+        return f"unix:{listening.getsockname()}"
     host, port = listening.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/v1"
 
 
 @contextlib.asynccontextmanager
 async def edge(
-    session: Session, client: EngineClient, tokenizer: TextTokenizer, listening: socket.socket
+    session: Session,
+    client: EngineClient,
+    tokenizer: TextTokenizer,
+    listening: socket.socket,
+    tls: ssl.SSLContext | None = None,
 ) -> "AsyncIterator[asyncio.Task[None]]":
     """Answer HTTP at a socket while the block runs; yields the server's task."""
     server = QuietServer(
         uvicorn.Config(
-            make_app(server_state(session, client, tokenizer), session.endpoints, session.api_key),
+            make_app(server_state(session, client, tokenizer), session.endpoints, session.api_keys),
+            http=PlainHttp,
+            ws="none",
+            ssl_context_factory=None if tls is None else lambda *_: tls,
             log_config=None,
             access_log=False,
             lifespan="off",
+            timeout_keep_alive=session.run.config.serve.keep_alive_seconds,
             timeout_graceful_shutdown=int(LINGER_SECONDS),
         )
     )

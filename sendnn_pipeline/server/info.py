@@ -1,16 +1,22 @@
 """Routes about the server: version, info, metrics."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from sendnn_pipeline import __version__
 from sendnn_pipeline.frontend.tokenizer import THREADS
 from sendnn_pipeline.messages import MeasuredStep
+from sendnn_pipeline.server.api_route import ApiRoute
 from sendnn_pipeline.server.state import ServerState, state_of
+
+
+class Version(TypedDict):
+    """The answer of /version."""
+
+    version: str
 
 
 async def version(_request: Request) -> JSONResponse:
@@ -47,7 +53,6 @@ async def info(request: Request) -> JSONResponse:
             "model_dtype": config.model.dtype,
             "max_concurrent_requests": config.serve.max_queue,
             "max_input_length": plan.max_input_tokens,
-            "auto_truncate": False,
             "tokenization_workers": THREADS,
             **of_engine,
         }
@@ -76,4 +81,8 @@ async def metrics(request: Request) -> Response:
     return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-routes = [Route("/version", version), Route("/info", info), Route("/metrics", metrics)]
+routes = [
+    ApiRoute("/version", version, answer=Version),
+    ApiRoute("/info", info, answer=dict[str, Any]),
+    ApiRoute("/metrics", metrics, answer="text/plain"),
+]

@@ -2,8 +2,10 @@
 
 import errno
 import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sendnn_pipeline.engines.run import Run
@@ -11,6 +13,8 @@ from sendnn_pipeline.errors import ServeError
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.target import Session
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer, load_tokenizer
+from sendnn_pipeline.server.tls import read_tls
+from sendnn_pipeline.server.unix_socket import bind_unix
 
 
 @dataclass
@@ -21,10 +25,15 @@ class HttpTarget:
     keys: tuple[str, ...] = ()
     listening: socket.socket | None = field(default=None, init=False)
     tokenizer: TextTokenizer | None = field(default=None, init=False)
+    tls: ssl.SSLContext | None = field(default=None, init=False)
 
     def prepare(self, run: Run, endpoints: Mapping[str, Endpoint[Any]]) -> None:
         """Bind the address and read the tokenizer, so that both are known to work before weights are loaded."""
         self.tokenizer = load_tokenizer(run.model.folder)
+        self.tls = read_tls(run.config.serve)
+        if run.config.serve.uds is not None:
+            self.listening = bind_unix(Path(run.config.serve.uds).expanduser())
+            return
         host, port = run.config.serve.host, run.config.serve.port
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.listening = socket.socket(family, socket.SOCK_STREAM)
@@ -49,4 +58,8 @@ class HttpTarget:
 
         assert self.listening is not None and self.tokenizer is not None
         with self.listening:
-            uvloop.run(serve(session, self.listening, self.tokenizer))
+            try:
+                uvloop.run(serve(session, self.listening, self.tokenizer, self.tls))
+            finally:
+                if session.run.config.serve.uds is not None:
+                    Path(session.run.config.serve.uds).expanduser().unlink(missing_ok=True)

@@ -25,7 +25,7 @@ def run(tiny):
 
 @pytest.fixture(scope="module")
 def function(tiny):
-    return PooledModel(AutoModel.from_pretrained(tiny).eval(), "mean", True)
+    return PooledModel(AutoModel.from_pretrained(tiny).eval(), "mean")
 
 
 @pytest.fixture
