@@ -7,6 +7,7 @@ from sendnn_pipeline.frontend.call import Work
 from sendnn_pipeline.frontend.endpoint import Prepared
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.slices import TooLongError
 from sendnn_pipeline.frontend.truncation import Side
 from sendnn_pipeline.pooling.config import Task
 from sendnn_pipeline.pooling.messages import PoolingRequest
@@ -64,7 +65,9 @@ async def encode_inputs(
     if isinstance(items[0], str):
         texts = check_texts(items, name)
         try:
-            ids = await front.tokenizer.encode(texts, truncate_to, side=side)
+            ids = await front.tokenizer.encode(texts, truncate_to, side=side, fits=front.max_input_tokens)
+        except TooLongError as error:
+            raise too_long(front, f"{name}[{error.index}]", error.what) from None
         except (UnicodeEncodeError, TypeError) as error:
             raise not_unicode(name, error) from None
     else:
@@ -72,7 +75,7 @@ async def encode_inputs(
         ids = [_truncate(_check_ids(front, index, item, name), truncate_to, side) for index, item in enumerate(items)]
     for index, item in enumerate(ids):
         if len(item) > front.max_input_tokens:
-            raise too_long(front, f"{name}[{index}]", len(item))
+            raise too_long(front, f"{name}[{index}]", f"{len(item)} tokens")
     return ids
 
 
@@ -167,13 +170,13 @@ def not_unicode(name: str, error: Exception) -> RequestError:
     return RequestError(400, f"{name} is not valid Unicode: {error}", param=name, code="invalid_value")
 
 
-def too_long(front: Frontend, param: str, num_tokens: int, *, pair: bool = False) -> RequestError:
+def too_long(front: Frontend, param: str, what: str, *, pair: bool = False) -> RequestError:
     """Return the error for an item that no Program takes."""
     model_len = front.run.config.model.max_model_len
-    what = f"{param} with its query has" if pair else f"{param} has"
+    whose = f"{param} with its query has" if pair else f"{param} has"
     return RequestError(
         400,
-        f"{what} {num_tokens} tokens; the longest Program takes {front.max_input_tokens} "
+        f"{whose} {what}; the longest Program takes {front.max_input_tokens} "
         f"(the model {model_len}). Shorten it, or ask for it to be cut "
         "(truncate_prompt_tokens, or truncate where that is the form)",
         param=param,
