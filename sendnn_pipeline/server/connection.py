@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sendnn_pipeline.frontend.errors import RequestError, openai_error
@@ -36,6 +37,8 @@ class Connection(HttpToolsProtocol):
         self.only_probes = False
         self.num_unasked = 0
         self.refusal: RequestError | None = None
+        self.is_offered = False
+        """Whether the request offers another protocol."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Take a place among the others, or one of those that are kept for probes."""
@@ -47,7 +50,15 @@ class Connection(HttpToolsProtocol):
         if len(data) > MAX_UNASKED_BYTES and self.is_between and data.find(END_OF_HEAD, 0, MAX_UNASKED_BYTES) < 0:
             self.refuse(_too_large("headers", MAX_UNASKED_BYTES))
             return
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as offer:
+            self._read_on(data[offer.args[0] :])
+            return
+        except HttpParserError:
+            self.refuse(self.refusal or RequestError(400, "the request is not HTTP/1.1", code="invalid_http"))
+            return
         cycle = self.cycle
         if cycle is not None and cycle.scope is self.scope and not cycle.response_complete:
             self.num_unasked = 0
@@ -55,6 +66,15 @@ class Connection(HttpToolsProtocol):
         self.num_unasked += len(data)
         if self.num_unasked > MAX_UNASKED_BYTES and not self.transport.is_closing():
             self.refuse(_too_large("headers", MAX_UNASKED_BYTES))
+
+    def _read_on(self, rest: bytes) -> None:
+        """Read a request that also offers another protocol, which the parser takes for its end, without the offer."""
+        headers = [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        head = b"%s %s HTTP/1.1\r\n%s\r\n" % (self.parser.get_method(), self.url, b"".join(headers))
+        self.parser = HttpRequestParser(self)
+        # As uvicorn has it.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.data_received(head + rest)
 
     def on_headers_complete(self) -> None:
         """Refuse a head that is too large, and all but the probes where no room is left."""
@@ -65,16 +85,21 @@ class Connection(HttpToolsProtocol):
         elif self.only_probes and self.room.is_full(len(self.connections)) and not self._asks_for_a_probe():
             message = f"{self.room.size} connections are open, as many as there may be (serve.max_connections)"
             self.refusal = RequestError(503, message, code="server_overloaded", retry_after_seconds=1)
+        elif self.parser.get_method() == b"CONNECT":
+            self.refusal = RequestError(400, "this is no proxy", code="invalid_http")
         if self.refusal is not None:
             raise RefusedError
-        super().on_headers_complete()
+        self.is_offered = self.parser.should_upgrade()
+        if not self.is_offered:
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """End the request, unless it is read once more."""
+        if not self.is_offered:
+            super().on_message_complete()
 
     def _asks_for_a_probe(self) -> bool:
         return self.url.partition(b"?")[0].decode("latin-1") in PROBES
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what the parser did not take."""
-        self.refuse(self.refusal or RequestError(400, "the request is not HTTP/1.1", code="invalid_http"))
 
     def refuse(self, error: RequestError) -> None:
         """Answer outside of any request, and close; behind requests that are not answered yet, wait for those."""

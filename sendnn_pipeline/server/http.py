@@ -99,6 +99,7 @@ async def edge(
             make_app(state, session.endpoints, session.api_key),
             # Any callable will do.
             http=partial(Connection, room=room),  # type: ignore[arg-type]
+            ws="none",
             # What clients send that is not HTTP is answered, not logged: a line each would be theirs to write.
             log_level="error",
             log_config=None,
