@@ -72,6 +72,9 @@ async def encode_inputs(
             raise not_unicode(name, error) from None
     else:
         check_count(items, name)
+        too_many = next((i for i, item in enumerate(items) if len(item) > front.max_input_tokens), None)
+        if truncate_to is None and too_many is not None:
+            raise too_long(front, f"{name}[{too_many}]", f"{len(items[too_many])} tokens")
         ids = [_truncate(_check_ids(front, index, item, name), truncate_to, side) for index, item in enumerate(items)]
     for index, item in enumerate(ids):
         if len(item) > front.max_input_tokens:
@@ -110,7 +113,7 @@ def _as_items(inputs: EmbeddingInput, name: str) -> Sequence[Any]:
         return [inputs]
     if not inputs:
         raise RequestError(400, f"{name} is empty", param=name, code="empty_input")
-    kinds = {type(item) for item in inputs}
+    kinds = set(map(type, inputs))
     if len(kinds) > 1:
         message = f"{name} mixes texts, token ids and lists; use one kind"
         raise RequestError(400, message, param=name, code="invalid_value")
