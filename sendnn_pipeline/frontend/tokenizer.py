@@ -15,6 +15,7 @@ from sendnn_pipeline.frontend.truncation import Side, Truncation, longest_first
 
 T = TypeVar("T")
 THREADS = 2
+FEW_TOKENS = 512
 
 
 class TextTokenizer:
@@ -172,7 +173,10 @@ class TextTokenizer:
         return await self._run(self._pool_of(token_ids), self._decode, list(token_ids))
 
     def _decode(self, token_ids: list[int]) -> str:
-        # Of one, it keeps the GIL.
+        if len(token_ids) <= FEW_TOKENS:
+            text: str = self._tokenizer.decode(token_ids, False)
+            return text
+        # Unlike the other it lets go of the GIL, by way of threads that few tokens are not worth.
         (text,) = self._tokenizer.decode_batch([token_ids], False)
         return text
 

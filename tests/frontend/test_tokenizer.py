@@ -7,7 +7,7 @@ import pytest
 
 from sendnn_pipeline.frontend import slices
 from sendnn_pipeline.frontend.slices import LONG_CHARS, TooLongError
-from sendnn_pipeline.frontend.tokenizer import TextTokenizer, load_tokenizer
+from sendnn_pipeline.frontend.tokenizer import FEW_TOKENS, TextTokenizer, load_tokenizer
 from sendnn_pipeline.frontend.truncation import Truncation
 
 PROSE = "The cat, the dog and a world of hello's: 42 in all! "
@@ -140,5 +140,6 @@ def test_short_texts_do_not_wait_for_long_ones_and_what_is_cancelled_is_not_read
 
 def test_decoding_and_strings_of_tokens(tokenizer):
     (ids,) = asyncio.run(tokenizer.encode(["hello world"], None, special=False))
-    assert asyncio.run(tokenizer.decode(ids)) == tokenizer._tokenizer.decode(ids)
+    for some in (ids, ids * FEW_TOKENS):
+        assert asyncio.run(tokenizer.decode(some)) == tokenizer._tokenizer.decode(some)
     assert len(asyncio.run(tokenizer.tokens(ids))) == len(ids)
