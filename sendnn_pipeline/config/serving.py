@@ -33,6 +33,14 @@ class ServeConfig:
     """Deadline of a request; the header X-Request-Timeout-Seconds can shorten it."""
     max_body_bytes: Positive = 8_388_608
     """Largest request body."""
+    max_connections: Positive = 512
+    """Most connections at once; beyond them the idle ones are closed, and probes still have room."""
+    head_timeout_seconds: Annotated[float, Meta(gt=0)] = 10.0
+    """How long a client may take to send the headers of a request, counted from its connection for the first."""
+    body_timeout_seconds: Annotated[float, Meta(gt=0)] = 30.0
+    """How long a client may take to send the body of a request."""
+    reading_timeout_seconds: Annotated[float, Meta(gt=0)] = 60.0
+    """How long a client may take to read an answer, or to read anything of a stream."""
     api_key_file: str | None = None
     """File that holds the API keys, one a line; SENDNN_PIPELINE_API_KEY is one key without a file."""
     root_path: str = ""

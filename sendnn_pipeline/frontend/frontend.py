@@ -1,5 +1,7 @@
 """What every way in shares: the run, the engine, the tokenizer."""
 
+import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -65,7 +67,12 @@ class Frontend:
             RequestError: it is refused, or failed.
         """
         self.client.admit(1)
-        prepared = await endpoint.prepare(self, body)
+        try:
+            async with asyncio.timeout(None if math.isinf(deadline) else deadline - time.monotonic()):
+                prepared = await endpoint.prepare(self, body)
+        except TimeoutError:
+            message = "the deadline passed before the request was tokenized"
+            raise RequestError(504, message, code="deadline_exceeded") from None
         async with self.client.open(prepared.payload, prepared.work, deadline) as call:
             yield call
 

@@ -134,6 +134,21 @@ async def _disconnected(receive: Callable[[], Awaitable[Any]]) -> None:
         pass
 
 
+async def in_time(request: Request, work: Awaitable[T]) -> T:
+    """Await ``work`` of a route without an engine, for as long as the request may take and its client stays.
+
+    Raises:
+        RequestError: the time is over, or the client left.
+    """
+    try:
+        async with asyncio.timeout(_timeout_seconds(state_of(request), request)):
+            return await unless_client_leaves(request, work)
+    except TimeoutError:
+        raise RequestError(504, "the deadline passed before the answer was there", code="deadline_exceeded") from None
+    except ClientGoneError:
+        raise RequestError(CLIENT_GONE, "the client left", code="client_gone") from None
+
+
 def _timeout_seconds(state: ServerState, request: Request) -> float:
     longest = state.front.run.config.serve.request_timeout_seconds
     text = request.headers.get("x-request-timeout-seconds")

@@ -25,6 +25,9 @@ def write_error(error: RequestError, form: ErrorForm = openai_error) -> JSONResp
     """Write an error as an answer."""
     status, content = form(error)
     headers = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
+    if error.code == "request_too_large":
+        # The rest of it is not read.
+        headers["Connection"] = "close"
     return JSONResponse(content, status, headers)
 
 

@@ -8,9 +8,9 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sendnn_pipeline.errors import ServeError
 from sendnn_pipeline.frontend.client import EngineClient
@@ -18,18 +18,27 @@ from sendnn_pipeline.frontend.target import LINGER_SECONDS, Session
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer
 from sendnn_pipeline.messages import FromEngine, Ready
 from sendnn_pipeline.server.app import make_app
+from sendnn_pipeline.server.connection import Connection
+from sendnn_pipeline.server.room import Room, Wait, num_connections
 from sendnn_pipeline.server.state import server_state
 
-
-class PlainHttp(H11Protocol):
-    """Uvicorn's parser that reads the body of a request which also offers another protocol, as Java's client does."""
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: the offer is the client's to make, and ours to ignore."""
+# Of a tenth of a second, uvicorn's.
+LOOK_TICKS = 3
 
 
 class QuietServer(uvicorn.Server):
-    """Uvicorn without its signal handlers: draining is ours to decide."""
+    """Uvicorn without its signal handlers, as draining is ours to decide, and with an eye on slow clients."""
+
+    def __init__(self, config: uvicorn.Config, room: Room) -> None:
+        super().__init__(config)
+        self.room = room
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at the clients, a few times a second."""
+        if counter % LOOK_TICKS == 0:
+            # Every connection is of our class.
+            self.room.look(self.server_state.connections, time.monotonic())  # type: ignore[arg-type]
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -84,18 +93,32 @@ async def edge(
     tls: ssl.SSLContext | None = None,
 ) -> "AsyncIterator[asyncio.Task[None]]":
     """Answer HTTP at a socket while the block runs; yields the server's task."""
+    config, state = session.run.config.serve, server_state(session, client, tokenizer)
+    waits = {
+        Wait.head: config.head_timeout_seconds,
+        Wait.body: config.body_timeout_seconds,
+        Wait.reading: config.reading_timeout_seconds,
+    }
+    room = Room(num_connections(config.max_connections), waits)
+    if room.size < config.max_connections:
+        asked = f"serve.max_connections={config.max_connections}"
+        session.say(f"{asked} is cut to {room.size}: the process may open no more files (ulimit -n)")
     server = QuietServer(
         uvicorn.Config(
-            make_app(server_state(session, client, tokenizer), session.endpoints, session.api_keys),
-            http=PlainHttp,
+            make_app(state, session.endpoints, session.api_keys),
+            # Any callable will do.
+            http=partial(Connection, room=room),  # type: ignore[arg-type]
             ws="none",
             ssl_context_factory=None if tls is None else lambda *_: tls,
+            # What clients send that is not HTTP is answered, not logged: a line each would be theirs to write.
+            log_level="error",
             log_config=None,
             access_log=False,
             lifespan="off",
             timeout_keep_alive=session.run.config.serve.keep_alive_seconds,
             timeout_graceful_shutdown=int(LINGER_SECONDS),
-        )
+        ),
+        room,
     )
     task = asyncio.create_task(server.serve(sockets=[listening]))
     try:
@@ -103,6 +126,7 @@ async def edge(
     finally:
         server.should_exit = True
         await asyncio.gather(task, return_exceptions=True)
+        state.aside.shutdown(wait=False, cancel_futures=True)
 
 
 async def _drain(session: Session, client: EngineClient) -> int:

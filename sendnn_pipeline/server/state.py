@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
@@ -27,6 +28,8 @@ class ServerState:
     about: Mapping[str, Any]
     created: int
     """Unix time in seconds."""
+    aside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="aside"))
+    """What takes long, one after the other, beside the event loop."""
 
 
 def server_state(session: Session, client: EngineClient, tokenizer: TextTokenizer) -> ServerState:

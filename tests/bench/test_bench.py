@@ -34,7 +34,9 @@ def test_requests_are_the_same_for_the_same_seed_and_have_the_workload_s_lengths
     lengths = lengths_of(draw(num_requests=500))
     assert len(lengths) == 4000 and min(lengths) >= 5 and max(lengths) <= 256
     assert abs(np.median(lengths) - 45) < 3
-    assert set(lengths_of(draw(lengths="uniform", min_tokens=10, max_tokens=20, num_requests=200))) == set(range(10, 21))
+    assert set(lengths_of(draw(lengths="uniform", min_tokens=10, max_tokens=20, num_requests=200))) == set(
+        range(10, 21)
+    )
     trace = tmp_path / "trace"
     trace.write_text("7\n7\n90\n")
     assert set(lengths_of(draw(lengths="trace", trace=str(trace)))) == {7, 90}

@@ -7,6 +7,7 @@ from sendnn_pipeline.frontend.call import Work
 from sendnn_pipeline.frontend.endpoint import Prepared
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.slices import TooLongError
 from sendnn_pipeline.frontend.truncation import Side
 from sendnn_pipeline.pooling.config import Task
 from sendnn_pipeline.pooling.door import Door
@@ -65,11 +66,17 @@ async def encode_inputs(
     if isinstance(items[0], str):
         texts = check_texts(items, name)
         try:
-            ids = await front.tokenizer.encode(texts, truncate_to, side=side)
+            ids = await front.tokenizer.encode(texts, truncate_to, side=side, fits=front.max_input_tokens)
+        except TooLongError as error:
+            raise too_long(front, f"{name}[{error.index}]", error.what) from None
         except (UnicodeEncodeError, TypeError) as error:
             raise not_unicode(name, error) from None
     else:
         check_count(items, name)
+        too_many = next((i for i, item in enumerate(items) if len(item) > front.max_input_tokens), None)
+        if truncate_to is None and too_many is not None:
+            # Before the ids themselves are looked at: there may be millions.
+            raise too_long(front, f"{name}[{too_many}]", f"{len(items[too_many])} tokens")
         ids = [_truncate(item, truncate_to, side) for item in items]
     check_ids(front, ids, lambda index: f"{name}[{index}]")
     return ids
@@ -106,7 +113,7 @@ def _as_items(inputs: EmbeddingInput, name: str) -> Sequence[Any]:
         return [inputs]
     if not inputs:
         raise RequestError(400, f"{name} is empty", param=name, code="empty_input")
-    kinds = {type(item) for item in inputs}
+    kinds = set(map(type, inputs))
     if len(kinds) > 1:
         message = f"{name} mixes texts, token ids and lists; use one kind"
         raise RequestError(400, message, param=name, code="invalid_value")
@@ -160,7 +167,7 @@ def check_ids(
         return
     param = name_of(fault.index)
     if fault.code == "context_length_exceeded":
-        raise too_long(front, param, len(items[fault.index]), pair=pairs)
+        raise too_long(front, param, f"{len(items[fault.index])} tokens", pair=pairs)
     raise RequestError(400, f"{param} {fault.message}", param=param, code=fault.code)
 
 
@@ -173,13 +180,13 @@ def not_unicode(name: str, error: Exception) -> RequestError:
     return RequestError(400, f"{name} is not valid Unicode: {error}", param=name, code="invalid_value")
 
 
-def too_long(front: Frontend, param: str, num_tokens: int, *, pair: bool = False) -> RequestError:
+def too_long(front: Frontend, param: str, what: str, *, pair: bool = False) -> RequestError:
     """Return the error for an item that no Program takes."""
     model_len = front.run.config.model.max_model_len
-    what = f"{param} with its query has" if pair else f"{param} has"
+    whose = f"{param} with its query has" if pair else f"{param} has"
     return RequestError(
         400,
-        f"{what} {num_tokens} tokens; the longest Program takes {front.max_input_tokens} "
+        f"{whose} {what}; the longest Program takes {front.max_input_tokens} "
         f"(the model {model_len}). Shorten it, or ask for it to be cut "
         "(truncate_prompt_tokens, or truncate where that is the form)",
         param=param,
