@@ -117,7 +117,7 @@ def _fetch(composed: ComposedRun, say: Say) -> Path:
     if here is not None:
         return here
     began = time.monotonic()
-    say(f"fetching {composed.draft['model.path']} from source {composed.source_name} …")
+    say(f"fetching {composed.draft['model.path']} from source {composed.source.name} …")
     folder = composed.fetch()
     say(f"fetched in {time.monotonic() - began:.1f} s to {folder}")
     return folder

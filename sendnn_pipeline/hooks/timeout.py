@@ -2,11 +2,14 @@
 
 import signal
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sendnn_pipeline.config.environment import PLUGIN_TIMEOUT_SECONDS
+from sendnn_pipeline.errors import PipelineError, PluginError
 
 
 @contextmanager
@@ -34,3 +37,23 @@ def one_line(error: BaseException) -> str:
         return f"it called exit({error.code})"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def blame(what: str) -> Iterator[None]:
+    """Turn whatever a plugin's code raises into one line that names it.
+
+    Args:
+        what: the part and its plugin, such as ``model source acme of plugin acme``.
+
+    Raises:
+        PluginError: the body raised; its own ``PipelineError`` passes as it is.
+    """
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}:{frame.lineno}"
+        raise PluginError(f"{what} failed: {one_line(error)} ({where})") from error
