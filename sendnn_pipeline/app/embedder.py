@@ -16,7 +16,7 @@ from rich.console import Console
 
 from sendnn_pipeline.app.context import AppContext, load_context
 from sendnn_pipeline.app.endpoints import collect_endpoints
-from sendnn_pipeline.app.plan_table import print_plan
+from sendnn_pipeline.app.plan_table import plan_lines, print_plan
 from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
 from sendnn_pipeline.app.run import make_session, observe_run
 from sendnn_pipeline.config.command_line import parse_overrides
@@ -195,7 +195,7 @@ class _RunningEmbedder:
         resolved, context, console = self._resolved, self._context, self._console
         run = resolved.run
         extend_environment(resolved.backend.prepare(run.cache_dir, context.environ))
-        print_plan(console, resolved, str(run.threads))
+        print_plan(console, resolved, plan_lines(resolved, str(run.threads)))
         tokenizer = load_tokenizer(run.model.folder)
         try:
             with observe_run(context.plugins, resolved, console) as observers:

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from sendnn_pipeline.app.context import AppContext
 from sendnn_pipeline.app.endpoints import collect_endpoints
-from sendnn_pipeline.app.plan_table import print_plan
+from sendnn_pipeline.app.plan_table import plan_lines, print_plan
 from sendnn_pipeline.app.resolve import ComposedRun, ResolvedRun, find_source, resolve_run
 from sendnn_pipeline.config.draft import Draft
 from sendnn_pipeline.config.layers import LayeredConfig
@@ -61,7 +61,8 @@ def run_composed(context: AppContext, layered: LayeredConfig, console: Console, 
     api_key = read_api_key(context.environ, run.config.serve.api_key_file, draft.where("serve.api_key_file"))
     endpoints = collect_endpoints(context.plugins, run.config.engine.name)
     target = _prepare_target(context.plugins, run, draft, endpoints)
-    print_plan(console, resolved, f"{threads.count}  ({threads.reason})")
+    lines = plan_lines(resolved, f"{threads.count}  ({threads.reason})")
+    print_plan(console, resolved, lines)
     for notice in (*draft.notices, *threads.warnings):
         say(f"note: {notice}")
     with observe_run(context.plugins, resolved, console) as observers:
@@ -73,7 +74,10 @@ def run_composed(context: AppContext, layered: LayeredConfig, console: Console, 
             say=say,
             api_key=api_key,
             started=started,
-            about={"plugins": [plugin.name for plugin in context.plugins.loaded]},
+            about={
+                "plugins": [plugin.name for plugin in context.plugins.loaded],
+                "plan": [asdict(line) for line in lines],
+            },
         )
         if target is not None:
             target.run(session)

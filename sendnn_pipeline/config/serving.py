@@ -27,6 +27,8 @@ class ServeConfig:
     """Deadline of a request; the header X-Request-Timeout-Seconds can shorten it."""
     max_body_bytes: Positive = 8_388_608
     """Largest request body."""
+    page: bool = True
+    """Answer `GET /` with a page of plan, Programs, load, latency and recent errors."""
     api_key_file: str | None = None
     """File that holds the API key; SENDNN_PIPELINE_API_KEY does the same without a file."""
 

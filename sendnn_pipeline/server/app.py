@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.errors import RequestError
-from sendnn_pipeline.server import health, info, models
+from sendnn_pipeline.server import health, info, models, page
 from sendnn_pipeline.server.answer import route
 from sendnn_pipeline.server.errors import HANDLERS, write_error
 from sendnn_pipeline.server.state import ServerState
@@ -41,14 +41,14 @@ class RequestId:
 
 
 class RequireKey:
-    """Refuses every route but the probes without the API key."""
+    """Refuses every route but the probes and the page without the API key."""
 
     def __init__(self, app: ASGIApp, api_key: str) -> None:
         self.app, self.expected = app, f"Bearer {api_key}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Compare the key in constant time."""
-        if scope["type"] == "http" and scope["path"] not in health.PROBES:
+        if scope["type"] == "http" and scope["path"] not in (*health.PROBES, page.PATH):
             sent = Headers(scope=scope).get("authorization", "").encode()
             if not hmac.compare_digest(sent, self.expected):
                 message = "the API key is wrong" if sent else "no API key: send Authorization: Bearer KEY"
@@ -69,6 +69,7 @@ def make_app(state: ServerState, endpoints: Mapping[str, Endpoint[Any]], api_key
         *models.routes,
         *info.routes,
         *health.routes,
+        *(page.routes if state.front.run.config.serve.page else ()),
     ]
     app = Starlette(routes=routes, middleware=middleware, exception_handlers=HANDLERS)
     app.state.server = state

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
@@ -14,6 +14,7 @@ from sendnn_pipeline.frontend.tokenizer import TextTokenizer
 from sendnn_pipeline.observe.metrics import Metrics
 from sendnn_pipeline.observe.perf_log import PerfLog
 from sendnn_pipeline.observe.startup import Startup
+from sendnn_pipeline.server.recent import RecentErrors
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class ServerState:
     about: Mapping[str, Any]
     created: int
     """Unix time in seconds."""
+    recent: RecentErrors = field(default_factory=RecentErrors)
 
 
 def server_state(session: Session, client: EngineClient, tokenizer: TextTokenizer) -> ServerState:

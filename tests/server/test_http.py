@@ -43,7 +43,7 @@ def serve(monkeypatch):
         lines = []
 
         async def main():
-            serving = SimpleNamespace(max_queue=9, drain_seconds=1.0)
+            serving = SimpleNamespace(max_queue=9, drain_seconds=1.0, page=False)
             process = SimpleNamespace(override_signal_handlers=False)
             run = SimpleNamespace(
                 plan=SimpleNamespace(unit="texts"),
