@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from sendnn_pipeline.app.plan_table import plan_lines, print_plan
 from sendnn_pipeline.app.resolve import ComposedRun, ResolvedRun, find_source, resolve_run
 from sendnn_pipeline.config.draft import Draft
 from sendnn_pipeline.config.layers import LayeredConfig
-from sendnn_pipeline.config.schema import StageName
+from sendnn_pipeline.config.schema import ObserveConfig, StageName
 from sendnn_pipeline.config.secrets import read_api_key
 from sendnn_pipeline.distributed.ranks import start_ranks
 from sendnn_pipeline.engines.run import Run
@@ -39,19 +39,22 @@ from sendnn_pipeline.programs.times import CompileTimes, StepTimes
 Say = Callable[[str], None]
 
 
-def run_composed(context: AppContext, layered: LayeredConfig, console: Console, started: float) -> None:
+def run_composed(
+    context: AppContext, layered: LayeredConfig, notes: Console, progress: Console, started: float
+) -> None:
     """Run what the composed overrides describe, to its end.
 
     Args:
         context: plugins, options and environment.
         layered: the composed command line, without sweeps.
-        console: where the user reads.
+        notes: prints notes and warnings.
+        progress: prints plan and stages.
         started: monotonic seconds at which the process began.
 
     Raises:
         PipelineError: the run cannot start, or failed.
     """
-    say: Say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say: Say = partial(notes.print, highlight=False, markup=False, soft_wrap=True)
     context.plugins.on_failure = lambda failed: say(f"warning: plugin {failed.name} is called no more: {failed.reason}")
     composed = find_source(context, layered)
     resolved = resolve_run(context, composed, _fetch(composed, say))
@@ -62,13 +65,13 @@ def run_composed(context: AppContext, layered: LayeredConfig, console: Console, 
     endpoints = collect_endpoints(context.plugins, run.config.engine.name)
     target = _prepare_target(context.plugins, run, draft, endpoints)
     lines = plan_lines(resolved, f"{threads.count}  ({threads.reason})")
-    print_plan(console, resolved, lines)
+    print_plan(progress, resolved, lines)
     for notice in (*draft.notices, *threads.warnings):
         say(f"note: {notice}")
-    with observe_run(context.plugins, resolved, console) as observers:
+    with observe_run(context.plugins, resolved, progress, say) as observers:
         session = make_session(
             resolved,
-            start=lambda: start_ranks(JOB, run, environment),
+            start=lambda: start_ranks(JOB, _without_observers(run), environment),
             endpoints=endpoints,
             observers=observers,
             say=say,
@@ -116,6 +119,11 @@ def make_session(
     )
 
 
+def _without_observers(run: Run) -> Run:
+    """Return the run for ranks: who observes, and their options, stay in this process."""
+    return replace(run, config=replace(run.config, observe=ObserveConfig()))
+
+
 def _fetch(composed: ComposedRun, say: Say) -> Path:
     here = composed.locate()
     if here is not None:
@@ -150,15 +158,15 @@ class RunObservers:
 
 
 @contextmanager
-def observe_run(plugins: Plugins, resolved: ResolvedRun, console: Console) -> Iterator[RunObservers]:
+def observe_run(plugins: Plugins, resolved: ResolvedRun, progress: Console, say: Say) -> Iterator[RunObservers]:
     """Yield the observers of a run, ours and the plugins'."""
     run = resolved.run
     registry = CollectorRegistry()
-    plugins.collect("register_metrics", registry=lambda _: registry)
+    plugins.collect("register_metrics", registry=lambda _: registry, run=lambda _: run)
     metrics = Metrics(registry, run.served_name, run.plan.max_input_tokens)
     metrics.plugin_failures.inc(len(plugins.failures))
     startup, perf_log = Startup(), None
-    listeners: list[StageListener] = [startup, metrics, ConsoleProgress(console)]
+    listeners: list[StageListener] = [startup, metrics, ConsoleProgress(progress)]
     if run.config.metrics.perf_log.enabled:
         perf_log = PerfLog(Path(run.config.metrics.perf_log.dir), uuid.uuid4().hex[:12], run.served_name)
         perf_log.open()
@@ -166,9 +174,9 @@ def observe_run(plugins: Plugins, resolved: ResolvedRun, console: Console) -> It
 
     def report(line: str) -> None:
         metrics.plugin_failures.inc()
-        console.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
+        say(f"note: {line}")
 
-    with Observers(listeners, plugins, report) as events:
+    with Observers(listeners, plugins, run, report) as events:
         yield RunObservers(events, metrics, startup, perf_log)
 
 

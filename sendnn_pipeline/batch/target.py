@@ -18,7 +18,6 @@ from sendnn_pipeline.batch.sink import Answer, Sink
 from sendnn_pipeline.batch.work import Work, row_size
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ConfigError, ServeError
-from sendnn_pipeline.frontend.client import EngineClient
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.target import Session
@@ -78,10 +77,7 @@ class BatchTarget:
         work.sink.open()
         if work.sink.progress.next_line > 1:
             session.say(f"going on at line {work.sink.progress.next_line} of {work.file}")
-        try:
-            asyncio.run(_run(session, work))
-        finally:
-            work.tokenizer.close()
+        asyncio.run(_run(session, work))
 
 
 async def _run(session: Session, work: Work) -> None:
@@ -95,9 +91,8 @@ async def _run(session: Session, work: Work) -> None:
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     try:
-        async with session.engine() as client:
-            await client.wait_ready()
-            await _feed(session, client, work)
+        async with session.warm_engine(work.tokenizer) as engine:
+            await _feed(session, engine.front, work)
     except asyncio.CancelledError:
         if stopped.is_set():
             raise ServeError("stopped", hint=GO_ON) from None
@@ -106,8 +101,7 @@ async def _run(session: Session, work: Work) -> None:
         raise
 
 
-async def _feed(session: Session, client: EngineClient, work: Work) -> None:
-    front = Frontend(session.run, client, work.tokenizer)
+async def _feed(session: Session, front: Frontend, work: Work) -> None:
     began, first = time.monotonic(), work.sink.progress
     real_tokens = 0
     with work.file.open("rb") as stream:

@@ -75,8 +75,8 @@ def test_an_observer_that_fails_is_called_no_more(site, error):
     code = "from sendnn_pipeline.errors import ServeError\n"
     install(site, "watch", code + implement("stage_started(event)", f"raise {error}"))
     plugins = load_plugins(clean_environ())
-    assert plugins.observe("stage_started", "builtin.server", event="begin") is None
-    assert plugins.observe("stage_started", "watch", event="begin").name == "watch"
+    assert plugins.observe("stage_started", "builtin.server", event="begin", run=None) is None
+    assert plugins.observe("stage_started", "watch", event="begin", run=None).name == "watch"
     assert len(plugins.failures) == 1 and "begin" in plugins.failures[0].reason
     assert plugins.names("stage_started") == [] and loaded(plugins) == list(BUILTINS)
 

@@ -17,7 +17,7 @@ from tests.conftest import clean_environ
 from tests.emulators import install as emulators
 from tests.hooks import fake
 from tests.plugins.site import run
-from tests.served import ROOT
+from tests.served import FLOAT32, ROOT
 
 PAGE = (ROOT / "plugins" / "README.md").read_text()
 BLOCKS = dict(re.findall(r"```\w+\n# (\S+\.\w+)\n(.*?)```", PAGE, flags=re.DOTALL))
@@ -27,7 +27,7 @@ EXAMPLE = [file for file in BLOCKS if file != "ask.py"]
 
 
 def precompile(tiny, tmp_path, *words, **variables):
-    words = ("pipeline=precompile", "model=local", f"model.path={tiny}", f"cache_dir={tmp_path / 'cache'}", *words)
+    words = ("pipeline=precompile", *FLOAT32, f"model.path={tiny}", f"cache_dir={tmp_path / 'cache'}", *words)
     return run(PYTHON, *words, **variables)
 
 
@@ -39,7 +39,7 @@ def test_the_example_is_the_package_that_the_tests_run():
 
 def test_the_example_runs_from_its_options_to_a_warm_engine(tiny, tmp_path):
     variables = {"PYTHONPATH": emulators.install("jit_backend", tmp_path / "site"), "JIT_COMPILER": "aot_eager"}
-    explained = run(PYTHON, "explain", "backend.compiler", "backend=jit", **variables)
+    explained = run(PYTHON, "explain", "backend.compiler", "backend=jit", "model.dtype=float32", **variables)
     assert "backend.compiler = aot_eager" in explained.stdout and "from JIT_COMPILER (env)" in explained.stdout
     shapes = "warmup.shapes=[16x2,32x4]"
     for _ in range(2):
@@ -79,7 +79,7 @@ def ask(tmp_path, monkeypatch):
 
 
 def test_the_serve_target_asks_the_engine(ask, tiny, tmp_path):
-    words = ("serve=ask", "backend=eager", "model=local", f"model.path={tiny}", f"cache_dir={tmp_path / 'cache'}")
+    words = ("serve=ask", "backend=eager", *FLOAT32, f"model.path={tiny}", f"cache_dir={tmp_path / 'cache'}")
     ended = run(PYTHON, *words, PYTHONPATH=str(ask))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert re.fullmatch(r"-?[01]\.\d\d alike, \d+ tokens", ended.stdout.splitlines()[-1])
@@ -88,9 +88,10 @@ def test_the_serve_target_asks_the_engine(ask, tiny, tmp_path):
 def test_the_observer_and_its_metric(ask):
     plugins = load_plugins(clean_environ())
     registry = CollectorRegistry()
-    plugins.collect("register_metrics", registry=lambda _: registry)
+    plugins.collect("register_metrics", registry=lambda _: registry, run=lambda _: None)
     for name, source in (("one", "compiled"), ("other", "artifact")):
-        plugins.observe("stage_finished", event=StageEvent("compile", "finished", name, 1, 2, 0.5, source=source))
+        event = StageEvent("compile", "finished", name, 1, 2, 0.5, source=source)
+        plugins.observe("stage_finished", "ask", event=event, run=None)
     assert not plugins.failures
     assert b"ask:compiled_programs 1.0" in generate_latest(registry)
 
@@ -120,14 +121,17 @@ def test_observers_are_told_in_the_order_of_the_page(tiny, tmp_path):
     words = ("backend=eager", "warmup.shapes=[16x1,16x2]")
     ended = precompile(tiny, tmp_path, *words, PYTHONPATH=str(tmp_path))
     compiled = [f"compile {state} {index}/2{source}" for index in (1, 2) for state, source in COMPILED]
-    warm = [f"warmup {state} {index}/2" for index in (1, 2) for state in ("started", "finished")]
+    traced, warm = (
+        [f"{stage} {state} {index}/2" for index in (1, 2) for state in ENDS] for stage in ("trace", "warmup")
+    )
     assert ended.stderr.splitlines() == [
         *("load started", "load finished"),
         *("compile started", *compiled, "compile finished"),
-        *("warmup started", *warm, "warmup finished"),
+        *("warmup started", *traced, *warm, "warmup finished"),
     ]
 
 
+ENDS = ("started", "finished")
 COMPILED = (("started", ""), ("finished", " compiled"))
 
 

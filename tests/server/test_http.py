@@ -65,7 +65,7 @@ def serve(monkeypatch):
                 about={},
             )
             with socket.create_server(("127.0.0.1", 0)) as listening:
-                task = asyncio.create_task(http._serve(session, listening, SimpleNamespace(close=lambda: None)))
+                task = asyncio.create_task(http.serve(session, listening, SimpleNamespace(close=lambda: None)))
                 while not lines and not task.done():
                     await asyncio.sleep(0.01)
                 meanwhile(task)
