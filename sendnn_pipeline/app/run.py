@@ -23,7 +23,9 @@ from sendnn_pipeline.config.schema import ObserveConfig, StageName
 from sendnn_pipeline.config.secrets import read_api_key
 from sendnn_pipeline.distributed.ranks import start_ranks
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.errors import ServeError
 from sendnn_pipeline.frontend.endpoint import Endpoint
+from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.target import RunningEngine, ServeTarget, Session
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.machine.threads import plan_threads
@@ -83,7 +85,7 @@ def run_composed(
             },
         )
         if target is not None:
-            target.run(session)
+            _serve(target, session)
         else:
             asyncio.run(_follow(session))
 
@@ -145,6 +147,14 @@ def _prepare_target(
     target: ServeTarget = targets.create(run.config.serve.target, where=where, missing=plugins.missing())
     target.prepare(run, endpoints)
     return target
+
+
+def _serve(target: ServeTarget, session: Session) -> None:
+    try:
+        target.run(session)
+    except RequestError as error:
+        # A target may leave it to us to say what the engine refused.
+        raise ServeError(f"serve.target={session.run.config.serve.target} was refused: {error.message}") from error
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pluggy
 
 from sendnn_pipeline.errors import PipelineError, PluginError
 from sendnn_pipeline.hooks.registry import Registry
-from sendnn_pipeline.hooks.timeout import one_line, time_limit
+from sendnn_pipeline.hooks.timeout import located, one_line, time_limit
 
 T = TypeVar("T")
 
@@ -165,7 +165,7 @@ class Plugins:
         except PipelineError:
             raise
         except (Exception, SystemExit) as error:
-            self.fail(name, f"{what} failed: {one_line(error)}")
+            self.fail(name, f"{what} failed: {located(error)}")
             return None
 
     def fail(self, name: str, reason: str) -> None:

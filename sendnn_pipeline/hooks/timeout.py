@@ -39,6 +39,12 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def located(error: BaseException) -> str:
+    """Return an exception as one line, with the place that raised it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{one_line(error)} ({Path(frame.filename).name}:{frame.lineno})"
+
+
 @contextmanager
 def blame(what: str) -> Iterator[None]:
     """Turn whatever a plugin's code raises into one line that names it.
@@ -54,6 +60,4 @@ def blame(what: str) -> Iterator[None]:
     except PipelineError:
         raise
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(frame.filename).name}:{frame.lineno}"
-        raise PluginError(f"{what} failed: {one_line(error)} ({where})") from error
+        raise PluginError(f"{what} failed: {located(error)}") from error

@@ -53,13 +53,13 @@ def test_one_that_fails_ends_no_run_of_another_s_model(acme, with_echo, tiny, in
     assert "unknown option backend=nothing" in ended.stderr
     ended = in_process(*ECHO, f"model.path={tiny}", "engine.fail=load", "pipeline=precompile", **with_echo)
     warning = "warning: plugin acme is called no more: model source acme failed: OSError: no network"
-    assert warning in ended.stdout.splitlines() and "the load fails, as it was told to" in ended.stderr
+    assert warning in ended.stdout and "the load fails, as it was told to" in ended.stderr
 
 
 @pytest.mark.parametrize("part", UNCHOSEN)
 def test_a_path_that_only_it_could_claim_names_it(acme, part):
     acme(**UNCHOSEN[part])
-    line = r"model.path=acme:7 is not .*; plugin acme failed \(model source acme failed: OSError: no network\)"
+    line = r"model.path=acme:7 is not .*; plugin acme failed \(model source acme failed: OSError: no network \(acme"
     with pytest.raises(ConfigError, match=line):
         composed("model.path=acme:7")
 
