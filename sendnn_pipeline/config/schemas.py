@@ -102,7 +102,8 @@ def _join_docs(texts: Mapping[str, Sequence[str]]) -> str:
 
 
 def _defaults_of(schema: type, prefix: str = "") -> dict[str, Any]:
-    return dict(flatten(asdict(schema()), prefix))
+    # A group without a part is no key.
+    return {key: value for key, value in flatten(asdict(schema()), prefix) if key != OBSERVE}
 
 
 def _join(own: type, parts: tuple[type, ...]) -> type:
