@@ -18,7 +18,6 @@ from sendnn_pipeline.batch.source import open_source
 from sendnn_pipeline.batch.work import Work, row_size
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ConfigError, ServeError
-from sendnn_pipeline.frontend.client import EngineClient
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.target import Session
@@ -79,7 +78,6 @@ class BatchTarget:
             asyncio.run(_run(session, work))
         finally:
             work.sink.close()
-            work.tokenizer.close()
 
 
 async def _run(session: Session, work: Work) -> None:
@@ -93,9 +91,8 @@ async def _run(session: Session, work: Work) -> None:
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     try:
-        async with session.engine() as client:
-            await client.wait_ready()
-            await _feed(session, client, work)
+        async with session.warm_engine(work.tokenizer) as engine:
+            await _feed(session, engine.front, work)
     except asyncio.CancelledError:
         if stopped.is_set():
             raise ServeError("stopped", hint=work.sink.go_on) from None
@@ -104,8 +101,7 @@ async def _run(session: Session, work: Work) -> None:
         raise
 
 
-async def _feed(session: Session, client: EngineClient, work: Work) -> None:
-    front = Frontend(session.run, client, work.tokenizer)
+async def _feed(session: Session, front: Frontend, work: Work) -> None:
     began, first = time.monotonic(), work.sink.progress
     real_tokens = 0
     chunks = work.source.chunks(first.input_offset, first.next_line, work.options.chunk_lines)

@@ -41,6 +41,8 @@ class ServeConfig:
     """How long a client may take to send the body of a request."""
     reading_timeout_seconds: Annotated[float, Meta(gt=0)] = 60.0
     """How long a client may take to read an answer, or to read anything of a stream."""
+    page: bool = True
+    """Answer `GET /` with a page of plan, Programs, load, latency and recent errors."""
     api_key_file: str | None = None
     """File that holds the API keys, one a line; SENDNN_PIPELINE_API_KEY is one key without a file."""
     root_path: str = ""

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import wait
 
+from sendnn_pipeline.config.schema import ConsoleName
 from sendnn_pipeline.distributed.port import Port
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
@@ -26,6 +27,9 @@ def main(job: str, run: Run, world: World, address: str, environment: Mapping[st
     """
     os.environ.update(environment)  # noqa: TID251  the one place where a rank's environment is set
     watch_parent()
+    if run.config.console != ConsoleName.stdout:
+        # What a library prints is no answer of the target, whose stdout is.
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     if run.config.process.override_signal_handlers:
         leave_signals_to_the_parent()
     port = Port(address)

@@ -9,6 +9,7 @@ from sendnn_pipeline.backends.contract import check_compiled, check_graph
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ArtifactError, BackendError
+from sendnn_pipeline.hooks.timeout import one_line
 from sendnn_pipeline.machine.cpu import cpu_features
 from sendnn_pipeline.models.checkpoint import weights_digest
 from sendnn_pipeline.programs.key import ArtifactKey, ArtifactKeys, artifact_keys
@@ -70,10 +71,13 @@ class ProgramCache:
         if isinstance(found, Miss):
             return None, found.reason
         try:
-            return check_compiled(self.backend.open(found.folder, graph), graph, self.backend.name), ""
+            opened = self.backend.open(found.folder, graph)
         except BackendError as error:
-            # Compiled again, in its place: else it would end every start.
+            # Compiled again, in its place: else it would end every start. So is what a plugin's library raises itself.
             return None, error.message
+        except Exception as error:
+            return None, f"backend={self.backend.name} cannot open it: {one_line(error)}"
+        return check_compiled(opened, graph, self.backend.name), ""
 
 
 def program_cache(run: Run, backend: CompileBackend, store: ArtifactStore, world: World) -> ProgramCache:

@@ -95,6 +95,7 @@ async def _stream(
     except RequestError as error:
         # The status is sent already: the error is the last event.
         reason = "error"
+        state_of(request).recent.add(request.url.path, error)
         _, content = request.scope[ERROR_FORM](for_client(request, error))
         yield _event(content)
     finally:

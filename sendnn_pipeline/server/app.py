@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sendnn_pipeline.frontend.endpoint import Endpoint
-from sendnn_pipeline.server import docs, health, info, models, tokens
+from sendnn_pipeline.server import docs, health, info, models, page, tokens
 from sendnn_pipeline.server.answer import route
 from sendnn_pipeline.server.errors import HANDLERS
 from sendnn_pipeline.server.keys import OPEN_PATHS, RequireKey
@@ -71,6 +71,7 @@ def make_app(state: ServerState, endpoints: Mapping[str, Endpoint[Any]], api_key
         *info.routes,
         *health.routes,
         *docs.routes,
+        *(page.routes if serve.page else ()),
     ]
     app = Starlette(routes=routes, middleware=middleware, exception_handlers=HANDLERS)
     app.state.server = state

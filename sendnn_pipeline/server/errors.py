@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from sendnn_pipeline.frontend.errors import ErrorForm, RequestError, openai_error
+from sendnn_pipeline.server.state import state_of
 
 CODES = {
     401: "invalid_api_key",
@@ -34,6 +35,7 @@ def write_error(error: RequestError, form: ErrorForm = openai_error) -> JSONResp
 async def on_request_error(request: Request, error: Exception) -> JSONResponse:
     """Answer what was refused or failed."""
     assert isinstance(error, RequestError)
+    _note(request, error)
     return write_error(for_client(request, error), request.scope.get(ERROR_FORM, openai_error))
 
 
@@ -55,7 +57,9 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
         405: f"{request.url.path} does not take {request.method}",
     }
     message = messages.get(error.status_code, str(error.detail))
-    response = write_error(RequestError(error.status_code, message, code=CODES.get(error.status_code, "error")))
+    refusal = RequestError(error.status_code, message, code=CODES.get(error.status_code, "error"))
+    _note(request, refusal)
+    response = write_error(refusal)
     response.headers.update(error.headers or {})
     return response
 
@@ -63,7 +67,13 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
 async def on_crash(request: Request, error: Exception) -> JSONResponse:
     """Answer a bug of ours; the traceback goes to the log, not to the client."""
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return write_error(RequestError(500, f"internal error: {type(error).__name__}", code="internal_error"))
+    failure = RequestError(500, f"internal error: {type(error).__name__}", code="internal_error")
+    _note(request, failure)
+    return write_error(failure)
+
+
+def _note(request: Request, error: RequestError) -> None:
+    state_of(request).recent.add(request.url.path, error)
 
 
 HANDLERS: dict[Any, Any] = {RequestError: on_request_error, HTTPException: on_http_exception, Exception: on_crash}

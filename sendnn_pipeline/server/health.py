@@ -5,6 +5,7 @@ from typing import Any, NotRequired, TypedDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from sendnn_pipeline.frontend.client import EngineClient
 from sendnn_pipeline.server.api_route import ApiRoute
 from sendnn_pipeline.server.state import state_of
 
@@ -18,6 +19,14 @@ class Status(TypedDict):
     reason: NotRequired[str]
 
 
+def why_not_ready(client: EngineClient) -> str | None:
+    """Return why no work is taken, or none is done; None when all is well."""
+    why, stalled = client.unavailable(), client.stalled_seconds()
+    if why is None and stalled is not None:
+        return f"requests wait and the engine has been silent for {stalled:.0f} s"
+    return why
+
+
 async def live(_request: Request) -> JSONResponse:
     """Say that the process answers."""
     return JSONResponse({"status": "live"})
@@ -25,11 +34,7 @@ async def live(_request: Request) -> JSONResponse:
 
 async def ready(request: Request) -> JSONResponse:
     """Say whether work is taken: warm, not draining, and the engine moves."""
-    client = state_of(request).front.client
-    why = client.unavailable()
-    stalled = client.stalled_seconds()
-    if why is None and stalled is not None:
-        why = f"requests wait and the engine has been silent for {stalled:.0f} s"
+    why = why_not_ready(state_of(request).front.client)
     if why is None:
         return JSONResponse({"status": "ready"})
     return JSONResponse({"status": "not ready", "reason": why}, 503, {"Retry-After": "5"})

@@ -10,6 +10,7 @@ from sendnn_pipeline import __version__
 from sendnn_pipeline.frontend.tokenizer import THREADS
 from sendnn_pipeline.messages import MeasuredStep
 from sendnn_pipeline.server.api_route import ApiRoute
+from sendnn_pipeline.server.health import why_not_ready
 from sendnn_pipeline.server.state import ServerState, state_of
 
 
@@ -46,6 +47,8 @@ async def info(request: Request) -> JSONResponse:
             "programs": _programs(state, ready.steps if ready else []),
             "engine": (ready.engine | {"resident_bytes": ready.resident_bytes}) if ready else None,
             "startup": state.startup.progress(),
+            "not_ready": why_not_ready(state.front.client),
+            "recent_errors": state.recent.list(),
             **state.about,
             # The names that text-embeddings-inference's clients look for.
             "model_id": config.model.path,
@@ -60,11 +63,12 @@ async def info(request: Request) -> JSONResponse:
 
 
 def _programs(state: ServerState, steps: list[MeasuredStep]) -> list[dict[str, Any]]:
-    compiled = state.startup.programs.get("compile", {})
+    seconds, compiled = state.startup.programs.get("compile", {}), state.startup.compiled
     return [
         {
             "name": program.name,
-            "compile_seconds": compiled.get(program.name),
+            "compile_seconds": seconds.get(program.name),
+            "source": "compiled" if program.name in compiled else "artifact" if program.name in seconds else None,
             "steps": [
                 {**step.sizes, "ms": step.ms, "tokens_per_second": step.num_tokens / step.ms * 1000}
                 for step in steps

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sendnn_pipeline.frontend.errors import RequestError
-from sendnn_pipeline.server.docs import PAGE
+from sendnn_pipeline.server import docs, page
 from sendnn_pipeline.server.errors import write_error
 from sendnn_pipeline.server.health import PROBES
 
-# The probes, and a page that is the same on every server.
-OPEN_PATHS = (*PROBES, PAGE)
+# The probes, and pages that hold no facts.
+OPEN_PATHS = (*PROBES, docs.PAGE, page.PATH)
 
 
 class RequireKey:

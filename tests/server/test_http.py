@@ -44,7 +44,7 @@ def serve(monkeypatch):
         lines = []
 
         async def main():
-            serving = ServeConfig(max_queue=9, drain_seconds=1.0)
+            serving = ServeConfig(max_queue=9, drain_seconds=1.0, page=False)
             process = SimpleNamespace(override_signal_handlers=False)
             run = SimpleNamespace(
                 plan=SimpleNamespace(unit="texts"),
