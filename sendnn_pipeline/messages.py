@@ -108,10 +108,12 @@ class RequestFailed(msgspec.Struct, frozen=True, tag="failed"):
     """The engine gives no answer, or no more of it, to a request."""
 
     request_id: int
-    reason: Literal["deadline", "failed"]
+    reason: Literal["deadline", "failed", "refused"]
     item: int
     """Index of the item that is at fault; -1 where none is."""
     message: str
+    detail: str = ""
+    """For the log alone: a library's own words."""
 
 
 ToEngine = Request | Cancel | Drain

@@ -20,6 +20,7 @@ from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.config.layers import LayeredConfig
 from sendnn_pipeline.config.options import PRIMARY
 from sendnn_pipeline.errors import ConfigError, EngineError
+from sendnn_pipeline.observe.console import open_consoles
 
 
 def run_app(argv: Sequence[str], started: float) -> None:
@@ -34,16 +35,19 @@ def run_app(argv: Sequence[str], started: float) -> None:
     """
     command = parse_command_line(argv)
     context = load_context(process_environment(), command.config_dir)
-    console = Console(stderr=False)
-    for warning in context.warnings:
-        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
-    layered, inserted = _check(context, command)
+    notes = progress = Console()
+    try:
+        layered, inserted = _check(context, command)
+        notes, progress = open_consoles(layered.draft.group("console"))
+    finally:
+        for warning in context.warnings:
+            notes.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     if command.shows_only:
         _run_hydra(context, command, inserted, layered.removed, lambda _: None)
     elif command.multirun:
         _run_sweep(context, command, inserted, layered)
     else:
-        run_composed(context, layered, console, started)
+        run_composed(context, layered, notes, progress, started)
 
 
 def _run_sweep(context: AppContext, command: CommandLine, inserted: Sequence[str], layered: LayeredConfig) -> None:

@@ -4,31 +4,28 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
 from sendnn_pipeline.app.context import AppContext, load_context
 from sendnn_pipeline.app.endpoints import collect_endpoints
-from sendnn_pipeline.app.plan_table import print_plan
+from sendnn_pipeline.app.plan_table import plan_lines, print_plan
 from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
 from sendnn_pipeline.app.run import make_session, observe_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.config.environment import extend_environment, process_environment
 from sendnn_pipeline.distributed.inline import start_inline
-from sendnn_pipeline.errors import ConfigError, nearest
-from sendnn_pipeline.frontend.errors import wrong_body
-from sendnn_pipeline.frontend.frontend import Frontend
-from sendnn_pipeline.frontend.tokenizer import load_tokenizer
+from sendnn_pipeline.frontend.warm import WarmEngine
 from sendnn_pipeline.pipeline.rank import run_rank
 
-EMBED, SCORE, CLASSIFY = "/v1/embeddings", "/v1/score", "/v1/classify"
+T = TypeVar("T")
 
 
 class Embedder:
@@ -97,8 +94,7 @@ class Embedder:
             TypeError: there is no such option.
         """
         inputs = texts if isinstance(texts, str) else list(texts)
-        content = self._ask(EMBED, {"input": inputs, **options, "encoding_format": "float"})
-        return np.stack([entry["embedding"] for entry in content["data"]])
+        return self._started().ask(lambda engine: engine.embed(inputs, **options))
 
     def score(self, query: str, documents: Sequence[str], **options: Any) -> npt.NDArray[np.float32]:
         """Return a score for each document, ``[documents]``: of a cross-encoder, or the cosine of two vectors.
@@ -112,8 +108,8 @@ class Embedder:
             RequestError: a text is empty or too long, or the model gives no scores.
             TypeError: there is no such option.
         """
-        content = self._ask(SCORE, {"queries": query, "documents": list(documents), **options})
-        return np.array([entry["score"] for entry in content["data"]], np.float32)
+        listed = list(documents)
+        return self._started().ask(lambda engine: engine.score(query, listed, **options))
 
     def classify(self, texts: str | Sequence[str], **options: Any) -> list[dict[str, Any]]:
         """Return the likeliest ``label`` of each text with the probabilities of all, ``probs``.
@@ -127,11 +123,7 @@ class Embedder:
             TypeError: there is no such option.
         """
         inputs = texts if isinstance(texts, str) else list(texts)
-        content = self._ask(CLASSIFY, {"input": inputs, **options})
-        return [{"label": entry["label"], "probs": entry["probs"]} for entry in content["data"]]
-
-    def _ask(self, path: str, body: dict[str, Any]) -> Any:
-        return self._started().ask(path, body)
+        return self._started().ask(lambda engine: engine.classify(inputs, **options))
 
 
 class _RunningEmbedder:
@@ -147,36 +139,24 @@ class _RunningEmbedder:
     def start(self) -> None:
         """Run until the engine is warm."""
         self._thread.start()
-        started: Future[Frontend] = Future()
+        started: Future[WarmEngine] = Future()
         self._running = asyncio.run_coroutine_threadsafe(self._run(started), self._loop)
         either: list[Future[Any]] = [started, self._running]
         wait(either, return_when=FIRST_COMPLETED)
         if not started.done():
             self._stop_loop()
             self._running.result()
-        self._front = started.result()
+        self._engine = started.result()
 
-    def ask(self, path: str, body: dict[str, Any]) -> Any:
-        """Return the content of the answer to a body."""
-        endpoint = self._endpoints.get(path)
-        if endpoint is None:
-            raise ConfigError(f"the engine {self._resolved.run.config.engine.name} has no {path}")
-        fields: tuple[str, ...] = endpoint.body.__struct_fields__
-        unknown = next((name for name in body if name not in fields), None)
-        if unknown is not None:
-            raise TypeError(f"{path} has no field {unknown}; {nearest(unknown, fields)}")
+    def ask(self, question: Callable[[WarmEngine], Coroutine[Any, Any, T]]) -> T:
+        """Return the engine's answer."""
+        asked = asyncio.run_coroutine_threadsafe(question(self._engine), self._loop)
         try:
-            typed = msgspec.convert(body, endpoint.body)
-        except msgspec.ValidationError as error:
-            raise wrong_body(error) from None
-        asked = asyncio.run_coroutine_threadsafe(self._front.answer(endpoint, typed, math.inf), self._loop)
-        try:
-            content, _ = asked.result()
+            return asked.result()
         except BaseException:
             # Ctrl-C, too, takes the request out of the queue.
             asked.cancel()
             raise
-        return content
 
     def close(self) -> None:
         """End engine and loop."""
@@ -191,30 +171,27 @@ class _RunningEmbedder:
         self._thread.join()
         self._loop.close()
 
-    async def _run(self, started: "Future[Frontend]") -> None:
+    async def _run(self, started: "Future[WarmEngine]") -> None:
         resolved, context, console = self._resolved, self._context, self._console
         run = resolved.run
         extend_environment(resolved.backend.prepare(run.cache_dir, context.environ))
-        print_plan(console, resolved, str(run.threads))
-        tokenizer = load_tokenizer(run.model.folder)
-        try:
-            with observe_run(context.plugins, resolved, console) as observers:
-                session = make_session(
-                    resolved,
-                    start=lambda: start_inline(run_rank, run),
-                    endpoints=self._endpoints,
-                    observers=observers,
-                    say=console.print,
-                    api_key=None,
-                    started=time.monotonic(),
-                    about={},
-                )
-                async with session.engine() as client:
-                    await client.wait_ready()
-                    if client.dead is None:
-                        started.set_result(Frontend(run, client, tokenizer))
-                    # Where it is gone, the block ends with the reason.
-                    await self._closing.wait()
-                    await client.drain(math.inf)
-        finally:
-            tokenizer.close()
+        print_plan(console, resolved, plan_lines(resolved, str(run.threads)))
+        say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+        with observe_run(context.plugins, resolved, console, say) as observers:
+            session = make_session(
+                resolved,
+                start=lambda: start_inline(run_rank, run),
+                endpoints=self._endpoints,
+                observers=observers,
+                say=say,
+                api_keys=(),
+                started=time.monotonic(),
+                about={},
+            )
+            async with session.warm_engine() as engine:
+                client = engine.front.client
+                if client.dead is None:
+                    started.set_result(engine)
+                # Where it is gone, the block ends with the reason.
+                await self._closing.wait()
+                await client.drain(math.inf)

@@ -1,5 +1,8 @@
 """The plan, as the user sees it before anything is built."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from rich.console import Console
 from rich.table import Table
 
@@ -8,26 +11,41 @@ from sendnn_pipeline.known.entry import CHOICES
 from sendnn_pipeline.programs.times import CompileTimes
 
 
-def print_plan(console: Console, resolved: ResolvedRun, threads: str) -> None:
-    """Print model, backend, dtype, what the engine plans, its Programs with their cost, and where caches are."""
+@dataclass(frozen=True)
+class Line:
+    """One line of the plan."""
+
+    name: str
+    value: str
+    why: str = ""
+
+
+def plan_lines(resolved: ResolvedRun, threads: str) -> list[Line]:
+    """Return model, backend, dtype, threads, caches and what the engine plans, each with what set it."""
     run, draft = resolved.run, resolved.draft
-    config, plan = run.config, run.plan
-
-    def line(name: str, value: str, key: str = "") -> None:
-        why = draft.where(key) if key else ""
-        console.print(
-            f"{name:<9}{value}" + (f"  ({why})" if why else ""), highlight=False, markup=False, soft_wrap=True
-        )
-
-    line("model", f"{run.served_name}: {run.model.architecture}, {run.model.num_parameters / 1e6:.1f} M parameters")
-    line("backend", config.backend.name, "backend")
+    config, model = run.config, run.model
+    lines = [
+        Line("model", f"{run.served_name}: {model.architecture}, {model.num_parameters / 1e6:.1f} M parameters"),
+        Line("backend", config.backend.name, draft.where("backend")),
+        Line("dtype", config.model.dtype, draft.where("model.dtype")),
+        Line("threads", threads),
+        Line("caches", str(run.cache_dir)),
+    ]
     if config.known.name not in CHOICES:
-        line("known", config.known.name, "known.name")
-    line("dtype", config.model.dtype, "model.dtype")
-    line("threads", threads)
-    line("caches", str(run.cache_dir))
-    for own in plan.lines:
-        line(own.name, own.value, own.key)
+        lines.insert(2, Line("known", config.known.name, draft.where("known.name")))
+    return lines + [Line(own.name, own.value, draft.where(own.key) if own.key else "") for own in run.plan.lines]
+
+
+def print_plan(console: Console, resolved: ResolvedRun, lines: Sequence[Line]) -> None:
+    """Print the lines, the Programs with their cost, and what all of it takes."""
+    run, plan = resolved.run, resolved.run.plan
+
+    def show(line: Line) -> None:
+        why = f"  ({line.why})" if line.why else ""
+        console.print(f"{line.name:<9}{line.value}{why}", highlight=False, markup=False, soft_wrap=True)
+
+    for line in lines:
+        show(line)
     recorded = CompileTimes(run.cache_dir).read()
     seconds = [recorded.get(run.timing_prefix + program.name) for program in plan.programs]
     table = Table(box=None, pad_edge=False)
@@ -38,4 +56,4 @@ def print_plan(console: Console, resolved: ResolvedRun, threads: str) -> None:
     console.print(table, highlight=False)
     total = "not all measured yet" if None in seconds else f"{sum(cost or 0 for cost in seconds):.0f} s"
     memory = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in plan.memory_bytes.items())
-    line("cost", f"{memory}; compile without caches {total}" if memory else f"compile without caches {total}")
+    show(Line("cost", f"{memory}; compile without caches {total}" if memory else f"compile without caches {total}"))

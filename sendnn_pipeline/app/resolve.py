@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from sendnn_pipeline.app.context import AppContext
+from sendnn_pipeline.app.source import NamedSource, choose_source
 from sendnn_pipeline.app.usage import note_unused_keys
 from sendnn_pipeline.backends.base import CompileBackend, Limits
 from sendnn_pipeline.backends.create import create_backend, create_simple_backend
@@ -28,9 +29,10 @@ from sendnn_pipeline.known.layer import Platform, apply_known
 from sendnn_pipeline.machine.cpu import computes_bfloat16
 from sendnn_pipeline.machine.threads import plan_threads
 from sendnn_pipeline.models.facts import read_model_facts
-from sendnn_pipeline.models.sources import ModelSource
 from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.programs.times import timing_prefix
+
+MAX_TOKENS_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,7 @@ class ComposedRun:
     """The overrides composed, with the source of the model; the model is not read yet."""
 
     draft: Draft
-    source: ModelSource
-    source_name: str
+    source: NamedSource
 
     def locate(self) -> Path | None:
         """Return the model's folder if it is here already."""
@@ -87,8 +88,8 @@ def find_source(context: AppContext, layered: LayeredConfig) -> ComposedRun:
             settle(draft)
     check_draft(draft)
     draft.cache_dir = cache_dir_of(draft["cache_dir"], context.environ, draft.where("cache_dir"))
-    name, source = _source(context.plugins, draft)
-    return ComposedRun(draft, source, name)
+    source = choose_source(context.plugins, draft)
+    return ComposedRun(draft, source)
 
 
 def cache_dir_of(cache_dir: str | None, environ: Mapping[str, str], where: str = "") -> Path:
@@ -106,22 +107,6 @@ def cache_dir_of(cache_dir: str | None, environ: Mapping[str, str], where: str =
         raise ConfigError(error.message, hint="set cache_dir (SENDNN_PIPELINE__cache_dir) or HOME") from None
 
 
-def _source(plugins: Plugins, draft: Draft) -> tuple[str, ModelSource]:
-    sources = plugins.registry("register_model_sources", "model source")
-    name, path = draft["model.source"], draft["model.path"]
-    if name != AUTO:
-        return name, sources.create(name, where=draft.where("model.source"), missing=plugins.missing())
-    claims = {name: source for name, source in sources.values().items() if source.claims(path)}
-    if len(claims) != 1:
-        what = "is claimed by " + " and ".join(sorted(claims)) if claims else "is not a folder, hub id or package"
-        raise ConfigError(
-            f"model.path={path} {what}",
-            where=draft.where("model.path"),
-            hint="choose one with model.source=" if claims else "a package is written name==version",
-        )
-    return next(iter(claims.items()))
-
-
 def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> ResolvedRun:
     """Read the model's facts, replace every ``auto``, plan, and ask backend and plugins whether the run can work.
 
@@ -130,6 +115,12 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     """
     draft, plugins = composed.draft, context.plugins
     draft.facts = read_model_facts(folder)
+    beyond = draft.facts.tokens_beyond
+    if beyond:
+        draft.note(
+            f"tokenizer.json adds {', '.join(beyond[:MAX_TOKENS_NAMED])}{', …' if beyond[MAX_TOKENS_NAMED:] else ''} "
+            f"beyond the model's {draft.facts.vocab_size} embeddings: an input with such a token is refused"
+        )
     _apply_known(context, draft)
     backend = create_backend(plugins, draft.config().backend, where=draft.where("backend.name"))
     limits = backend.limits

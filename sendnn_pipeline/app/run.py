@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,17 @@ from rich.console import Console
 
 from sendnn_pipeline.app.context import AppContext
 from sendnn_pipeline.app.endpoints import collect_endpoints
-from sendnn_pipeline.app.plan_table import print_plan
+from sendnn_pipeline.app.plan_table import plan_lines, print_plan
 from sendnn_pipeline.app.resolve import ComposedRun, ResolvedRun, find_source, resolve_run
 from sendnn_pipeline.config.draft import Draft
 from sendnn_pipeline.config.layers import LayeredConfig
-from sendnn_pipeline.config.schema import StageName
-from sendnn_pipeline.config.secrets import read_api_key
+from sendnn_pipeline.config.schema import ObserveConfig, StageName
+from sendnn_pipeline.config.secrets import read_api_keys
 from sendnn_pipeline.distributed.ranks import start_ranks
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.errors import ServeError
 from sendnn_pipeline.frontend.endpoint import Endpoint
+from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.target import RunningEngine, ServeTarget, Session
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.machine.threads import plan_threads
@@ -40,44 +42,51 @@ from sendnn_pipeline.programs.times import CompileTimes, StepTimes
 Say = Callable[[str], None]
 
 
-def run_composed(context: AppContext, layered: LayeredConfig, console: Console, started: float) -> None:
+def run_composed(
+    context: AppContext, layered: LayeredConfig, notes: Console, progress: Console, started: float
+) -> None:
     """Run what the composed overrides describe, to its end.
 
     Args:
         context: plugins, options and environment.
         layered: the composed command line, without sweeps.
-        console: where the user reads.
+        notes: prints notes and warnings.
+        progress: prints plan and stages.
         started: monotonic seconds at which the process began.
 
     Raises:
         PipelineError: the run cannot start, or failed.
     """
-    say: Say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say: Say = partial(notes.print, highlight=False, markup=False, soft_wrap=True)
     context.plugins.on_failure = lambda failed: say(f"warning: plugin {failed.name} is called no more: {failed.reason}")
     composed = find_source(context, layered)
     resolved = resolve_run(context, composed, _fetch(composed, say))
     run, draft = resolved.run, resolved.draft
     threads = plan_threads(run.config.process, context.environ)
     environment = {**threads.environment, **resolved.backend.prepare(run.cache_dir, context.environ)}
-    api_key = read_api_key(context.environ, run.config.serve.api_key_file, draft.where("serve.api_key_file"))
+    api_keys = read_api_keys(context.environ, run.config.serve.api_key_file, draft.where("serve.api_key_file"))
     endpoints = collect_endpoints(context.plugins, run.config.engine.name)
     target = _prepare_target(context.plugins, run, draft, endpoints)
-    print_plan(console, resolved, f"{threads.count}  ({threads.reason})")
+    lines = plan_lines(resolved, f"{threads.count}  ({threads.reason})")
+    print_plan(progress, resolved, lines)
     for notice in (*draft.notices, *threads.warnings):
         say(f"note: {notice}")
-    with observe_run(context.plugins, resolved, console) as observers:
+    with observe_run(context.plugins, resolved, progress, say) as observers:
         session = make_session(
             resolved,
-            start=lambda: start_ranks(JOB, run, environment),
+            start=lambda: start_ranks(JOB, _without_observers(run), environment),
             endpoints=endpoints,
             observers=observers,
             say=say,
-            api_key=api_key,
+            api_keys=api_keys,
             started=started,
-            about={"plugins": [plugin.name for plugin in context.plugins.loaded]},
+            about={
+                "plugins": [plugin.name for plugin in context.plugins.loaded],
+                "plan": [asdict(line) for line in lines],
+            },
         )
         if target is not None:
-            target.run(session)
+            _serve(target, session)
         else:
             asyncio.run(_follow(session))
 
@@ -89,7 +98,7 @@ def make_session(
     endpoints: Mapping[str, Endpoint[Any]],
     observers: "RunObservers",
     say: Say,
-    api_key: str | None,
+    api_keys: tuple[str, ...],
     started: float,
     about: Mapping[str, Any],
 ) -> Session:
@@ -107,10 +116,15 @@ def make_session(
         metrics=observers.metrics,
         startup=observers.startup,
         perf_log=observers.perf_log,
-        api_key=api_key,
+        api_keys=api_keys,
         started=started,
         about=about,
     )
+
+
+def _without_observers(run: Run) -> Run:
+    """Return the run for ranks: who observes, and their options, stay in this process."""
+    return replace(run, config=replace(run.config, observe=ObserveConfig()))
 
 
 def _fetch(composed: ComposedRun, say: Say) -> Path:
@@ -118,7 +132,7 @@ def _fetch(composed: ComposedRun, say: Say) -> Path:
     if here is not None:
         return here
     began = time.monotonic()
-    say(f"fetching {composed.draft['model.path']} from source {composed.source_name} …")
+    say(f"fetching {composed.draft['model.path']} from source {composed.source.name} …")
     folder = composed.fetch()
     say(f"fetched in {time.monotonic() - began:.1f} s to {folder}")
     return folder
@@ -136,6 +150,14 @@ def _prepare_target(
     return target
 
 
+def _serve(target: ServeTarget, session: Session) -> None:
+    try:
+        target.run(session)
+    except RequestError as error:
+        # A target may leave it to us to say what the engine refused.
+        raise ServeError(f"serve.target={session.run.config.serve.target} was refused: {error.message}") from error
+
+
 @dataclass(frozen=True)
 class RunObservers:
     """Who is told what happens in a run."""
@@ -147,16 +169,16 @@ class RunObservers:
 
 
 @contextmanager
-def observe_run(plugins: Plugins, resolved: ResolvedRun, console: Console) -> Iterator[RunObservers]:
+def observe_run(plugins: Plugins, resolved: ResolvedRun, progress: Console, say: Say) -> Iterator[RunObservers]:
     """Yield the observers of a run, ours and the plugins'."""
     run = resolved.run
     registry = CollectorRegistry()
     # Ours first: a plugin that takes one of our names is the one that fails.
     metrics = Metrics(registry, run.served_name, run.plan.max_input_tokens)
-    plugins.collect("register_metrics", registry=lambda _: registry)
+    plugins.collect("register_metrics", registry=lambda _: registry, run=lambda _: run)
     metrics.plugin_failures.inc(len(plugins.failures))
     startup, perf_log = Startup(), None
-    listeners: list[StageListener] = [startup, metrics, ConsoleProgress(console)]
+    listeners: list[StageListener] = [startup, metrics, ConsoleProgress(progress)]
     if run.config.metrics.perf_log.enabled:
         perf_log = PerfLog(
             expand_path(run.config.metrics.perf_log.dir, "metrics.perf_log.dir"), uuid.uuid4().hex[:12], run.served_name
@@ -166,9 +188,9 @@ def observe_run(plugins: Plugins, resolved: ResolvedRun, console: Console) -> It
 
     def report(line: str) -> None:
         metrics.plugin_failures.inc()
-        console.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
+        say(f"note: {line}")
 
-    with Observers(listeners, plugins, report) as events:
+    with Observers(listeners, plugins, run, report) as events:
         yield RunObservers(events, metrics, startup, perf_log)
 
 

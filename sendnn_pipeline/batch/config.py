@@ -15,7 +15,7 @@ class BatchConfig(ServeConfig):
     target: str = "batch"
     """Registered serve target."""
     input: str | None = None
-    """JSONL file: objects with `text` or `input`, strings, or an OpenAI batch file."""
+    """JSONL file: objects with `text` or `input`, strings, or an OpenAI batch file; `-` or a FIFO reads a pipe."""
     output: str | None = None
     """File of answers, `.jsonl` or `.npy`; bad lines go to a file of the same name with `.errors.jsonl`."""
     truncate: bool = False

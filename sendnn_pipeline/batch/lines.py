@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
-from sendnn_pipeline.errors import ConfigError
-from sendnn_pipeline.paths import expand_path
+from sendnn_pipeline.files import BOM, check_head
 
 MAX_LINE_BYTES = 64 * 2**20
 DEFAULT_URL = "/v1/embeddings"
@@ -35,14 +33,24 @@ class Line:
         return bool(self.url)
 
 
-def read_lines(stream: BinaryIO, number: int) -> Iterator[Line]:
-    """Yield the lines from where ``stream`` stands; the next one has ``number``. Blank lines ask for nothing.
+def read_lines(stream: BinaryIO, end: int, number: int) -> Iterator[Line]:
+    """Yield the lines from where ``stream`` stands. Blank lines ask for nothing.
 
     A line is a JSON object, a JSON string, which stands for an object with ``text``, or a line of an OpenAI batch file.
+
+    Args:
+        stream: the input.
+        end: offset at which it stands.
+        number: of the next line.
+
+    Raises:
+        ValueError: it is not UTF-8.
     """
-    end = stream.tell()
     while raw := stream.readline(MAX_LINE_BYTES + 1):
-        end += len(raw)
+        begins, end = not end, end + len(raw)
+        if begins:
+            check_head(raw)
+            raw = raw.removeprefix(BOM)
         if len(raw) > MAX_LINE_BYTES:
             while raw and not raw.endswith(b"\n"):
                 raw = stream.readline(MAX_LINE_BYTES)
@@ -66,19 +74,3 @@ def _parse(raw: bytes, number: int, end: int) -> Line:
         url = str(value.get("url", DEFAULT_URL))
         return Line(number, end, {"custom_id": value["custom_id"]}, url, value["body"])
     return Line(number, end, value)
-
-
-def open_input(path: str | None) -> tuple[Path, int]:
-    """Return the input file and its size in bytes.
-
-    Raises:
-        ConfigError: none is named, or it cannot be read.
-    """
-    if not path:
-        raise ConfigError("serve.input is not set", hint="name a JSONL file of texts with serve.input=FILE")
-    file = expand_path(path, "serve.input")
-    try:
-        with file.open("rb"):
-            return file, file.stat().st_size
-    except OSError as error:
-        raise ConfigError(f"serve.input={path} cannot be read: {error.strerror}", hint="name another file") from None

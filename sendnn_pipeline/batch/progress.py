@@ -34,8 +34,14 @@ def beside(output: Path, ending: str) -> Path:
     return output.with_name(output.name + ending)
 
 
-def read_progress(output: Path, identity: dict[str, Any], overwrite: bool) -> Progress:
+def read_progress(output: Path, identity: dict[str, Any], *, overwrite: bool, is_pipe: bool) -> Progress:
     """Return the record of an earlier run of the same work, or a new one.
+
+    Args:
+        output: the file of answers.
+        identity: of this work.
+        overwrite: whether it starts over.
+        is_pipe: whether its input can be read only once.
 
     Raises:
         ConfigError: the output is there, and is not that of the same work.
@@ -43,6 +49,11 @@ def read_progress(output: Path, identity: dict[str, Any], overwrite: bool) -> Pr
     file = beside(output, ".progress")
     if overwrite or not (output.exists() or file.exists()):
         return Progress(identity)
+    if is_pipe:
+        raise ConfigError(
+            f"serve.output={output} is there already, and what comes through a pipe cannot go on where it stopped",
+            hint="name another file, or start over with serve.overwrite=true",
+        )
     try:
         recorded = msgspec.json.decode(file.read_bytes(), type=Progress)
     except (OSError, msgspec.DecodeError):

@@ -19,7 +19,7 @@ class Reporter:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         self.bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), transient=True)
         self.bar.disable = not self.bar.console.is_terminal
-        self._task = self.bar.add_task("bytes", total=work.size, completed=work.sink.progress.input_offset)
+        self._task = self.bar.add_task("bytes", total=work.source.size, completed=work.sink.progress.input_offset)
         self._began, self._first = time.monotonic(), work.sink.progress.input_offset
 
     def show(self) -> None:
@@ -28,10 +28,14 @@ class Reporter:
         self.bar.update(self._task, completed=progress.input_offset, description=f"{progress.num_lines} lines")
         if self.bar.disable and now - self._last_line > LINE_EVERY_SECONDS:
             self._last_line = now
-            done = progress.input_offset - self._first
-            left = (self._work.size - progress.input_offset) * (now - self._began) / max(1, done)
-            share = progress.input_offset / max(1, self._work.size)
-            self._say(f"{progress.num_lines} lines, {share:.0%}, about {left:.0f} s to go")
+            self._say(f"{progress.num_lines} lines{self._to_go(progress.input_offset, now)}")
+
+    def _to_go(self, offset: int, now: float) -> str:
+        size = self._work.source.size
+        if size is None:
+            return ""
+        left = (size - offset) * (now - self._began) / max(1, offset - self._first)
+        return f", {offset / max(1, size):.0%}, about {left:.0f} s to go"
 
 
 def describe(sink: Sink) -> str:

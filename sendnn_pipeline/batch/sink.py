@@ -2,7 +2,8 @@
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +15,7 @@ import orjson
 
 from sendnn_pipeline.batch.lines import Line
 from sendnn_pipeline.batch.progress import Progress, beside
-from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.errors import ConfigError, ServeError
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Sink:
     row_size: int
     """Numbers of each row of an array."""
     progress: Progress
+    go_on: str
+    """What to do once it was stopped."""
 
     @property
     def side(self) -> Path:
@@ -69,7 +72,15 @@ class Sink:
             self._out.write(_npy_header(0, self.row_size))
 
     def write(self, answers: Sequence[Answer]) -> None:
-        """Append a chunk of lines, each with its answer or its problem, and record that it is whole."""
+        """Append a chunk of lines, each with its answer or its problem, and record that it is whole.
+
+        Raises:
+            ServeError: the disk is full, or fails.
+        """
+        with self._on_disk():
+            self._write(answers)
+
+    def _write(self, answers: Sequence[Answer]) -> None:
         num_bad = num_rows = 0
         for answer in answers:
             line = answer.line
@@ -92,16 +103,35 @@ class Sink:
         )
 
     def finish(self) -> None:
-        """Record in the files that the run is whole."""
-        if self.is_array:
-            self._out.seek(0)
-            self._out.write(_npy_header(self.progress.num_rows, self.row_size))
-            self._out.seek(0, os.SEEK_END)
-        self._record(done=True)
-        self._out.close()
-        self._bad.close()
+        """Record in the files that the run is whole.
+
+        Raises:
+            ServeError: the disk is full, or fails.
+        """
+        with self._on_disk():
+            if self.is_array:
+                self._out.seek(0)
+                self._out.write(_npy_header(self.progress.num_rows, self.row_size))
+                self._out.seek(0, os.SEEK_END)
+            self._record(done=True)
+        self.close()
         if not self.progress.num_bad:
             self.side.unlink()
+
+    def close(self) -> None:
+        """Close both files; what is past the record is of no use."""
+        for stream in (self._out, self._bad):
+            with suppress(OSError):
+                stream.close()
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ServeError(
+                f"serve.output={self.output} cannot be written any more: {error.strerror}", hint=self.go_on
+            ) from None
 
     def _record(self, **changed: Any) -> None:
         """Sync both files, then replace the record in one step: it never promises what is not on the disk."""

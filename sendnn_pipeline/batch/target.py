@@ -4,20 +4,19 @@ import asyncio
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from sendnn_pipeline.batch.config import BatchConfig
-from sendnn_pipeline.batch.lines import Line, open_input, read_lines
+from sendnn_pipeline.batch.identity import check_output, identity_of
 from sendnn_pipeline.batch.progress import read_progress
 from sendnn_pipeline.batch.report import Reporter, describe
 from sendnn_pipeline.batch.sink import Answer, Sink
+from sendnn_pipeline.batch.source import open_source
 from sendnn_pipeline.batch.work import Work, row_size
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ConfigError, ServeError
-from sendnn_pipeline.frontend.client import EngineClient
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.target import Session
@@ -28,6 +27,7 @@ from sendnn_pipeline.paths import expand_path
 CHUNKS_AHEAD = 3
 FORMATS = (".jsonl", ".npy")
 GO_ON = "run the same command again to go on"
+START_OVER = "its input is a pipe: start over with serve.overwrite=true"
 
 
 @dataclass
@@ -42,7 +42,7 @@ class BatchTarget:
         """Open both files, so that both are known to work before weights are loaded."""
         options = run.config.serve
         assert isinstance(options, BatchConfig)
-        file, size = open_input(options.input)
+        source = open_source(options.input)
         if not options.output:
             raise ConfigError("serve.output is not set", hint="name the file of answers with serve.output=FILE")
         output = expand_path(options.output, "serve.output")
@@ -50,23 +50,17 @@ class BatchTarget:
             raise ConfigError(
                 f"serve.output={options.output} ends in none of {', '.join(FORMATS)}", hint="give it one of those"
             )
+        check_output(source, output)
         size_of_rows = row_size(endpoints, run)
         if output.suffix == ".npy" and size_of_rows is None:
             raise ConfigError(
                 f"serve.output={options.output} is an array, and the engine {run.config.engine.name} gives no rows",
                 hint="use a .jsonl file",
             )
-        identity: dict[str, Any] = {
-            "serve.input": str(file.absolute()),
-            "size": size,
-            "model": run.model.folder.name,
-            "model.dtype": run.config.model.dtype,
-            **dict(run.plan.key_fields),
-            "serve.truncate": options.truncate,
-        }
-        progress = read_progress(output, identity, options.overwrite)
-        sink = Sink(output, size_of_rows or 0, progress)
-        self.work = Work(file, size, sink, options, endpoints, load_tokenizer(run.model.folder))
+        identity = identity_of(source, run, options)
+        progress = read_progress(output, identity, overwrite=options.overwrite, is_pipe=source.is_pipe)
+        sink = Sink(output, size_of_rows or 0, progress, START_OVER if source.is_pipe else GO_ON)
+        self.work = Work(source, sink, options, endpoints, load_tokenizer(run.model.folder))
 
     def run(self, session: Session) -> None:
         """Work through the file, from where an earlier run was stopped."""
@@ -76,12 +70,14 @@ class BatchTarget:
             session.say(f"{work.sink.output} is whole already: {describe(work.sink)}")
             return
         work.sink.open()
+        if work.source.is_pipe:
+            session.say(f"note: serve.input={work.source.name} is a pipe: a run that is stopped has to start over")
         if work.sink.progress.next_line > 1:
-            session.say(f"going on at line {work.sink.progress.next_line} of {work.file}")
+            session.say(f"going on at line {work.sink.progress.next_line} of {work.source.file}")
         try:
             asyncio.run(_run(session, work))
         finally:
-            work.tokenizer.close()
+            work.sink.close()
 
 
 async def _run(session: Session, work: Work) -> None:
@@ -95,40 +91,38 @@ async def _run(session: Session, work: Work) -> None:
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     try:
-        async with session.engine() as client:
-            await client.wait_ready()
-            await _feed(session, client, work)
+        async with session.warm_engine(work.tokenizer) as engine:
+            await _feed(session, engine.front, work)
     except asyncio.CancelledError:
         if stopped.is_set():
-            raise ServeError("stopped", hint=GO_ON) from None
+            raise ServeError("stopped", hint=work.sink.go_on) from None
         # Ctrl-C.
-        session.say(f"stopped; {GO_ON}")
+        session.say(f"stopped; {work.sink.go_on}")
         raise
 
 
-async def _feed(session: Session, client: EngineClient, work: Work) -> None:
-    front = Frontend(session.run, client, work.tokenizer)
+async def _feed(session: Session, front: Frontend, work: Work) -> None:
     began, first = time.monotonic(), work.sink.progress
     real_tokens = 0
-    with work.file.open("rb") as stream:
-        stream.seek(first.input_offset)
-        chunks = _chunks(read_lines(stream, first.next_line), work.options.chunk_lines)
-        ahead: deque[asyncio.Task[list[Answer]]] = deque()
-        reporter = Reporter(session.say, work)
-        with reporter.bar:
-            try:
-                while True:
-                    while len(ahead) < CHUNKS_AHEAD and (chunk := next(chunks, None)):
-                        ahead.append(asyncio.create_task(work.answer(front, chunk)))
-                    if not ahead:
-                        break
-                    answers = await ahead.popleft()
-                    real_tokens += sum(answer.num_tokens for answer in answers)
-                    await asyncio.to_thread(work.sink.write, answers)
-                    reporter.show()
-            finally:
-                for task in ahead:
-                    task.cancel()
+    chunks = work.source.chunks(first.input_offset, first.next_line, work.options.chunk_lines)
+    ahead: deque[asyncio.Task[list[Answer]]] = deque()
+    reporter = Reporter(session.say, work)
+    with reporter.bar:
+        try:
+            while True:
+                while len(ahead) < CHUNKS_AHEAD and (chunk := await anext(chunks, None)):
+                    ahead.append(asyncio.create_task(work.answer(front, chunk)))
+                if not ahead:
+                    break
+                answers = await ahead.popleft()
+                real_tokens += sum(answer.num_tokens for answer in answers)
+                await asyncio.to_thread(work.sink.write, answers)
+                reporter.show()
+        finally:
+            for task in ahead:
+                task.cancel()
+            # They tell the engine, so they end before it does.
+            await asyncio.gather(*ahead, return_exceptions=True)
     work.sink.finish()
     seconds = time.monotonic() - began
     lines = work.sink.progress.num_lines - first.num_lines
@@ -136,8 +130,3 @@ async def _feed(session: Session, client: EngineClient, work: Work) -> None:
         f"{describe(work.sink)} in {work.sink.output}; {lines} lines in {seconds:.1f} s, "
         f"{lines / seconds:.1f} lines and {real_tokens / seconds:,.0f} tokens a second"
     )
-
-
-def _chunks(lines: Iterator[Line], size: int) -> Iterator[list[Line]]:
-    while chunk := list(islice(lines, size)):
-        yield chunk

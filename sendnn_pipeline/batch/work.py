@@ -4,15 +4,14 @@ import asyncio
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from sendnn_pipeline.batch.config import BatchConfig
 from sendnn_pipeline.batch.lines import Line
 from sendnn_pipeline.batch.sink import Answer, Sink
+from sendnn_pipeline.batch.source import Source
 from sendnn_pipeline.errors import ServeError
+from sendnn_pipeline.frontend.bodies import convert_body
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
@@ -25,8 +24,7 @@ TRUNCATE = {"truncate_prompt_tokens": -1}
 class Work:
     """What is to be done, and where it goes."""
 
-    file: Path
-    size: int
+    source: Source
     sink: Sink
     options: BatchConfig
     endpoints: Mapping[str, Endpoint[Any]]
@@ -56,8 +54,9 @@ class Work:
 
     def _ask(self, front: Frontend, line: Line) -> tuple[Endpoint[Any], dict[str, Any], Line] | None:
         """Return the route that a line of the user's own form is for, its body, and the line without what is in it."""
+        present = _present(line.value)
         for endpoint in self.endpoints.values():
-            asked = endpoint.lines.ask(front, line.value) if endpoint.lines else None
+            asked = endpoint.lines.ask(front, present) if endpoint.lines else None
             if asked is not None:
                 body, used = asked
                 echoed = {name: value for name, value in line.value.items() if name not in used}
@@ -66,25 +65,35 @@ class Work:
 
     async def _request(self, front: Frontend, line: Line, endpoint: Endpoint[Any], body: dict[str, Any]) -> Answer:
         try:
-            typed = msgspec.convert({**(TRUNCATE if self.options.truncate else {}), **body}, endpoint.body)
+            typed = convert_body({**(TRUNCATE if self.options.truncate else {}), **_present(body)}, endpoint.body)
             content, call = await front.answer(endpoint, typed, math.inf)
-        except msgspec.ValidationError as error:
-            return Answer(line, problem=f"its body is wrong: {error}")
         except RequestError as error:
-            if error.status >= 500:
+            if error.status >= 500 and error.code != "engine_failed":
+                # Not this line's fault: the engine is gone.
                 raise ServeError(f"the engine gave up: {error.message}") from None
             return Answer(line, problem=error.message)
         num_tokens = call.work.num_tokens
         if self.sink.is_array:
-            assert endpoint.lines is not None and endpoint.lines.rows is not None
-            rows = endpoint.lines.rows(content)
-            if len(rows) != 1:
-                return Answer(line, problem="it has several texts, and an array has one row a line")
-            return Answer(line, rows=rows, num_tokens=num_tokens)
+            return self._row(line, endpoint, content, num_tokens)
         if line.openai:
             return Answer(line, content=content, num_tokens=num_tokens)
         assert endpoint.lines is not None
         return Answer(line, endpoint.lines.fields(typed, content), num_tokens=num_tokens)
+
+    def _row(self, line: Line, endpoint: Endpoint[Any], content: Any, num_tokens: int) -> Answer:
+        assert endpoint.lines is not None and endpoint.lines.rows is not None
+        rows = endpoint.lines.rows(content)
+        if len(rows) != 1:
+            return Answer(line, problem="it has several texts, and an array has one row a line")
+        if rows.shape[1] != self.sink.row_size:
+            problem = f"it asks for {rows.shape[1]} numbers, and the array's rows have {self.sink.row_size}"
+            return Answer(line, problem=problem)
+        return Answer(line, rows=rows, num_tokens=num_tokens)
+
+
+def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that are set: null is unset, over HTTP, too."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def row_size(endpoints: Mapping[str, Endpoint[Any]], front_run: Any) -> int | None:

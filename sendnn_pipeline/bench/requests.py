@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from sendnn_pipeline.config.serving import Lengths, WorkloadConfig
-from sendnn_pipeline.engines.lengths import read_trace
+from sendnn_pipeline.engines.lengths import describe_left_out, read_trace
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.frontend.endpoint import BenchItems
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer
@@ -24,8 +24,8 @@ class Draw:
     """Seconds after the start."""
 
 
-def check_workload(workload: WorkloadConfig) -> None:
-    """Refuse a workload of which no requests can be drawn.
+def check_workload(workload: WorkloadConfig) -> str:
+    """Refuse a workload of which no requests can be drawn, and return what of its trace is left out.
 
     Raises:
         ConfigError: it is none; the message says why.
@@ -40,7 +40,9 @@ def check_workload(workload: WorkloadConfig) -> None:
             raise ConfigError(
                 "workload.lengths=trace needs a file of lengths", hint="name one with workload.trace=FILE"
             )
-        read_trace(expand_path(workload.trace, "workload.trace"))
+        found = read_trace(expand_path(workload.trace, "workload.trace"))
+        return describe_left_out(found, f"workload.trace={workload.trace}")
+    return ""
 
 
 def prose() -> str:

@@ -35,12 +35,13 @@ class BenchTarget:
     folder: Path | None = field(default=None, init=False)
     tokenizer: TextTokenizer | None = field(default=None, init=False)
     route: Route | None = field(default=None, init=False)
+    left_out: str = field(default="", init=False)
 
     def prepare(self, run: Run, endpoints: Mapping[str, Endpoint[Any]]) -> None:
         """Check the workload, choose the route, make the folder and read the tokenizer before weights are loaded."""
         options = run.config.serve
         assert isinstance(options, BenchConfig)
-        check_workload(run.config.workload)
+        self.left_out = check_workload(run.config.workload)
         self.route = _route(run, endpoints)
         self.tokenizer = load_tokenizer(run.model.folder)
         try:
@@ -55,6 +56,8 @@ class BenchTarget:
     def run(self, session: Session) -> None:
         """Start the engine, run all rounds, and say where the figures are."""
         assert self.folder is not None and self.tokenizer is not None and self.route is not None
+        if self.left_out:
+            session.say(f"note: {self.left_out}")
         try:
             rounds = asyncio.run(_run(session, self.tokenizer, self.route))
         finally:

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from sendnn_pipeline.config.compose_errors import one_line
+from sendnn_pipeline.config.option_source import read_options_ourselves
 from sendnn_pipeline.config.options import PRIMARY, SCHEMA_SUFFIX, OptionTree, flatten
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.config.schemas import SchemaStore
@@ -181,6 +182,7 @@ def open_composer(tree: OptionTree, schemas: SchemaStore) -> Iterator[Composer]:
     """Have Hydra look into the folders; its state outside is left as it was."""
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
+    read_options_ourselves()
     try:
         with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(tree.own)):
             yield Composer(tree, schemas, GlobalHydra.instance().config_loader())

@@ -32,16 +32,22 @@ def one_line(error: Exception, groups: Groups, schemas: SchemaStore) -> ConfigEr
         groups: options by group.
         schemas: of all keys.
     """
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    text = str(error)
+    cause, text = _first_cause(error), str(error)
     return (
         _misused_short_form(text)
         or _wrong_file(text, cause, groups)
         or _wrong_name(text, str(cause), groups, schemas)
         or _wrong_value(text, str(cause), schemas)
     )
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return what an error began with. OmegaConf raises an error from itself, or from one that came of it."""
+    seen = {id(error)}
+    while error.__cause__ is not None and id(error.__cause__) not in seen:
+        error = error.__cause__
+        seen.add(id(error))
+    return error
 
 
 def _wrong_file(text: str, cause: BaseException, groups: Groups) -> ConfigError | None:

@@ -42,6 +42,8 @@ class ModelConfig:
     """`float32`, `bfloat16`, `float16`; `auto` is bfloat16 where CPU and backend compute it, else float32."""
     served_name: str | None = None
     """Name clients use; null takes the option's name or the end of the path."""
+    aliases: list[str] = field(default_factory=list)
+    """More names clients may use; answers carry the first."""
     matryoshka: bool | None = None
     """Whether shorter vectors may be asked for; null takes it from the model's config.json."""
 
@@ -200,6 +202,19 @@ class KnownConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ObserveConfig:
+    """Options of plugins that observe, each below a name of its own."""
+
+
+class ConsoleName(StrEnum):
+    """Where a run says what it does."""
+
+    stdout = "stdout"
+    stderr = "stderr"
+    quiet = "quiet"
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything that can vary in a run."""
 
@@ -218,7 +233,10 @@ class RunConfig:
     serve: ServeConfig = field(default_factory=ServeConfig)
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    observe: ObserveConfig = field(default_factory=ObserveConfig)
     known: KnownConfig = field(default_factory=KnownConfig)
+    console: ConsoleName = ConsoleName.stdout
+    """Where plan, stages and notes go; `quiet` leaves out plan and stages, and the rest goes to stderr."""
     device: str = "cpu"
     """Torch device the Programs run on."""
     cache_dir: str | None = None

@@ -13,6 +13,8 @@ from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.errors import PluginError, nearest
 
 T = TypeVar("T")
+# The group whose schemas are there all at once.
+OBSERVE = "observe"
 
 
 @dataclass
@@ -25,7 +27,7 @@ class SchemaStore:
         """Make ``schema``, a frozen dataclass, known as ``{name}_schema`` of ``group``; without a name, for all of it.
 
         Raises:
-            PluginError: the name is taken in that group.
+            PluginError: the name is taken in that group, or is no name of a part.
             TypeError: it is no dataclass that can be made without arguments, or there is no such group.
         """
         if not (isinstance(schema, type) and is_dataclass(schema)):
@@ -33,6 +35,8 @@ class SchemaStore:
         if group not in get_type_hints(RunConfig):
             raise TypeError(f"there is no group {group} for a schema; {nearest(str(group), get_type_hints(RunConfig))}")
         keys_of(schema), asdict(schema())
+        if group == OBSERVE and not name.isidentifier():
+            raise PluginError(f"schema {schema.__name__} of {OBSERVE} needs a name such as acme, not {name!r}")
         taken = self.schemas.get((group, name), schema)
         if taken is not schema:
             raise PluginError(f"schema {group}/{name} is registered by {taken.__module__} and {schema.__module__}")
@@ -41,9 +45,12 @@ class SchemaStore:
     def base(self, group: str) -> type:
         """Return the schema that every option of a group starts from: the group's own, with all that its plugins add.
 
-        ``engine=auto`` takes the keys of every engine: which one runs is decided later.
+        ``engine=auto`` takes the keys of every engine: which one runs is decided later. ``observe`` has no options:
+        each of its schemas is a part of its own.
         """
         own: type = get_type_hints(RunConfig)[group]
+        if group == OBSERVE:
+            return _nest(own, {option: schema for (name, option), schema in self.schemas.items() if name == group})
         if group == "engine":
             parts = [schema for (name, _), schema in sorted(self.schemas.items(), key=str) if name == group]
             return _join(own, tuple(parts)) if parts else own
@@ -81,7 +88,16 @@ class SchemaStore:
     def _by_option(self, read: Callable[[type, str], T]) -> Iterator[tuple[str, T]]:
         """Read every registered schema; with the option whose it is, empty for one of a whole group."""
         for (group, name), schema in self.schemas.items():
-            yield f"{group}={name}" if name else "", read(schema, group)
+            if group == OBSERVE:
+                yield "", read(schema, f"{group}.{name}")
+            else:
+                yield f"{group}={name}" if name else "", read(schema, group)
+
+
+def _nest(own: type, parts: Mapping[str, type]) -> type:
+    """Make one class of several, each below its name."""
+    added = [(name, schema, field(default_factory=schema)) for name, schema in sorted(parts.items())]
+    return make_dataclass(own.__name__, added, bases=(own,), frozen=True, kw_only=True)
 
 
 def _join_docs(texts: Mapping[str, Sequence[str]]) -> str:
@@ -92,7 +108,8 @@ def _join_docs(texts: Mapping[str, Sequence[str]]) -> str:
 
 
 def _defaults_of(schema: type, prefix: str = "") -> dict[str, Any]:
-    return dict(flatten(asdict(schema()), prefix))
+    # A group without a part is no key.
+    return {key: value for key, value in flatten(asdict(schema()), prefix) if key != OBSERVE}
 
 
 def _join(own: type, parts: tuple[type, ...]) -> type:

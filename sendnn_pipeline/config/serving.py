@@ -19,6 +19,12 @@ class ServeConfig:
     """Address to listen on; 0.0.0.0 is every IPv4 address of the machine, :: every one."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     """Port to listen on; 0 takes a free one."""
+    uds: str | None = None
+    """Unix socket to listen on instead of an address and a port."""
+    ssl_certfile: str | None = None
+    """Certificate chain in PEM form, to speak HTTPS."""
+    ssl_keyfile: str | None = None
+    """Its key, without a password; null where the certificate's file holds it."""
     max_queue: Positive = 4096
     """Most texts that wait; more are refused with 429."""
     drain_seconds: Annotated[float, Meta(ge=0)] = 30.0
@@ -27,8 +33,24 @@ class ServeConfig:
     """Deadline of a request; the header X-Request-Timeout-Seconds can shorten it."""
     max_body_bytes: Positive = 8_388_608
     """Largest request body."""
+    max_connections: Positive = 512
+    """Most connections at once; beyond them the idle ones are closed, and probes still have room."""
+    head_timeout_seconds: Annotated[float, Meta(gt=0)] = 10.0
+    """How long a client may take to send the headers of a request, counted from its connection for the first."""
+    body_timeout_seconds: Annotated[float, Meta(gt=0)] = 30.0
+    """How long a client may take to send the body of a request."""
+    reading_timeout_seconds: Annotated[float, Meta(gt=0)] = 60.0
+    """How long a client may take to read an answer, or to read anything of a stream."""
+    page: bool = True
+    """Answer `GET /` with a page of plan, Programs, load, latency and recent errors."""
     api_key_file: str | None = None
-    """File that holds the API key; SENDNN_PIPELINE_API_KEY does the same without a file."""
+    """File that holds the API keys, one a line; SENDNN_PIPELINE_API_KEY is one key without a file."""
+    root_path: str = ""
+    """Path before every route, such as `/embedder`, for a proxy; requests may have it or come without it."""
+    allowed_origins: list[str] = field(default_factory=list)
+    """Origins of web pages that may ask from a browser (CORS), such as `https://app.example`; `*` is any."""
+    keep_alive_seconds: Positive = 90
+    """How long a connection stays open between requests; above the idle time of the proxy or client before it."""
 
 
 class Lengths(StrEnum):

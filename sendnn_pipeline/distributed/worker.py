@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from sendnn_pipeline.config.schema import ConsoleName
 from sendnn_pipeline.distributed.port import Port
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
@@ -33,6 +34,9 @@ def main(job: str, run: Run, world: World, address: str, environment: Mapping[st
     scratch = Path(environment["TMPDIR"])
     scratch.mkdir(mode=0o700)
     watch_parent(scratch)
+    if run.config.console != ConsoleName.stdout:
+        # What a library prints is no answer of the target, whose stdout is.
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     if run.config.process.override_signal_handlers:
         leave_signals_to_the_parent()
     port = Port(address)
@@ -42,7 +46,8 @@ def main(job: str, run: Run, world: World, address: str, environment: Mapping[st
     except PipelineError as error:
         port.send(Fatal(str(error), error.exit_code))
         sys.exit(error.exit_code)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # A library that exits, even with 0, ends an engine that was to go on.
         traceback.print_exc()
         reason = " ".join(str(error).split())[:500]
         port.send(Fatal(f"the engine failed: {type(error).__name__}: {reason}", 1))

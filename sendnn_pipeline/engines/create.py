@@ -1,5 +1,7 @@
 """From an engine's name to the engine."""
 
+from functools import partial
+
 from sendnn_pipeline.engines.base import Engine
 from sendnn_pipeline.errors import ConfigError, PluginError
 from sendnn_pipeline.hooks.manager import Plugins
@@ -16,17 +18,14 @@ def create_engine(plugins: Plugins, name: str, *, where: str = "") -> Engine:
 
     Raises:
         ConfigError: nothing is registered under the name.
-        PluginError: what is registered is not an engine; the message says what it lacks.
+        PluginError: what is registered cannot be made, or is not an engine; the message says what it lacks.
     """
     registry = plugins.registry("register_engines", "engine")
-    entry = registry.entry(name, where=where, missing=plugins.missing())
-    engine: Engine = entry.factory()
+    engine: Engine = registry.create(name, where=where, missing=plugins.missing())
     names = {*Engine.__annotations__, *vars(Engine)}
     lacking = sorted(part for part in names if not part.startswith("_") and not hasattr(engine, part))
     if lacking:
-        raise PluginError(
-            f"engine {name} of plugin {entry.owner} lacks {', '.join(lacking)}", hint="see Engine in engines/base.py"
-        )
+        raise PluginError(f"{registry.describe(name)} lacks {', '.join(lacking)}", hint="see Engine in engines/base.py")
     return engine
 
 
@@ -37,7 +36,11 @@ def choose_engine(plugins: Plugins, model: ModelFacts) -> tuple[str, str]:
         ConfigError: none does, or several do.
     """
     registry = plugins.registry("register_engines", "engine")
-    claims = {name: create_engine(plugins, name).claim(model) for name in registry.entries}
+    claims = {
+        # The run did not choose the one that fails.
+        name: plugins.attempt(entry.owner, f"engine {name}", partial(_claim, plugins, name, model))
+        for name, entry in registry.entries.items()
+    }
     reasons = {name: reason for name, reason in claims.items() if reason}
     if len(reasons) > 1:
         raise ConfigError(
@@ -50,3 +53,7 @@ def choose_engine(plugins: Plugins, model: ModelFacts) -> tuple[str, str]:
             hint=f"choose one with engine=: {', '.join(sorted(registry.entries))}",
         )
     return next(iter(reasons.items()))
+
+
+def _claim(plugins: Plugins, name: str, model: ModelFacts) -> str | None:
+    return create_engine(plugins, name).claim(model)

@@ -201,8 +201,12 @@ class EngineClient:
         if message.reason == "deadline":
             self._metrics.cancelled("deadline")
             call.fail(RequestError(504, message.message, code="deadline_exceeded"))
+            return
+        text = f"{param} {message.message}" if param else message.message
+        if message.reason == "refused":
+            call.fail(RequestError(400, text, param=param, code="invalid_value"))
         else:
-            call.fail(RequestError(500, message.message, param=param, code="engine_failed"))
+            call.fail(RequestError(500, text, param=param, code="engine_failed", detail=message.detail))
 
     def die(self, reason: str) -> None:
         """Fail everything that waits: the engine is gone. The first reason stays."""

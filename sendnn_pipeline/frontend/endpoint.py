@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from sendnn_pipeline.frontend.call import Call, Work
-from sendnn_pipeline.frontend.errors import ErrorForm, openai_error
+from sendnn_pipeline.frontend.errors import ErrorForm, OpenAIError, openai_error
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,6 +82,12 @@ class Endpoint(Generic[Body]):
     """For batch files."""
     bench: Bench | None = None
     """For benches."""
+    answer: Any = Any
+    """The type of the content of an answer, for the OpenAPI document."""
+    summary: str = ""
+    """What the route does, in a sentence."""
+    errors: tuple[type, ...] = (OpenAIError,)
+    """The types of what ``error_form`` writes."""
 
     def streams(self, body: Body) -> bool:
         """Return whether the answer to ``body`` is a stream."""

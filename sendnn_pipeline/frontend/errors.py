@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+# Of a message, which may repeat what a client sent: a name, a path, a value of any length.
+MAX_MESSAGE_LENGTH = 1000
 
 
 class RequestError(Exception):
@@ -14,18 +18,33 @@ class RequestError(Exception):
 
     Args:
         status: HTTP status.
-        message: what is wrong, with the numbers.
+        message: what is wrong, with the numbers; a long one loses its middle.
         param: the field of the request, such as ``input[3]``.
         code: a stable slug.
         retry_after_seconds: when to try again, for 429 and 503.
+        detail: for the log alone, such as a library's own words.
     """
 
     def __init__(
-        self, status: int, message: str, *, param: str | None = None, code: str, retry_after_seconds: int | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str,
+        retry_after_seconds: int | None = None,
+        detail: str = "",
     ) -> None:
-        super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
-        self.retry_after_seconds = retry_after_seconds
+        self.status, self.message, self.param, self.code = status, _shorten(message), param, code
+        super().__init__(self.message)
+        self.retry_after_seconds, self.detail = retry_after_seconds, detail
+
+
+def _shorten(message: str) -> str:
+    if len(message) <= MAX_MESSAGE_LENGTH:
+        return message
+    half = MAX_MESSAGE_LENGTH // 2
+    return f"{message[:half]} … {message[-half:]}"
 
 
 def wrong_body(error: msgspec.ValidationError) -> RequestError:
@@ -36,12 +55,27 @@ def wrong_body(error: msgspec.ValidationError) -> RequestError:
     return RequestError(400, f"{param or 'the body'}: {message}", param=param, code="invalid_value")
 
 
-ErrorForm = Callable[[RequestError], tuple[int, dict[str, Any]]]
+ErrorForm = Callable[[RequestError], tuple[int, Any]]
 """Writes an error as the clients of a route know it: status and JSON."""
 
 
-def openai_error(error: RequestError) -> tuple[int, dict[str, Any]]:
+class Problem(TypedDict):
+    """What is wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIError(TypedDict):
+    """OpenAI's envelope."""
+
+    error: Problem
+
+
+def openai_error(error: RequestError) -> tuple[int, OpenAIError]:
     """Write an error in OpenAI's envelope."""
     kind = TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
-    body = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
-    return error.status, {"error": body}
+    problem = Problem(message=error.message, type=kind, param=error.param, code=error.code)
+    return error.status, {"error": problem}

@@ -1,10 +1,12 @@
 """What every way in shares: the run, the engine, the tokenizer."""
 
+import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.frontend.call import Call
@@ -14,6 +16,15 @@ from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer
 
 Body = TypeVar("Body")
+
+
+class Usage(TypedDict):
+    """What a request took: real tokens, and seconds where ``metrics.request_details`` is on."""
+
+    prompt_tokens: int
+    total_tokens: int
+    queued_time_seconds: NotRequired[float]
+    prefill_time_seconds: NotRequired[float]
 
 
 @dataclass(frozen=True)
@@ -33,16 +44,20 @@ class Frontend:
         """The longest input that some Program takes."""
         return self.run.plan.max_input_tokens
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names under which the model is asked for, its own first."""
+        return tuple(dict.fromkeys([self.run.served_name, *self.run.config.model.aliases]))
+
     def check_model(self, name: str | None) -> None:
         """Refuse a model that is not the one served.
 
         Raises:
             RequestError: 404.
         """
-        if name is not None and name != self.run.served_name:
-            raise RequestError(
-                404, f"no model {name}; this server has {self.run.served_name}", param="model", code="model_not_found"
-            )
+        if name is not None and name not in self.names:
+            message = f"no model {name}; this server has {', '.join(self.names)}"
+            raise RequestError(404, message, param="model", code="model_not_found")
 
     @asynccontextmanager
     async def ask(self, endpoint: Endpoint[Body], body: Body, deadline: float) -> AsyncIterator[Call]:
@@ -52,7 +67,12 @@ class Frontend:
             RequestError: it is refused, or failed.
         """
         self.client.admit(1)
-        prepared = await endpoint.prepare(self, body)
+        try:
+            async with asyncio.timeout(None if math.isinf(deadline) else deadline - time.monotonic()):
+                prepared = await endpoint.prepare(self, body)
+        except TimeoutError:
+            message = "the deadline passed before the request was tokenized"
+            raise RequestError(504, message, code="deadline_exceeded") from None
         async with self.client.open(prepared.payload, prepared.work, deadline) as call:
             yield call
 
@@ -65,10 +85,10 @@ class Frontend:
         async with self.ask(endpoint, body, deadline) as call:
             return await endpoint.render(self, body, call), call
 
-    def usage(self, call: Call) -> dict[str, Any]:
+    def usage(self, call: Call) -> Usage:
         """Return the usage object: real tokens, and timings where they are asked for."""
         num_tokens = call.work.num_tokens
-        usage: dict[str, Any] = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
+        usage = Usage(prompt_tokens=num_tokens, total_tokens=num_tokens)
         if self.run.config.metrics.request_details:
             usage["queued_time_seconds"] = call.started - call.enqueued
             usage["prefill_time_seconds"] = call.finished - call.started

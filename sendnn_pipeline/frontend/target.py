@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +10,9 @@ from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import EngineError, PipelineError
 from sendnn_pipeline.frontend.client import EngineClient
 from sendnn_pipeline.frontend.endpoint import Endpoint
+from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.tokenizer import TextTokenizer, load_tokenizer
+from sendnn_pipeline.frontend.warm import WarmEngine
 from sendnn_pipeline.messages import FromEngine, Ready, StageEvent, ToEngine
 from sendnn_pipeline.observe.metrics import Metrics
 from sendnn_pipeline.observe.perf_log import PerfLog
@@ -57,7 +60,7 @@ class Session:
     metrics: Metrics
     startup: Startup
     perf_log: PerfLog | None
-    api_key: str | None
+    api_keys: tuple[str, ...]
     started: float
     """Monotonic seconds at which the process began."""
     about: Mapping[str, Any]
@@ -133,6 +136,22 @@ class Session:
             ranks.kill()
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
+
+    @asynccontextmanager
+    async def warm_engine(self, tokenizer: TextTokenizer | None = None) -> AsyncIterator[WarmEngine]:
+        """Run the engine as ``engine`` does, and enter the block when it is warm.
+
+        Args:
+            tokenizer: of the run's model, if it is read already; it is closed with the block.
+
+        Raises:
+            EngineError: it reported a failure, or died.
+            ModelError: the model's tokenizer cannot be read.
+        """
+        with closing(tokenizer or load_tokenizer(self.run.model.folder)) as own:
+            async with self.engine() as client:
+                await client.wait_ready()
+                yield WarmEngine(Frontend(self.run, client, own), self.endpoints)
 
 
 class ServeTarget(Protocol):

@@ -2,19 +2,22 @@
 
 import asyncio
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tokenizers import Encoding, Tokenizer
 
 from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.files import read_text
+from sendnn_pipeline.frontend.slices import LONG_CHARS, Reading, TooLongError, batches, slices
+from sendnn_pipeline.frontend.token import Token, tokens_of
 from sendnn_pipeline.frontend.truncation import Side, Truncation, longest_first
 
-# Texts handed to a worker thread at once: many small batches keep one large request from delaying the others.
-BATCH_SIZE = 64
+T = TypeVar("T")
 THREADS = 2
+FEW_TOKENS = 512
 
 
 class TextTokenizer:
@@ -27,17 +30,68 @@ class TextTokenizer:
         self.num_special_of_pair = tokenizer.num_special_tokens_to_add(True)
         """Tokens that are put around and between two texts."""
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="tokenize")
+        # Requests of long texts wait for each other, and short ones do not wait for them.
+        self._long = ThreadPoolExecutor(THREADS, thread_name_prefix="tokenize-long")
 
     async def encode(
-        self, texts: Sequence[str], truncate_to: int | None, *, special: bool = True, side: Side = "right"
+        self,
+        texts: Sequence[str],
+        truncate_to: int | None,
+        *,
+        special: bool = True,
+        side: Side = "right",
+        fits: int | None = None,
     ) -> list[list[int]]:
-        """Return the token ids of every text, cut on one side to ``truncate_to`` tokens with the special ones in it."""
-        loop = asyncio.get_running_loop()
+        """Return the token ids of every text, cut on one side to ``truncate_to`` tokens with the special ones in it.
+
+        Args:
+            texts: none of them empty.
+            truncate_to: None cuts nothing.
+            special: whether to add the special tokens.
+            side: which is cut.
+            fits: most tokens that are of use; a text that has far more is not read to its end.
+
+        Raises:
+            TooLongError: a text has more than ``fits`` tokens, and was not read to its end.
+        """
+        pool = self._pool
+        if sum(map(len, texts)) > LONG_CHARS:
+            pool = self._long
+            limit = fits if truncate_to is None else truncate_to
+            texts = await self._shorten(texts, limit, side, cuts=truncate_to is not None)
         ids: list[list[int]] = []
-        for start in range(0, len(texts), BATCH_SIZE):
-            batch = list(texts[start : start + BATCH_SIZE])
-            ids += await loop.run_in_executor(self._pool, self._encode, batch, truncate_to, special, side)
+        for batch in batches(texts):
+            ids += await self._run(pool, self._encode, batch, truncate_to, special, side)
         return ids
+
+    async def _run(self, pool: ThreadPoolExecutor, work: Callable[..., T], *parts: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, work, *parts)
+
+    async def _shorten(
+        self, texts: Sequence[str], limit: int | None, side: Side, *, cuts: bool, second: bool = False
+    ) -> Sequence[str]:
+        """Return what of each text has its first ``limit`` tokens, or last, and some more; None is all of it."""
+        if limit is None:
+            return texts
+        shorter = list(texts)
+        for index, text in enumerate(texts):
+            if len(text) > LONG_CHARS:
+                num_chars = await self._num_chars(index, text, Reading(limit), side, second=second)
+                if num_chars < len(text) and not cuts:
+                    raise TooLongError(index, f"more than {limit} tokens", second=second)
+                shorter[index] = text[-num_chars:] if side == "left" else text[:num_chars]
+        return shorter
+
+    async def _num_chars(self, index: int, text: str, reading: Reading, side: Side, *, second: bool) -> int:
+        for part in slices(text, side):
+            (encoding,) = await self._run(self._long, self._encode_bare, [part], None)
+            reading.read(len(part), len(encoding))
+            if reading.is_enough:
+                break
+            if reading.is_hopeless:
+                what = f"{len(text)} characters of which {reading.num_chars} are {reading.num_tokens} tokens"
+                raise TooLongError(index, what, second=second)
+        return reading.num_chars
 
     def _encode(self, texts: list[str], truncate_to: int | None, special: bool, side: Side) -> list[list[int]]:
         if truncate_to is None or not special:
@@ -52,7 +106,7 @@ class TextTokenizer:
         return ids
 
     async def encode_pairs(
-        self, firsts: Sequence[str], seconds: Sequence[str], truncation: Truncation
+        self, firsts: Sequence[str], seconds: Sequence[str], truncation: Truncation, *, fits: int | None = None
     ) -> tuple[list[list[int]], list[int]]:
         """Return the token ids of every pair, and where the second text begins in each.
 
@@ -60,19 +114,35 @@ class TextTokenizer:
             firsts: as many as ``seconds``, or one that goes with all of them.
             seconds: the other texts.
             truncation: how much of each is read.
+            fits: most tokens of a pair that are of use; a text that has far more is not read to its end.
+
+        Raises:
+            TooLongError: a text has more than ``fits`` tokens, and was not read to its end.
         """
-        loop = asyncio.get_running_loop()
+        pool = self._pool
+        if sum(map(len, firsts)) + sum(map(len, seconds)) > LONG_CHARS:
+            pool = self._long
+            firsts = await self._shorten_side(firsts, truncation.first, truncation, fits, second=False)
+            seconds = await self._shorten_side(seconds, truncation.second, truncation, fits, second=True)
         if len(firsts) == 1:
-            (first,) = await loop.run_in_executor(self._pool, self._encode_bare, list(firsts), truncation.first)
+            (first,) = await self._run(pool, self._encode_bare, list(firsts), truncation.first)
         ids: list[list[int]] = []
         offsets: list[int] = []
-        for start in range(0, len(seconds), BATCH_SIZE):
-            batch = list(seconds[start : start + BATCH_SIZE])
-            mates = [first] * len(batch) if len(firsts) == 1 else list(firsts[start : start + BATCH_SIZE])
-            pairs = await loop.run_in_executor(self._pool, self._encode_pairs, mates, batch, truncation)
+        for batch in batches(seconds):
+            mates = [first] * len(batch) if len(firsts) == 1 else list(firsts[len(ids) : len(ids) + len(batch)])
+            pairs = await self._run(pool, self._encode_pairs, mates, batch, truncation)
             ids += [pair.ids for pair in pairs]
             offsets += [pair.type_ids.index(1) if 1 in pair.type_ids else 0 for pair in pairs]
         return ids, offsets
+
+    async def _shorten_side(
+        self, texts: Sequence[str], most: int | None, truncation: Truncation, fits: int | None, *, second: bool
+    ) -> Sequence[str]:
+        if most is not None:
+            return await self._shorten(texts, most, "right", cuts=True, second=second)
+        if truncation.whole is not None:
+            return await self._shorten(texts, truncation.whole, truncation.side, cuts=True, second=second)
+        return await self._shorten(texts, fits, "right", cuts=False, second=second)
 
     def _encode_pairs(
         self, firsts: Sequence[str | Encoding], seconds: list[str], truncation: Truncation
@@ -100,18 +170,41 @@ class TextTokenizer:
             second.truncate(room_of_second, direction=truncation.side)
         return self._tokenizer.post_process(first, second)
 
-    async def decode(self, token_ids: Sequence[int]) -> str:
-        """Return the text of token ids."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._tokenizer.decode, list(token_ids), False)
+    async def describe(self, texts: Sequence[str], *, special: bool) -> list[list[Token]]:
+        """Return the tokens of every text, each with its place in it."""
+        long = sum(map(len, texts)) > LONG_CHARS
+        return await self._run(self._long if long else self._pool, self._describe, list(texts), special)
 
-    def tokens(self, token_ids: Sequence[int]) -> list[str]:
+    def _describe(self, texts: list[str], special: bool) -> list[list[Token]]:
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=special)
+        return [tokens_of(encoding, text) for encoding, text in zip(encodings, texts, strict=True)]
+
+    async def decode(self, token_ids: Sequence[int], *, skip_special: bool = False) -> str:
+        """Return the text of token ids."""
+        return await self._run(self._pool_of(token_ids), self._decode, list(token_ids), skip_special)
+
+    def _decode(self, token_ids: list[int], skip_special: bool) -> str:
+        if len(token_ids) <= FEW_TOKENS:
+            text: str = self._tokenizer.decode(token_ids, skip_special)
+            return text
+        # Unlike the other it lets go of the GIL, by way of threads that few tokens are not worth.
+        (text,) = self._tokenizer.decode_batch([token_ids], skip_special)
+        return text
+
+    async def tokens(self, token_ids: Sequence[int]) -> list[str]:
         """Return the string of each token."""
+        return await self._run(self._pool_of(token_ids), self._tokens, token_ids)
+
+    def _tokens(self, token_ids: Sequence[int]) -> list[str]:
         return [self._tokenizer.id_to_token(token_id) or "" for token_id in token_ids]
+
+    def _pool_of(self, token_ids: Sequence[int]) -> ThreadPoolExecutor:
+        return self._long if len(token_ids) > LONG_CHARS else self._pool
 
     def close(self) -> None:
         """End the threads."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._long):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def load_tokenizer(folder: Path) -> TextTokenizer:
@@ -122,7 +215,7 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
     """
     file = folder / "tokenizer.json"
     try:
-        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer = Tokenizer.from_str(read_text(file))
     except Exception as error:  # the library raises bare Exception
         raise ModelError(f"{file} is not a usable tokenizer: {error}", hint="fetch the model again") from None
     tokenizer.no_truncation()

@@ -1,6 +1,7 @@
 """Loading plugins: filtered before they are imported, each in isolation, within a time limit."""
 
 import importlib
+import inspect
 import traceback
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -57,20 +58,26 @@ def _load(plugins: Plugins, entry: EntryPoint, namesakes: list[EntryPoint]) -> N
         with time_limit(plugins.timeout_seconds):
             module = entry.load()
             plugins.manager.register(module, name=entry.name)
-        try:
-            plugins.manager.check_pending()
-        except pluggy.PluginValidationError:
-            plugins.manager.unregister(name=entry.name)
-            raise
+        plugins.manager.check_pending()
+        hooks = _hooks_of(plugins.manager, entry.name)
+        if not hooks:
+            raise PluginError(
+                f"its entry point {entry.value} is {_kind(module)} that implements no hook",
+                hint="name the module whose functions are marked @hookimpl",
+            )
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         if plugins.manager.has_plugin(entry.name):
             plugins.manager.unregister(name=entry.name)
-        reason = _misspelled(error) or one_line(error)
+        reason = _misspelled(error) or (str(error) if isinstance(error, PluginError) else one_line(error))
         plugins.failures.append(PluginFailure(entry.name, distribution, reason, traceback.format_exc()))
         return
-    plugins.loaded.append(PluginInfo(entry.name, entry.value, distribution, _hooks_of(plugins.manager, entry.name)))
+    plugins.loaded.append(PluginInfo(entry.name, entry.value, distribution, hooks))
+
+
+def _kind(found: object) -> str:
+    return "a module" if inspect.ismodule(found) else f"a {type(found).__name__}"
 
 
 def _misspelled(error: BaseException) -> str:

@@ -3,13 +3,15 @@
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
-from sendnn_pipeline.errors import PipelineError
+from sendnn_pipeline.errors import PipelineError, PluginError
 from sendnn_pipeline.hooks.registry import Registry
-from sendnn_pipeline.hooks.timeout import one_line, time_limit
+from sendnn_pipeline.hooks.timeout import located, one_line, time_limit
+
+T = TypeVar("T")
 
 # Rooms that plug in through the same door as everybody else. Named, not imported: they lie above this one.
 CONFIG_PLUGIN = "builtin.config"
@@ -142,6 +144,29 @@ class Plugins:
         registry: Registry[Any] = Registry(noun)
         self.collect(hook, register=registry.registrar)
         return registry
+
+    def attempt(self, name: str, what: str, call: Callable[[], T]) -> T | None:
+        """Call what a plugin registered for a run that did not choose it; one that fails is dropped, others go on.
+
+        Args:
+            name: of the plugin.
+            what: that is called, for the reason.
+            call: without arguments.
+
+        Raises:
+            PipelineError: what the plugin refuses.
+        """
+        try:
+            with time_limit(self.timeout_seconds):
+                return call()
+        except PluginError as error:
+            self.fail(name, error.message)
+            return None
+        except PipelineError:
+            raise
+        except (Exception, SystemExit) as error:
+            self.fail(name, f"{what} failed: {located(error)}")
+            return None
 
     def fail(self, name: str, reason: str) -> None:
         """Record that a loaded plugin failed, and call it no more."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sendnn_pipeline.errors import ConfigError, PluginError, nearest
+from sendnn_pipeline.hooks.timeout import blame
 
 T = TypeVar("T")
 
@@ -60,9 +61,20 @@ class Registry(Generic[T]):
 
         Raises:
             ConfigError: nothing has that name.
+            PluginError: its factory failed.
         """
-        return self.entry(name, where=where, missing=missing).factory()
+        entry = self.entry(name, where=where, missing=missing)
+        with blame(self.describe(name)):
+            return entry.factory()
+
+    def describe(self, name: str) -> str:
+        """Return what is registered as ``name`` in words, with its plugin."""
+        return f"{self.noun} {name} of plugin {self.entries[name].owner}"
 
     def values(self) -> dict[str, Any]:
-        """Make everything registered, by name."""
-        return {name: entry.factory() for name, entry in self.entries.items()}
+        """Make everything registered, by name.
+
+        Raises:
+            PluginError: a factory failed.
+        """
+        return {name: self.create(name) for name in self.entries}

@@ -32,7 +32,8 @@ class ConfigSpecs:
     def register_schemas(self, store: Callable[[str, str, type], None]) -> None:
         """Call ``store(group, name, schema)`` for each frozen dataclass that types an option.
 
-        The option's file then starts with ``defaults: [{name}_schema, _self_]``; an engine's need not. Without a name
+        Of the group ``observe`` there are no files: the schema's keys are ``observe.<name>.<key>``. Elsewhere the
+        option's file then starts with ``defaults: [{name}_schema, _self_]``; an engine's need not. Without a name
         the schema types every option of the group.
         """
 
@@ -73,22 +74,25 @@ class RegistrySpecs:
 
 
 class ObserverSpecs:
-    """What happens, as it happens; called in the process that runs the pipeline, in the order of events."""
+    """What happens, as it happens; called in the process that runs the pipeline, in the order of events.
+
+    An observer's own options, stored as ``store("observe", name, schema)``, are ``run.config.observe.<name>``.
+    """
 
     @hookspec
-    def stage_started(self, event: "StageEvent") -> None:
+    def stage_started(self, event: "StageEvent", run: "Run") -> None:
         """Observe that a stage, or a Program within it, began."""
 
     @hookspec
-    def stage_finished(self, event: "StageEvent") -> None:
+    def stage_finished(self, event: "StageEvent", run: "Run") -> None:
         """Observe that a stage, or a Program within it, ended well; ``event.seconds`` says after how long."""
 
     @hookspec
-    def stage_failed(self, event: "StageEvent") -> None:
+    def stage_failed(self, event: "StageEvent", run: "Run") -> None:
         """Observe that a stage failed; ``event.detail`` says why."""
 
     @hookspec
-    def register_metrics(self, registry: Any) -> None:
+    def register_metrics(self, registry: Any, run: "Run") -> None:
         """Add collectors to the ``prometheus_client.CollectorRegistry`` behind ``/metrics``."""
 
 

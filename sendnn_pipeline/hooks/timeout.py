@@ -4,11 +4,14 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sendnn_pipeline.config.environment import PLUGIN_TIMEOUT_SECONDS
+from sendnn_pipeline.errors import PipelineError, PluginError
 
 STREAMS = ("stdout", "stderr")
 
@@ -89,3 +92,27 @@ def one_line(error: BaseException) -> str:
         return f"it called exit({error.code})"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def located(error: BaseException) -> str:
+    """Return an exception as one line, with the place that raised it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{one_line(error)} ({Path(frame.filename).name}:{frame.lineno})"
+
+
+@contextmanager
+def blame(what: str) -> Iterator[None]:
+    """Turn whatever a plugin's code raises into one line that names it.
+
+    Args:
+        what: the part and its plugin, such as ``model source acme of plugin acme``.
+
+    Raises:
+        PluginError: the body raised; its own ``PipelineError`` passes as it is.
+    """
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{what} failed: {located(error)}") from error

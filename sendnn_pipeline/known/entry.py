@@ -8,6 +8,7 @@ import msgspec
 import yaml
 
 from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.files import read_text
 from sendnn_pipeline.known.registry_form import convert_models
 from sendnn_pipeline.paths import expand_path
 
@@ -178,8 +179,8 @@ def _null_attributes(pattern: Mapping[str, Any], prefix: str = "") -> Iterator[s
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(file)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from None
 
 

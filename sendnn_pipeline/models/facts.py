@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import msgspec
 
 from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.files import BOM
 from sendnn_pipeline.models.checkpoint import read_checkpoint
 from sendnn_pipeline.models.json_files import convert, file_in, read_config_json, read_struct
+from sendnn_pipeline.models.positions import read_positions
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-# Position 0 of these models is the padding index plus one.
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
 
 
 class TextConfig(msgspec.Struct):
@@ -63,6 +63,8 @@ class ModelFacts:
     num_parameters: int
     structure_digest: str
     """Of config.json and of the tensors' names, dtypes and shapes."""
+    tokens_beyond: tuple[str, ...] = ()
+    """Tokens that the tokenizer adds and the embedding does not have."""
 
     @property
     def text_config(self) -> Mapping[str, Any]:
@@ -81,10 +83,15 @@ def read_model_facts(folder: Path) -> ModelFacts:
         raise ModelError(f"{folder} is not a folder", hint="name a model folder, hub id or package in model.path")
     config, file = read_config_json(folder), folder / "config.json"
     whole = convert(config, ConfigJson, file)
-    text = convert(config.get("text_config") or config, TextConfig, file)
-    limit, pad = text.max_position_embeddings or text.n_positions or 0, text.pad_token_id or 0
-    if limit and whole.model_type in OFFSET_POSITIONS:
-        limit -= pad + 1
+    part = config.get("text_config") or config
+    text = convert(part, TextConfig, file)
+    limit, pad = read_positions(part, whole.model_type, file)
+    hidden_size = text.hidden_size or text.dim
+    if hidden_size is None:
+        raise ModelError(
+            f"{file} has no hidden_size: models of the type {whole.model_type} are not supported",
+            hint="use another model",
+        )
     if not (folder / "tokenizer.json").is_file():
         raise ModelError(
             f"{folder} has no tokenizer.json", hint="save the fast tokenizer with transformers' save_pretrained"
@@ -96,7 +103,7 @@ def read_model_facts(folder: Path) -> ModelFacts:
         config=config,
         architecture=(whole.architectures or ["unknown"])[0],
         model_type=whole.model_type,
-        hidden_size=text.hidden_size or text.dim or 0,
+        hidden_size=hidden_size,
         num_layers=text.num_hidden_layers or text.n_layers or 0,
         vocab_size=text.vocab_size,
         position_limit=limit,
@@ -104,7 +111,26 @@ def read_model_facts(folder: Path) -> ModelFacts:
         weight_files=weight_files,
         num_parameters=checkpoint.num_parameters,
         structure_digest=checkpoint.structure_digest(config),
+        tokens_beyond=_tokens_beyond(folder / "tokenizer.json", text.vocab_size),
     )
+
+
+class _AddedToken(msgspec.Struct):
+    id: int
+    content: str
+
+
+class _Tokenizer(msgspec.Struct):
+    added_tokens: list[_AddedToken] = []
+
+
+def _tokens_beyond(file: Path, vocab_size: int) -> tuple[str, ...]:
+    """Return the added tokens whose ids lie past the embedding; what is broken is named where it is loaded."""
+    try:
+        tokenizer = msgspec.json.decode(file.read_bytes().removeprefix(BOM), type=_Tokenizer)
+    except (OSError, msgspec.DecodeError):
+        return ()
+    return tuple(token.content for token in tokenizer.added_tokens if token.id >= vocab_size)
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:

@@ -9,6 +9,7 @@ import msgspec
 
 from sendnn_pipeline.config.accepted import accepted
 from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.files import read_text
 
 T = TypeVar("T")
 
@@ -20,7 +21,7 @@ def read_json(file: Path) -> Any:
         ModelError: it is missing or broken; the message names it.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(read_text(file))
     except FileNotFoundError:
         raise ModelError(f"{file} is missing", hint="is this a transformers model folder?") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.models.json_files import read_config_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,13 +46,18 @@ def load_classifier(folder: "Path", dtype: str) -> "nn.Module":
 
 def _load(kind: Any, folder: "Path", dtype: str, may_lack: tuple[str, ...]) -> "nn.Module":
     import torch
+    from transformers import CONFIG_MAPPING
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    described = read_config_json(folder)
     try:
+        # Read by ourselves, as the facts were: the library takes no byte-order mark.
+        config = CONFIG_MAPPING[described["model_type"]].from_dict(described)
         model, report = kind.from_pretrained(
             str(folder),
+            config=config,
             dtype=getattr(torch, dtype),
             attn_implementation="sdpa",
             use_safetensors=True,

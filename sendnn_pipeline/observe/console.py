@@ -5,10 +5,17 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from sendnn_pipeline.config.schema import ConsoleName
 from sendnn_pipeline.messages import StageEvent
 
 # A trace that takes less is the first run of a Program that was compiled before.
 TOLD_SECONDS = 1.0
+
+
+def open_consoles(name: ConsoleName) -> tuple[Console, Console]:
+    """Return what prints notes and warnings, and what prints plan and stages."""
+    notes = Console(stderr=name != ConsoleName.stdout)
+    return notes, Console(quiet=True) if name == ConsoleName.quiet else notes
 
 
 @dataclass

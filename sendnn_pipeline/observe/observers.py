@@ -4,10 +4,13 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.messages import StageEvent
+
+if TYPE_CHECKING:
+    from sendnn_pipeline.engines.run import Run
 
 # What plugins' observers may take, all together, after the run's last event.
 CLOSE_SECONDS = 2.0
@@ -26,11 +29,14 @@ class Observers:
     Args:
         own: told at once, in the thread that tells.
         plugins: told in another thread.
+        run: that is observed.
         report: takes a line about a plugin that failed or hangs, from either thread.
     """
 
-    def __init__(self, own: Sequence[StageListener], plugins: Plugins, report: Callable[[str], None]) -> None:
-        self._own, self._plugins, self._report = own, plugins, report
+    def __init__(
+        self, own: Sequence[StageListener], plugins: Plugins, run: "Run", report: Callable[[str], None]
+    ) -> None:
+        self._own, self._plugins, self._run, self._report = own, plugins, run, report
         self._events: queue.SimpleQueue[StageEvent | None] = queue.SimpleQueue()
         self._telling = ""
         """The plugin that is told now."""
@@ -59,6 +65,6 @@ class Observers:
             hook = f"stage_{event.state}"
             for name in self._plugins.names(hook):
                 self._telling = name
-                failure = self._plugins.observe(hook, name, event=event)
+                failure = self._plugins.observe(hook, name, event=event, run=self._run)
                 if failure is not None:
                     self._report(f"plugin {failure.name} ({failure.distribution}) is dropped: {failure.reason}")

@@ -6,6 +6,7 @@ from typing import Literal
 
 from sendnn_pipeline.backends.base import CompileBackend, CompiledProgram, Graph
 from sendnn_pipeline.backends.contract import check_compiled, check_graph
+from sendnn_pipeline.backends.guard import blaming
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ArtifactError, PipelineError
@@ -70,7 +71,8 @@ class ProgramCache:
         if isinstance(found, Miss):
             return found
         try:
-            return check_compiled(self.backend.open(found.folder, graph), graph, self.backend.name)
+            with blaming(f"backend={self.backend.name}", "open it"):
+                return check_compiled(self.backend.open(found.folder, graph), graph, self.backend.name)
         except PipelineError as error:
             # Compiled again, in its place: else it would end every start.
             return Miss(error.message, error.hint or "set artifacts.dir to a folder whose files can be opened")

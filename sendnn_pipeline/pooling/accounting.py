@@ -24,7 +24,7 @@ class Outcome:
     vectors: npt.NDArray[np.float32] | None = None
     """``[items, size]``."""
     finite: list[bool] = field(default_factory=list)
-    error: Exception | None = None
+    error: BaseException | None = None
 
     @property
     def recompiled(self) -> bool:
@@ -63,10 +63,10 @@ def answers(outcome: Outcome, remaining: dict[int, int]) -> Iterator[Part | Requ
             by_request.setdefault(item.request_id, []).append(row)
     if outcome.error is not None:
         reason = " ".join(str(outcome.error).split())[:MAX_ERROR_LENGTH]
-        message = f"{batch.program.name} failed: {type(outcome.error).__name__}: {reason}"
-        for request_id in by_request:
+        detail = f"{batch.program.name} failed: {type(outcome.error).__name__}: {reason}"
+        for request_id, rows in by_request.items():
             del remaining[request_id]
-            yield RequestFailed(request_id, "failed", -1, message)
+            yield RequestFailed(request_id, "failed", batch.items[rows[0]].index, "could not be computed", detail)
         return
     assert outcome.vectors is not None
     _, length = batch.sizes
@@ -75,7 +75,7 @@ def answers(outcome: Outcome, remaining: dict[int, int]) -> Iterator[Part | Requ
         if broken is not None:
             index = batch.items[broken].index
             del remaining[request_id]
-            yield RequestFailed(request_id, "failed", index, "the model gave a vector that is not finite")
+            yield RequestFailed(request_id, "failed", index, "gave a vector that is not finite")
             continue
         items = [batch.items[row] for row in rows]
         remaining[request_id] -= len(items)

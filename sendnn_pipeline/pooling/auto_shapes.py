@@ -79,7 +79,7 @@ def _cheapest(
 ) -> list[int]:
     """Return at most ``count`` of ``ends``, the last among them, that serve all texts in the shortest time.
 
-    ``best[k][j]``: the shortest time of all texts up to ``ends[j]`` in ``k + 1`` lengths, of which it is the longest.
+    ``best[k][j]``: the shortest time of all texts up to ``ends[j]`` in ``k + 1`` lengths, ``ends[j]`` the longest.
     """
     text_ms = []
     for end in ends:

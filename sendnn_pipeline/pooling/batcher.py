@@ -1,9 +1,10 @@
 """Which waiting texts run next, and in which Program. Decides only: no torch, no clock of its own."""
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 
 from sendnn_pipeline.pooling.shapes import BATCH, LENGTH
 from sendnn_pipeline.pooling.step_cost import StepCost
@@ -74,9 +75,10 @@ class Batcher:
         self._window = WINDOW_BATCHES * max(program.dim(BATCH).max for program in costs)
         self._virtual_tokens = 0.0
         self._waiting: list[tuple[float, Item]] = []
+        self._alone: deque[Item] = deque()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._alone)
 
     def add(self, request: Iterable[Item]) -> None:
         """Queue the texts of one request, each no longer than the longest Program."""
@@ -87,21 +89,32 @@ class Batcher:
         # Stable, and the list is two sorted runs: merging them is one pass.
         self._waiting.sort(key=lambda entry: entry[0])
 
+    def add_alone(self, items: Iterable[Item]) -> None:
+        """Queue texts of a step that failed again, before all others and each for a step of its own."""
+        self._alone.extend(items)
+
     def cancel(self, request_id: int) -> int:
         """Forget a request and return how many of its texts waited."""
-        before = len(self._waiting)
-        self._waiting = [entry for entry in self._waiting if entry[1].request_id != request_id]
-        return before - len(self._waiting)
+        return self._forget({request_id})
 
     def expire(self, now: float) -> set[int]:
         """Forget every request with a deadline that has passed, and return which."""
-        late = {item.request_id for _, item in self._waiting if item.deadline <= now}
+        waiting = chain(self._alone, (item for _, item in self._waiting))
+        late = {item.request_id for item in waiting if item.deadline <= now}
         if late:
-            self._waiting = [entry for entry in self._waiting if entry[1].request_id not in late]
+            self._forget(late)
         return late
+
+    def _forget(self, request_ids: set[int]) -> int:
+        before = len(self)
+        self._waiting = [entry for entry in self._waiting if entry[1].request_id not in request_ids]
+        self._alone = deque(item for item in self._alone if item.request_id not in request_ids)
+        return before - len(self)
 
     def next(self) -> Batch | None:
         """Take the texts of the next step out of the queue; None when nothing waits."""
+        if self._alone:
+            return self._cheapest(self._alone.popleft(), [])
         if not self._waiting:
             return None
         first, *window = [item for _, item in self._waiting[: self._window]]

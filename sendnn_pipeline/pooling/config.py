@@ -44,6 +44,8 @@ class PoolingConfig(EngineConfig):
     """`mean`, `cls` or `last`; `auto` follows the model's sentence-transformers files."""
     normalize: bool | None = None
     """Whether vectors are scaled to length one; null follows the model's files."""
+    auto_truncate: bool = False
+    """Whether text-embeddings-inference's routes cut long texts where a request does not say `truncate`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The pooling engine in a rank: decide, compute, account."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,10 +16,11 @@ from sendnn_pipeline.backends.base import CompiledProgram, Graph
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.engines.threads import set_torch_threads
 from sendnn_pipeline.errors import EngineError
-from sendnn_pipeline.messages import Cancel, FromEngine, Request, RequestFailed, StepStarted
+from sendnn_pipeline.messages import Cancel, FromEngine, Part, Request, RequestFailed, StepStarted
 from sendnn_pipeline.models.weights import CheckpointWeights
 from sendnn_pipeline.pooling.accounting import Outcome, answers, step_done
 from sendnn_pipeline.pooling.batcher import Batch, Batcher, Item
+from sendnn_pipeline.pooling.door import Door
 from sendnn_pipeline.pooling.graphs import PoolingGraphs
 from sendnn_pipeline.pooling.messages import PoolingRequest
 from sendnn_pipeline.pooling.plan import pooling_plan
@@ -27,6 +29,8 @@ from sendnn_pipeline.pooling.step_cost import StepCost, fit_step_cost
 from sendnn_pipeline.pooling.step_pool import StepPool
 from sendnn_pipeline.programs.program import Program, Sizes
 from sendnn_pipeline.programs.times import StepMs
+
+log = logging.getLogger("sendnn_pipeline.pooling")
 
 
 @dataclass
@@ -49,6 +53,11 @@ class PoolingCore:
     remaining: dict[int, int] = field(default_factory=dict)
     """Items that each request still waits for."""
     recompiles: int = 0
+
+    @property
+    def door(self) -> Door:
+        """What items must be."""
+        return Door(self.run.model.vocab_size, self.run.plan.max_input_tokens)
 
     @property
     def wake(self) -> int:
@@ -91,12 +100,23 @@ class PoolingCore:
         self.batcher = Batcher(costs, pooling_plan(self.run).step_tokens)
 
     def take(self, message: Request | Cancel) -> None:
-        """Queue the texts of a request, or forget one; what already runs is computed and dropped."""
+        """Queue the texts of a request, or forget one; what already runs is computed and dropped.
+
+        A request with an item that no step takes is refused whole.
+        """
         if isinstance(message, Cancel):
             self.batcher.cancel(message.request_id)
             self.remaining.pop(message.request_id, None)
             return
-        request = msgspec.msgpack.decode(message.payload, type=PoolingRequest)
+        try:
+            request = msgspec.msgpack.decode(message.payload, type=PoolingRequest)
+        except msgspec.MsgspecError as error:
+            self.send(RequestFailed(message.request_id, "refused", -1, f"it is no request of token ids: {error}"))
+            return
+        fault = self.door.find_fault(request.items, request.second_text_offsets)
+        if fault is not None:
+            self.send(RequestFailed(message.request_id, "refused", fault.index, fault.message))
+            return
         offsets = request.second_text_offsets or [0] * len(request.items)
         now = self.clock()
         self.remaining[message.request_id] = len(request.items)
@@ -130,15 +150,24 @@ class PoolingCore:
         ids, offsets = [item.token_ids for item in batch.items], [item.second_text_offset for item in batch.items]
         try:
             vectors, finite = self.runner.run(batch.program, ids, offsets)
-        except Exception as error:
-            # One broken step must not take the other requests with it.
+            return Outcome(batch, started, self.clock(), vectors.numpy(), finite)
+        except BaseException as error:
+            # One broken step must not take the other requests with it; a library that exits breaks its step, too.
             return Outcome(batch, started, self.clock(), error=error)
-        return Outcome(batch, started, self.clock(), vectors.numpy(), finite)
 
     def _account(self, outcome: Outcome) -> None:
         self.recompiles += outcome.recompiled
+        items = outcome.batch.items
+        if outcome.error is not None:
+            log.error("%s failed on %d items", outcome.batch.program.name, len(items), exc_info=outcome.error)
+        if outcome.error is not None and len(items) > 1:
+            # Nobody knows which item broke it: each is computed once more, alone, and only the culprit fails.
+            self.batcher.add_alone(item for item in items if item.request_id in self.remaining)
+            messages: list[Part | RequestFailed] = []
+        else:
+            messages = list(answers(outcome, self.remaining))
         self.send(step_done(outcome, waiting=len(self.batcher), recompiles=self.recompiles))
-        for message in answers(outcome, self.remaining):
+        for message in messages:
             if isinstance(message, RequestFailed):
                 self.batcher.cancel(message.request_id)
             self.send(message)

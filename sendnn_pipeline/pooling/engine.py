@@ -6,6 +6,7 @@ from sendnn_pipeline.backends.base import Limits
 from sendnn_pipeline.config.draft import Draft, Layer
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.engines.base import EngineCore
+from sendnn_pipeline.engines.lengths import describe_left_out
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.models.facts import ModelFacts
@@ -146,10 +147,14 @@ def _choose(draft: Draft, limits: Limits) -> tuple[Program, ...]:
     recorded = StepTimes(draft.cache_dir).read(prefix)
     # Other engines may have run this model, too.
     own = {name: steps for name, steps in recorded.items() if name.startswith(f"{FUNCTION}[")}
+    workload = read_workload(draft["warmup.trace"], draft.where("warmup.trace"))
+    left_out = describe_left_out(workload, f"warmup.trace={draft['warmup.trace']}")
+    if left_out:
+        draft.note(left_out)
     needs = ShapeNeeds(
         draft["model.max_model_len"],
         draft["scheduler.max_num_batched_tokens"],
-        read_workload(draft["warmup.trace"], draft.where("warmup.trace")),
+        workload,
         cost_of_steps(own),
         draft["warmup.budget"],
     )

@@ -55,7 +55,7 @@ class PoolingGraphs:
         if plan.classifies:
             return ClassifierModel(load_classifier(folder, dtype))
         engine, _ = pooling_config(self.run.config)
-        return PooledModel(load_encoder(folder, dtype), engine.pooling, bool(engine.normalize))
+        return PooledModel(load_encoder(folder, dtype), engine.pooling)
 
     @cached_property
     def parameters(self) -> dict[str, str]:

@@ -5,23 +5,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from sendnn_pipeline.pooling.poolers import last_token, pool, unit
+from sendnn_pipeline.pooling.poolers import last_token, pool
 
 OUTPUTS = ("vectors", "finite")
 
 
 class PooledModel(nn.Module):
-    """Ids and mask ``[batch, length]`` to vectors ``[batch, dimensions]`` in float32, and whether each is finite."""
+    """Ids and mask ``[batch, length]`` to vectors ``[batch, dimensions]`` in float32, and whether each is finite.
 
-    def __init__(self, model: nn.Module, pooling: str, normalize: bool) -> None:
+    Of whatever length they are: a request may want them so, and scaling to one is cheap where answers are made.
+    """
+
+    def __init__(self, model: nn.Module, pooling: str) -> None:
         super().__init__()
-        self.model, self.pooling, self.normalize = model, pooling, normalize
+        self.model, self.pooling = model, pooling
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Run the model and pool its hidden states over real tokens."""
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        vectors = pool(hidden, attention_mask, self.pooling)
-        return _checked(unit(vectors) if self.normalize else vectors)
+        return _checked(pool(hidden, attention_mask, self.pooling))
 
 
 class ClassifierModel(nn.Module):

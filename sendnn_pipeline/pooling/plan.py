@@ -87,7 +87,7 @@ def make_plan(config: RunConfig, model: ModelFacts, facts: PoolingFacts, limits:
         unit="texts",
         key_fields=(
             ("task", engine.task),
-            ("pooling", f"{engine.pooling}, normalize={engine.normalize}"),
+            ("pooling", engine.pooling),
             ("transformers", version("transformers")),
             ("code", _traced_digest()),
         ),
@@ -121,7 +121,7 @@ def _info(config: RunConfig, facts: PoolingFacts, output_size: int, step_tokens:
         "normalize": engine.normalize,
     }
     limits = {"max_batch_tokens": step_tokens, "max_batch_requests": None, "max_client_batch_size": MAX_INPUTS}
-    return {"model": model, "model_type": kind, **limits}
+    return {"model": model, "model_type": kind, "auto_truncate": engine.auto_truncate, **limits}
 
 
 @lru_cache(maxsize=1)

@@ -35,8 +35,8 @@ def register_engines(register: "Callable[[str, Callable[[], Engine]], None]") ->
 @hookimpl
 def register_endpoints(register: "Callable[[str, str, Endpoint[Any]], None]") -> None:
     """Register what can be asked of it."""
-    from sendnn_pipeline.pooling.api import classify, embeddings, rerank, score, tei
+    from sendnn_pipeline.pooling.api import classify, cohere, embeddings, rerank, score, tei
 
-    for endpoints in (module.ENDPOINTS for module in (embeddings, score, rerank, classify, tei)):
+    for endpoints in (module.ENDPOINTS for module in (embeddings, score, rerank, classify, tei, cohere)):
         for path, endpoint in endpoints.items():
             register(NAME, path, endpoint)

@@ -1,7 +1,6 @@
 """From hidden states to one vector a text."""
 
 import torch
-from torch.nn.functional import normalize as scale_to_one
 
 
 def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -28,8 +27,3 @@ def last_token(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return the hidden state of each row's last real token, ``[batch, dimensions]``."""
     last = (mask.sum(dim=1) - 1).view(-1, 1, 1).expand(-1, 1, hidden.shape[-1])
     return hidden.gather(1, last).squeeze(1)
-
-
-def unit(vectors: torch.Tensor) -> torch.Tensor:
-    """Scale every row of ``[batch, dimensions]`` to length one."""
-    return scale_to_one(vectors, dim=-1)

@@ -12,6 +12,8 @@ from filelock import FileLock
 
 from sendnn_pipeline.programs.program import Program, Sizes
 
+# How many times as long as a larger step a step may take: rounding up to what a device computes costs less.
+IMPLAUSIBLE = 2.0
 StepMs = Mapping[Sizes, float]
 """Milliseconds of full steps of one Program."""
 
@@ -28,6 +30,26 @@ def timing_prefix(model: str, backend: Mapping[str, Any], dtype: str, *, threads
     """
     options = hashlib.sha256(json.dumps(backend, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return f"{model[:16]} {backend['name']}-{options} {dtype} {threads} threads {concurrent_steps} steps "
+
+
+def implausible(times: Mapping[Program, StepMs]) -> set[tuple[Program, Sizes]]:
+    """Return the steps that took much longer than one that is at least as large in every dimension.
+
+    Something else had the processor while they were timed.
+    """
+    steps = [(program, sizes, ms) for program, measured in times.items() for sizes, ms in measured.items()]
+    return {
+        (program, sizes)
+        for program, sizes, ms in steps
+        for other, larger, larger_ms in steps
+        if ms > larger_ms * IMPLAUSIBLE
+        and _kind(program) == _kind(other)
+        and all(size <= limit for size, limit in zip(sizes, larger, strict=True))
+    }
+
+
+def _kind(program: Program) -> tuple[str, ...]:
+    return (program.function, *(dim.name for dim in program.dims))
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
 
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.server.account import Account
+from sendnn_pipeline.server.api_route import ApiRoute
 from sendnn_pipeline.server.body import read_body
-from sendnn_pipeline.server.errors import ERROR_FORM
+from sendnn_pipeline.server.errors import ERROR_FORM, for_client
 from sendnn_pipeline.server.state import ServerState, state_of
 
 T = TypeVar("T")
@@ -23,13 +23,22 @@ CLIENT_GONE = 499
 EVENT_STREAM = "text/event-stream"
 
 
-def route(path: str, endpoint: Endpoint[Any]) -> Route:
+def route(path: str, endpoint: Endpoint[Any]) -> ApiRoute:
     """Return the route of an endpoint at ``path``."""
 
     async def handle(request: Request) -> Response:
         return await answer(request, endpoint)
 
-    return Route(path, handle, methods=["POST"])
+    return ApiRoute(
+        path,
+        handle,
+        methods=["POST"],
+        body=endpoint.body,
+        answer=endpoint.answer,
+        errors=endpoint.errors,
+        streams=endpoint.stream is not None,
+        summary=endpoint.summary or f"Ask {path}.",
+    )
 
 
 async def answer(request: Request, endpoint: Endpoint[Any]) -> Response:
@@ -86,7 +95,8 @@ async def _stream(
     except RequestError as error:
         # The status is sent already: the error is the last event.
         reason = "error"
-        _, content = request.scope[ERROR_FORM](error)
+        state_of(request).recent.add(request.url.path, error)
+        _, content = request.scope[ERROR_FORM](for_client(request, error))
         yield _event(content)
     finally:
         if reason:
@@ -123,6 +133,21 @@ async def unless_client_leaves(request: Request, work: Awaitable[T]) -> T:
 async def _disconnected(receive: Callable[[], Awaitable[Any]]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def in_time(request: Request, work: Awaitable[T]) -> T:
+    """Await ``work`` of a route without an engine, for as long as the request may take and its client stays.
+
+    Raises:
+        RequestError: the time is over, or the client left.
+    """
+    try:
+        async with asyncio.timeout(_timeout_seconds(state_of(request), request)):
+            return await unless_client_leaves(request, work)
+    except TimeoutError:
+        raise RequestError(504, "the deadline passed before the answer was there", code="deadline_exceeded") from None
+    except ClientGoneError:
+        raise RequestError(CLIENT_GONE, "the client left", code="client_gone") from None
 
 
 def _timeout_seconds(state: ServerState, request: Request) -> float:

@@ -1,14 +1,30 @@
 """Liveness, readiness and progress: three different answers, all quick, none through the engine."""
 
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
 
+from sendnn_pipeline.frontend.client import EngineClient
+from sendnn_pipeline.server.api_route import ApiRoute
 from sendnn_pipeline.server.state import state_of
 
-PROBES = ("/live", "/ready", "/startup", "/health")
+PROBES = ("/live", "/ready", "/startup", "/health", "/ping")
+
+
+class Status(TypedDict):
+    """The answer of a probe."""
+
+    status: str
+    reason: NotRequired[str]
+
+
+def why_not_ready(client: EngineClient) -> str | None:
+    """Return why no work is taken, or none is done; None when all is well."""
+    why, stalled = client.unavailable(), client.stalled_seconds()
+    if why is None and stalled is not None:
+        return f"requests wait and the engine has been silent for {stalled:.0f} s"
+    return why
 
 
 async def live(_request: Request) -> JSONResponse:
@@ -18,11 +34,7 @@ async def live(_request: Request) -> JSONResponse:
 
 async def ready(request: Request) -> JSONResponse:
     """Say whether work is taken: warm, not draining, and the engine moves."""
-    client = state_of(request).front.client
-    why = client.unavailable()
-    stalled = client.stalled_seconds()
-    if why is None and stalled is not None:
-        why = f"requests wait and the engine has been silent for {stalled:.0f} s"
+    why = why_not_ready(state_of(request).front.client)
     if why is None:
         return JSONResponse({"status": "ready"})
     return JSONResponse({"status": "not ready", "reason": why}, 503, {"Retry-After": "5"})
@@ -37,8 +49,10 @@ async def startup(request: Request) -> JSONResponse:
 
 
 routes = [
-    Route("/live", live),
-    Route("/ready", ready),
-    Route("/startup", startup),
-    Route("/health", ready),
+    ApiRoute("/live", live, answer=Status),
+    ApiRoute("/ready", ready, answer=Status, errors=(Status,)),
+    ApiRoute("/startup", startup, answer=dict[str, Any], errors=(dict[str, Any],)),
+    ApiRoute("/health", ready, answer=Status, errors=(Status,)),
+    # As Amazon SageMaker asks, and as vLLM takes it.
+    ApiRoute("/ping", ready, methods=["GET", "POST"], answer=Status, errors=(Status,)),
 ]

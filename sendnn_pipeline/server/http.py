@@ -5,8 +5,10 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import uvicorn
 
@@ -16,11 +18,27 @@ from sendnn_pipeline.frontend.target import LINGER_SECONDS, Session
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer
 from sendnn_pipeline.messages import FromEngine, Ready
 from sendnn_pipeline.server.app import make_app
+from sendnn_pipeline.server.connection import Connection
+from sendnn_pipeline.server.room import Room, Wait, num_connections
 from sendnn_pipeline.server.state import server_state
+
+# Of a tenth of a second, uvicorn's.
+LOOK_TICKS = 3
 
 
 class QuietServer(uvicorn.Server):
-    """Uvicorn without its signal handlers: draining is ours to decide."""
+    """Uvicorn without its signal handlers, as draining is ours to decide, and with an eye on slow clients."""
+
+    def __init__(self, config: uvicorn.Config, room: Room) -> None:
+        super().__init__(config)
+        self.room = room
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at the clients, a few times a second."""
+        if counter % LOOK_TICKS == 0:
+            # Every connection is of our class.
+            self.room.look(self.server_state.connections, time.monotonic())  # type: ignore[arg-type]
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -28,21 +46,23 @@ class QuietServer(uvicorn.Server):
         yield
 
 
-async def serve(session: Session, listening: socket.socket, tokenizer: TextTokenizer) -> None:
+async def serve(
+    session: Session, listening: socket.socket, tokenizer: TextTokenizer, tls: ssl.SSLContext | None = None
+) -> None:
     """Serve until a signal or the engine's end."""
     run, stop = session.run, asyncio.Event()
 
     def listen(message: FromEngine) -> None:
         if isinstance(message, Ready):
             seconds = time.monotonic() - session.started
-            session.say(f"serving {run.served_name} at {_url(listening)}/v1, ready in {seconds:.1f} s")
+            session.say(f"serving {run.served_name} at {_url(listening, tls)}, ready in {seconds:.1f} s")
 
     try:
         async with session.engine(run.config.serve.max_queue, listen) as client:
             if run.config.process.override_signal_handlers:
                 _handle_signals(stop)
             stopped = asyncio.create_task(stop.wait())
-            async with edge(session, client, tokenizer, listening) as serving:
+            async with edge(session, client, tokenizer, listening, tls) as serving:
                 await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if not stop.is_set():
                     error = None if serving.cancelled() else serving.exception()
@@ -57,24 +77,48 @@ async def serve(session: Session, listening: socket.socket, tokenizer: TextToken
         tokenizer.close()
 
 
-def _url(listening: socket.socket) -> str:
+def _url(listening: socket.socket, tls: ssl.SSLContext | None) -> str:
+    if listening.family == socket.AF_UNIX:
+        return f"unix:{listening.getsockname()}"
     host, port = listening.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/v1"
 
 
 @contextlib.asynccontextmanager
 async def edge(
-    session: Session, client: EngineClient, tokenizer: TextTokenizer, listening: socket.socket
+    session: Session,
+    client: EngineClient,
+    tokenizer: TextTokenizer,
+    listening: socket.socket,
+    tls: ssl.SSLContext | None = None,
 ) -> "AsyncIterator[asyncio.Task[None]]":
     """Answer HTTP at a socket while the block runs; yields the server's task."""
+    config, state = session.run.config.serve, server_state(session, client, tokenizer)
+    waits = {
+        Wait.head: config.head_timeout_seconds,
+        Wait.body: config.body_timeout_seconds,
+        Wait.reading: config.reading_timeout_seconds,
+    }
+    room = Room(num_connections(config.max_connections), waits)
+    if room.size < config.max_connections:
+        asked = f"serve.max_connections={config.max_connections}"
+        session.say(f"{asked} is cut to {room.size}: the process may open no more files (ulimit -n)")
     server = QuietServer(
         uvicorn.Config(
-            make_app(server_state(session, client, tokenizer), session.endpoints, session.api_key),
+            make_app(state, session.endpoints, session.api_keys),
+            # Any callable will do.
+            http=partial(Connection, room=room),  # type: ignore[arg-type]
+            ws="none",
+            ssl_context_factory=None if tls is None else lambda *_: tls,
+            # What clients send that is not HTTP is answered, not logged: a line each would be theirs to write.
+            log_level="error",
             log_config=None,
             access_log=False,
             lifespan="off",
+            timeout_keep_alive=session.run.config.serve.keep_alive_seconds,
             timeout_graceful_shutdown=int(LINGER_SECONDS),
-        )
+        ),
+        room,
     )
     task = asyncio.create_task(server.serve(sockets=[listening]))
     try:
@@ -82,6 +126,7 @@ async def edge(
     finally:
         server.should_exit = True
         await asyncio.gather(task, return_exceptions=True)
+        state.aside.shutdown(wait=False, cancel_futures=True)
 
 
 async def _drain(session: Session, client: EngineClient) -> int:

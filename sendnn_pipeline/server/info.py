@@ -1,16 +1,23 @@
 """Routes about the server: version, info, metrics."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from sendnn_pipeline import __version__
 from sendnn_pipeline.frontend.tokenizer import THREADS
 from sendnn_pipeline.messages import MeasuredStep
+from sendnn_pipeline.server.api_route import ApiRoute
+from sendnn_pipeline.server.health import why_not_ready
 from sendnn_pipeline.server.state import ServerState, state_of
+
+
+class Version(TypedDict):
+    """The answer of /version."""
+
+    version: str
 
 
 async def version(_request: Request) -> JSONResponse:
@@ -40,6 +47,8 @@ async def info(request: Request) -> JSONResponse:
             "programs": _programs(state, ready.steps if ready else []),
             "engine": (ready.engine | {"resident_bytes": ready.resident_bytes}) if ready else None,
             "startup": state.startup.progress(),
+            "not_ready": why_not_ready(state.front.client),
+            "recent_errors": state.recent.list(),
             **state.about,
             # The names that text-embeddings-inference's clients look for.
             "model_id": config.model.path,
@@ -47,7 +56,6 @@ async def info(request: Request) -> JSONResponse:
             "model_dtype": config.model.dtype,
             "max_concurrent_requests": config.serve.max_queue,
             "max_input_length": plan.max_input_tokens,
-            "auto_truncate": False,
             "tokenization_workers": THREADS,
             **of_engine,
         }
@@ -55,11 +63,12 @@ async def info(request: Request) -> JSONResponse:
 
 
 def _programs(state: ServerState, steps: list[MeasuredStep]) -> list[dict[str, Any]]:
-    compiled = state.startup.programs.get("compile", {})
+    seconds, compiled = state.startup.programs.get("compile", {}), state.startup.compiled
     return [
         {
             "name": program.name,
-            "compile_seconds": compiled.get(program.name),
+            "compile_seconds": seconds.get(program.name),
+            "source": "compiled" if program.name in compiled else "artifact" if program.name in seconds else None,
             "steps": [
                 {**step.sizes, "ms": step.ms, "tokens_per_second": step.num_tokens / step.ms * 1000}
                 for step in steps
@@ -76,4 +85,8 @@ async def metrics(request: Request) -> Response:
     return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-routes = [Route("/version", version), Route("/info", info), Route("/metrics", metrics)]
+routes = [
+    ApiRoute("/version", version, answer=Version),
+    ApiRoute("/info", info, answer=dict[str, Any]),
+    ApiRoute("/metrics", metrics, answer="text/plain"),
+]

@@ -1,37 +1,36 @@
-"""Routes about the model, whatever runs it: models, tokenize, detokenize."""
+"""Routes about the model, whatever runs it."""
 
-from typing import Any
+from typing import Literal, TypedDict
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
 
-from sendnn_pipeline.frontend.errors import RequestError
-from sendnn_pipeline.server.body import read_body
+from sendnn_pipeline.server.api_route import ApiRoute
 from sendnn_pipeline.server.state import ServerState, state_of
 
 
-class TokenizeRequest(msgspec.Struct):
-    """The body of /tokenize."""
+class Card(TypedDict):
+    """What is served under a name."""
 
-    prompt: str
-    model: str | None = None
-    add_special_tokens: bool = True
-    return_token_strs: bool = False
-
-
-class DetokenizeRequest(msgspec.Struct):
-    """The body of /detokenize."""
-
-    tokens: list[int]
-    model: str | None = None
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    root: str
+    max_model_len: int
 
 
-def _card(state: ServerState) -> dict[str, Any]:
+class Cards(TypedDict):
+    """The answer of /v1/models."""
+
+    object: Literal["list"]
+    data: list[Card]
+
+
+def _card(state: ServerState, name: str) -> Card:
     run = state.front.run
     return {
-        "id": run.served_name,
+        "id": name,
         "object": "model",
         "created": state.created,
         "owned_by": "sendnn_pipeline",
@@ -41,52 +40,19 @@ def _card(state: ServerState) -> dict[str, Any]:
 
 
 async def list_models(request: Request) -> JSONResponse:
-    """List the one model served."""
-    return JSONResponse({"object": "list", "data": [_card(state_of(request))]})
+    """List the model under each of its names."""
+    state = state_of(request)
+    return JSONResponse({"object": "list", "data": [_card(state, name) for name in state.front.names]})
 
 
 async def get_model(request: Request) -> JSONResponse:
     """Describe one model."""
-    state = state_of(request)
-    state.front.check_model(request.path_params["name"])
-    return JSONResponse(_card(state))
-
-
-async def tokenize(request: Request) -> JSONResponse:
-    """Return the token ids of a text."""
-    front = state_of(request).front
-    body = await read_body(request, TokenizeRequest, front.run.config.serve.max_body_bytes)
-    front.check_model(body.model)
-    try:
-        (ids,) = await front.tokenizer.encode([body.prompt], None, special=body.add_special_tokens)
-    except (UnicodeEncodeError, TypeError) as error:
-        message = f"prompt is not valid Unicode: {error}"
-        raise RequestError(400, message, param="prompt", code="invalid_value") from None
-    strings = front.tokenizer.tokens(ids) if body.return_token_strs else None
-    content = {"count": len(ids), "max_model_len": front.max_input_tokens, "tokens": ids, "token_strs": strings}
-    return JSONResponse(content)
-
-
-async def detokenize(request: Request) -> JSONResponse:
-    """Return the text of token ids."""
-    front = state_of(request).front
-    body = await read_body(request, DetokenizeRequest, front.run.config.serve.max_body_bytes)
-    front.check_model(body.model)
-    vocab_size = front.run.model.vocab_size
-    wrong = next((token_id for token_id in body.tokens if not 0 <= token_id < vocab_size), None)
-    if wrong is not None:
-        raise RequestError(
-            400,
-            f"tokens has id {wrong}; the vocabulary ends at {vocab_size - 1}",
-            param="tokens",
-            code="invalid_value",
-        )
-    return JSONResponse({"prompt": await front.tokenizer.decode(body.tokens)})
+    state, name = state_of(request), request.path_params["name"]
+    state.front.check_model(name)
+    return JSONResponse(_card(state, name))
 
 
 routes = [
-    Route("/v1/models", list_models),
-    Route("/v1/models/{name:path}", get_model),
-    Route("/tokenize", tokenize, methods=["POST"]),
-    Route("/detokenize", detokenize, methods=["POST"]),
+    ApiRoute("/v1/models", list_models, answer=Cards),
+    ApiRoute("/v1/models/{name:path}", get_model, answer=Card),
 ]

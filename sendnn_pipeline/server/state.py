@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
@@ -14,6 +15,7 @@ from sendnn_pipeline.frontend.tokenizer import TextTokenizer
 from sendnn_pipeline.observe.metrics import Metrics
 from sendnn_pipeline.observe.perf_log import PerfLog
 from sendnn_pipeline.observe.startup import Startup
+from sendnn_pipeline.server.recent import RecentErrors
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,9 @@ class ServerState:
     about: Mapping[str, Any]
     created: int
     """Unix time in seconds."""
+    aside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="aside"))
+    """What takes long, one after the other, beside the event loop."""
+    recent: RecentErrors = field(default_factory=RecentErrors)
 
 
 def server_state(session: Session, client: EngineClient, tokenizer: TextTokenizer) -> ServerState:

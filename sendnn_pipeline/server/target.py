@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,9 @@ from sendnn_pipeline.errors import ServeError
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.target import Session
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer, load_tokenizer
+from sendnn_pipeline.paths import expand_path
+from sendnn_pipeline.server.tls import read_tls
+from sendnn_pipeline.server.unix_socket import bind_unix
 
 # Connections that wait to be accepted; as uvicorn's own.
 BACKLOG = 2048
@@ -24,10 +28,15 @@ class HttpTarget:
     keys: tuple[str, ...] = ()
     listening: socket.socket | None = field(default=None, init=False)
     tokenizer: TextTokenizer | None = field(default=None, init=False)
+    tls: ssl.SSLContext | None = field(default=None, init=False)
 
     def prepare(self, run: Run, endpoints: Mapping[str, Endpoint[Any]]) -> None:
         """Bind the address and read the tokenizer, so that both are known to work before weights are loaded."""
         self.tokenizer = load_tokenizer(run.model.folder)
+        self.tls = read_tls(run.config.serve)
+        if run.config.serve.uds is not None:
+            self.listening = bind_unix(expand_path(run.config.serve.uds, "serve.uds"))
+            return
         host, port = run.config.serve.host, run.config.serve.port
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.listening = socket.socket(family, socket.SOCK_STREAM)
@@ -54,4 +63,8 @@ class HttpTarget:
 
         assert self.listening is not None and self.tokenizer is not None
         with self.listening:
-            uvloop.run(serve(session, self.listening, self.tokenizer))
+            try:
+                uvloop.run(serve(session, self.listening, self.tokenizer, self.tls))
+            finally:
+                if session.run.config.serve.uds is not None:
+                    expand_path(session.run.config.serve.uds, "serve.uds").unlink(missing_ok=True)

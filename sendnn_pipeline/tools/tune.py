@@ -13,7 +13,7 @@ from sendnn_pipeline.app.context import load_context
 from sendnn_pipeline.app.resolve import compose_run, resolve_run
 from sendnn_pipeline.config.command_line import parse_command_line
 from sendnn_pipeline.config.environment import process_environment
-from sendnn_pipeline.engines.lengths import read_trace
+from sendnn_pipeline.engines.lengths import describe_left_out, read_trace
 from sendnn_pipeline.errors import ConfigError, ModelError
 from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.pooling.auto_shapes import ShapeChoice, choose_fixed, choose_range
@@ -45,6 +45,9 @@ def main(argv: Sequence[str]) -> None:
     if not re.fullmatch(r"[A-Za-z_]\w*", arguments.name):
         raise ConfigError(f"--name {arguments.name} is not a name of an option")
     workload = read_trace(expand_path(arguments.trace, "TRACE"))
+    left_out = describe_left_out(workload, arguments.trace)
+    if left_out:
+        sys.stdout.write(f"note: {left_out}\n")
     context = load_context(process_environment())
     composed = compose_run(context, parse_command_line(arguments.overrides).overrides)
     folder = composed.locate()

@@ -128,7 +128,7 @@ def test_a_call_that_would_compile_once_sealed_fails_alone(tiny, tmp_path, jit, 
     first, failed, last = port.of(Part, RequestFailed)
     assert isinstance(first, Part) and isinstance(last, Part) and first.payload == last.payload
     # Which Program runs is the batcher's choice, by what it measured.
-    assert isinstance(failed, RequestFailed) and failed.message.startswith(f"{first.program} failed: ")
-    assert "recompile" in failed.message
+    assert isinstance(failed, RequestFailed) and failed.detail.startswith(f"{first.program} failed: ")
+    assert "recompile" in failed.detail
     assert [step.recompiles for step in port.of(StepDone)] == [0, 1, 1]
     assert compiled == [graphs_compiled()] * 3

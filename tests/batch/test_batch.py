@@ -139,15 +139,19 @@ def test_an_openai_batch_file(tiny, tmp_path):
     asked = [
         {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"input": [[2, 9, 3], [2, 8, 3]]}},
         {"custom_id": "b", "method": "POST", "url": "/v1/chat/completions", "body": {"input": "x"}},
+        {"custom_id": "c", "body": {"input": [5] * 500, "encoding_format": None, "truncate_prompt_tokens": None}},
+        {"text": None, "input": [2, 9, 3], "note": None},
     ]
     source = write(tmp_path / "in.jsonl", asked)
-    assert batch(tiny, source, tmp_path / "out.jsonl").returncode == 0
-    good, bad = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
+    assert batch(tiny, source, tmp_path / "out.jsonl", "serve.truncate=true").returncode == 0
+    good, bad, unset, own = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
     assert good["custom_id"] == "a" and good["response"]["status_code"] == 200 and good["error"] is None
     data = good["response"]["body"]["data"]
     assert np.allclose([row["embedding"] for row in data], mean_pooled_ids(tiny, [[2, 9, 3], [2, 8, 3]]), atol=1e-5)
     assert good["response"]["body"]["usage"]["prompt_tokens"] == 6
     assert bad["custom_id"] == "b" and bad["response"] is None and "/v1/embeddings" in bad["error"]["message"]
+    assert unset["response"]["body"]["usage"]["prompt_tokens"] == 64, unset
+    assert len(own["embedding"]) == 32 and own["note"] is None
 
 
 @pytest.mark.parametrize(

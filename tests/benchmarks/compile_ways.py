@@ -44,7 +44,7 @@ def encoder(dtype):
         ids = torch.randint(1, 30000, (batch, length), generator=generator)
         return ids, torch.ones(batch, length, dtype=torch.int64)
 
-    return PooledModel(load_encoder(folder, dtype), "mean", True).eval(), inputs
+    return PooledModel(load_encoder(folder, dtype), "mean").eval(), inputs
 
 
 def decoder(dtype):

@@ -6,7 +6,7 @@ import pytest
 
 from sendnn_pipeline.app.endpoints import collect_endpoints
 from sendnn_pipeline.hooks.specs import SPECS
-from sendnn_pipeline.server import health, info, models
+from sendnn_pipeline.server import docs, health, info, models, page, tokens
 from sendnn_pipeline.tools import TOOLS
 from tests.contract.tables import own_context, write_type
 
@@ -39,7 +39,7 @@ def routes(context):
     engines = context.plugins.registry("register_engines", "engine").entries
     every = [
         f"every engine: {sorted(route.methods - {'HEAD'})[0]} {route.path}"
-        for module in (health, info, models)
+        for module in (docs, health, info, models, page, tokens)
         for route in module.routes
     ]
     return every + [

@@ -42,7 +42,7 @@ async def read(job, found, **environment):
     ("job", "words"),
     [
         ("talk", None),
-        ("talk_and_leave", "the engine process ended with exit code 3; the lines above may say why"),
+        ("talk_and_leave", "the engine failed: SystemExit: 3"),
         ("talk_and_be_killed", "the engine process was killed by SIGKILL, as the kernel does when memory runs out"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sendnn_pipeline.engines.lengths import MIXED_TEXTS, histogram_of, read_trace
+from sendnn_pipeline.engines.lengths import MIXED_TEXTS, describe_left_out, histogram_of, read_trace
 from sendnn_pipeline.errors import ConfigError
 
 
@@ -10,6 +10,21 @@ def test_traces(tmp_path):
     file = tmp_path / "trace"
     file.write_text('12\n{"num_tokens": 12}\n\n{"num_prompt_tokens": 60, "num_texts": 3, "model": "m"}\n')
     assert read_trace(file).shares == ((12, 0.4), (20, pytest.approx(0.6)))
+
+
+def test_lines_of_failed_requests_are_counted_and_left_out(tmp_path):
+    file = tmp_path / "request_metrics.jsonl"
+    lines = ['{"num_prompt_tokens": 7}', '{"finish_reason": "error"}', '{"num_prompt_tokens": null}', "9"]
+    file.write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    found = read_trace(file)
+    assert found.shares == ((7, 0.5), (9, 0.5)) and found.num_left_out == found.clipped(8).num_left_out == 2
+    assert describe_left_out(found, "FILE") == "2 lines of FILE have no tokens and are left out"
+    file.write_text("\n".join(lines[1:3]))
+    with pytest.raises(ConfigError, match="none of its 2 lines has a number of tokens"):
+        read_trace(file)
+    file.write_text("7\n", encoding="utf-16")
+    with pytest.raises(ConfigError, match="cannot be read: it is UTF-16 or UTF-32: save it as UTF-8"):
+        read_trace(file)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ class Ran:
             metrics=Metrics(CollectorRegistry(), "m", 64),
             startup=None,
             perf_log=None,
-            api_key=None,
+            api_keys=(),
             started=0.0,
             about={},
         )

@@ -76,6 +76,31 @@ def test_the_only_claim_decides_and_says_why(site, with_echo, tiny):
     assert choose_engine(plugins(), read_model_facts(tiny)) == ("pooling", "BertModel gives embeddings")
 
 
+BROKEN = {
+    "its factory": (
+        "    def __init__(self): raise OSError('no card')\n",
+        "engine mine of plugin one failed: OSError: no",
+    ),
+    "claim": ("    def claim(self, facts): raise OSError('no card')\n", "engine mine failed: OSError: no card"),
+}
+
+
+@pytest.mark.parametrize("part", BROKEN)
+def test_an_engine_that_fails_is_dropped_from_runs_that_did_not_choose_it(site, with_echo, tiny, part):
+    code, reason = BROKEN[part]
+    install(site, "one", ENGINE + code + registering("mine"))
+    found = plugins()
+    assert choose_engine(found, read_model_facts(tiny)) == ("pooling", "BertModel gives embeddings")
+    (failure,) = found.failures
+    assert failure.name == "one" and failure.reason.startswith(reason)
+
+
+def test_an_engine_that_is_chosen_and_cannot_be_made_is_named(site, with_echo):
+    install(site, "one", ENGINE + BROKEN["its factory"][0] + registering("mine"))
+    with pytest.raises(PluginError, match=r"engine mine of plugin one failed: OSError: no card \(one_module.py:7\)"):
+        create_engine(plugins(), "mine")
+
+
 def test_an_engine_needs_no_keys_of_its_own(site, with_echo, tiny):
     code = "from sendnn_pipeline.engines.plan import Plan, Step\n"
     code += "from echo_engine import PROGRAM, EchoConfig, EchoCore\n"

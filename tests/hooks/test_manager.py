@@ -26,6 +26,10 @@ FAILING = {
     ),
     "mismatched": (implement("register_compile_backends(registry)", "..."), "PluginValidationError"),
     "broken": ("def (\n", "SyntaxError"),
+    "unmarked": (
+        "def register_compile_backends(register): ...\n",
+        "its entry point bad_unmarked_module is a module that implements no hook; name the module whose functions are",
+    ),
 }
 
 
@@ -129,6 +133,17 @@ def test_a_metric_of_our_name_is_its_plugins_fault(site, tiny, with_echo):
     assert "warning: plugin counts is called no more: register_metrics failed: DuplicateTimeseries: " in ended.stdout
 
 
+def test_an_entry_point_that_names_a_function_is_said(site, tiny, in_process):
+    install(site, "acme", STARTED, entry="acme_module:stage_started")
+    (failure,) = load_plugins(clean_environ()).failures
+    assert failure.reason == (
+        "its entry point acme_module:stage_started is a function that implements no hook; "
+        "name the module whose functions are marked @hookimpl"
+    )
+    listed = in_process("plugins")
+    assert listed.returncode == 1 and "a function" in listed.stdout
+
+
 @pytest.mark.parametrize("body", ["raise OSError('late')", "import sys; sys.exit(1)", "import time; time.sleep(60)"])
 def test_a_hook_that_fails_is_named_and_the_others_go_on(site, body):
     install(site, "late", implement("register_compile_backends(register)", body))
@@ -146,8 +161,8 @@ def test_an_observer_that_fails_is_called_no_more(site, error):
     code = "from sendnn_pipeline.errors import ServeError\n"
     install(site, "watch", code + implement("stage_started(event)", f"raise {error}"))
     plugins = load_plugins(clean_environ())
-    assert plugins.observe("stage_started", "builtin.server", event="begin") is None
-    assert plugins.observe("stage_started", "watch", event="begin").name == "watch"
+    assert plugins.observe("stage_started", "builtin.server", event="begin", run=None) is None
+    assert plugins.observe("stage_started", "watch", event="begin", run=None).name == "watch"
     assert len(plugins.failures) == 1 and "begin" in plugins.failures[0].reason
     assert plugins.names("stage_started") == [] and loaded(plugins) == list(BUILTINS)
 
@@ -176,7 +191,7 @@ def test_two_plugins_of_one_name_are_both_refused(site):
 
 def test_allow_and_deny_keep_plugins_from_being_imported(site):
     install(site, "bomb", "raise SystemExit('imported')\n")
-    install(site, "calm", "")
+    install(site, "calm", STARTED)
     denied = load_plugins(clean_environ(SENDNN_PIPELINE_PLUGINS_DENY="bomb"))
     allowed = load_plugins(clean_environ(SENDNN_PIPELINE_PLUGINS="calm"))
     for plugins in (denied, allowed):

@@ -6,6 +6,8 @@ import time
 import httpx
 import pytest
 
+from sendnn_pipeline.app.context import load_context
+from sendnn_pipeline.errors import PluginError
 from sendnn_pipeline.hooks.loading import load_plugins
 from sendnn_pipeline.messages import StageEvent
 from sendnn_pipeline.observe import observers
@@ -89,7 +91,7 @@ def test_ours_are_told_at_once_and_one_that_hangs_is_named(site, quick):
     told = []
     listener = type("Listener", (), {"on_stage": lambda self, event: told.append(event.stage)})()
     lines = []
-    with Observers([listener], load_plugins(clean_environ()), lines.append) as tell:
+    with Observers([listener], load_plugins(clean_environ()), None, lines.append) as tell:
         for stage in ("load", "compile"):
             tell(StageEvent(stage, "started"))
         assert told == ["load", "compile"]
@@ -103,7 +105,7 @@ def test_one_that_fails_is_dropped_and_the_others_are_told_on(site, error):
     install(site, "fails", code + implement("stage_started(event)", f"raise {error}"))
     install(site, "works", NOTES + implement("stage_started(event)", NOTE))
     plugins, lines = load_plugins(clean_environ()), []
-    with Observers([], plugins, lines.append) as tell:
+    with Observers([], plugins, None, lines.append) as tell:
         for stage in ("load", "compile", "warmup"):
             tell(StageEvent(stage, "started"))
     assert notes(site) == [("load", "started"), ("compile", "started"), ("warmup", "started")]
@@ -119,3 +121,52 @@ def test_failed_plugins_are_counted_those_that_fail_during_the_run_too(site, tin
         served.wait_line(r"note: plugin late \(late 1.0\) is dropped: stage_started failed: OSError: no device")
         assert "sendnn_pipeline:plugin_load_failures_total 2.0" in served.get("/metrics").text
         assert json.loads(served.get("/info").text)["plugins"][-2:] == ["echo", "late"]
+
+
+OPTIONS = """
+from dataclasses import dataclass, field
+from typing import Annotated
+from msgspec import Meta
+NOTES = HERE / 'notes'
+
+@dataclass(frozen=True, kw_only=True)
+class WatchConfig:
+    stages: list[str] = field(default_factory=lambda: ['load'])
+    '''Stages to note.'''
+    at_least: Annotated[float, Meta(ge=0)] = 0.0
+    '''Seconds.'''
+"""
+ROW = "WATCH_SECONDS: {key: observe.watch.at_least, default: '0', doc: The least that is noted.}\n"
+
+
+@pytest.fixture
+def watch(site):
+    """Install an observer with options, and a variable of one."""
+    code = OPTIONS + implement("register_schemas(store)", "store('observe', 'watch', WatchConfig)")
+    code += implement("config_paths()", "return HERE / 'watch_conf'")
+    code += implement("register_metrics(registry, run)", "assert run.config.observe.watch.at_least >= 0")
+    body = "options = run.config.observe.watch\n"
+    body += "if event.stage in options.stages and event.seconds >= options.at_least:\n    "
+    install(site, "watch", code + implement("stage_finished(event, run)", body + NOTE.replace("\n", "\n    ")))
+    (site / "watch_conf" / "env").mkdir(parents=True)
+    (site / "watch_conf" / "env" / "watch.yaml").write_text(ROW)
+    return site
+
+
+def test_an_observer_has_options_as_everything_else(watch, tiny, with_echo, in_process):
+    words = (*ECHO, f"model.path={tiny}", "pipeline=precompile")
+    assert sendnn(*words, "observe.watch.stages=[load,warmup]", **with_echo).returncode == 0
+    assert notes(watch) == [("load", "finished"), ("warmup", "echo[batch=1..8]", "finished"), ("warmup", "finished")]
+    explained = in_process("explain", "observe", "model.dtype=float32", WATCH_SECONDS="2.5", **with_echo)
+    assert "observe.watch.at_least = 2.5\n  Seconds.\n  from WATCH_SECONDS (env)" in explained.stdout
+    wrong = in_process(*words, "observe.watch.stage=load", **with_echo)
+    assert wrong.returncode == 2 and "unknown key observe.watch.stage; did you mean" in wrong.stderr
+    low = in_process(*words, "observe.watch.at_least=-1", **with_echo)
+    assert low.returncode == 2 and "observe.watch.at_least=-1.0 must be" in low.stderr
+    assert "  observe.watch.at_least=0.0\n      Seconds.\n" in sendnn("--help", **with_echo).stdout
+
+
+def test_options_of_an_observer_need_a_name(site):
+    install(site, "watch", OPTIONS + implement("register_schemas(store)", "store('observe', '', WatchConfig)"))
+    with pytest.raises(PluginError, match="schema WatchConfig of observe needs a name such as acme, not ''"):
+        load_context(clean_environ())

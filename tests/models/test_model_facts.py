@@ -1,12 +1,21 @@
 """What a model's own files say, whatever runs it, and what is said of broken ones."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
+import transformers
+from transformers import CONFIG_MAPPING
 
 from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.models.facts import read_model_facts
+from sendnn_pipeline.models.positions import PADDING_INDEX, read_positions
+
+OWN_POSITIONS = re.compile(r"max_position_embeddings,\s+config.hidden_size,\s+padding_idx=self.padding_idx")
+# The positions are those of a protein encoder, and of a picture's layout.
+NOT_TEXT = {"evolla", "pp_doclayout_v2"}
 
 
 @pytest.fixture
@@ -37,6 +46,54 @@ def test_the_count_of_parameters_equals_torch(minilm):
 def test_roberta_positions_start_behind_the_padding(folder):
     edit(folder / "config.json", model_type="roberta", max_position_embeddings=514, pad_token_id=1)
     assert read_model_facts(folder).position_limit == 512
+
+
+@pytest.mark.parametrize(("pad", "limit"), [({"pad_token_id": 1}, 64), ({"pad_token_id": 3}, 62), ({}, 64)])
+@pytest.mark.parametrize("kind", ["roberta", "roberta-prelayernorm", "data2vec-text", "xmod", "camembert"])
+def test_positions_begin_behind_the_padding_index_as_in_transformers(kind, pad, limit, tmp_path):
+    import torch
+    from transformers import AutoModel
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    languages = {"languages": ["en"], "default_language": "en"} if kind == "xmod" else {}
+    config = {"model_type": kind, "vocab_size": 20, "max_position_embeddings": 66, **sizes, **languages}
+    text = CONFIG_MAPPING[kind](**config, **pad)
+    found, pad_token_id = read_positions({**config, **pad}, kind, tmp_path)
+    assert (found, pad_token_id) == (limit, text.pad_token_id)
+    model = AutoModel.from_config(text).eval()
+    with torch.no_grad():
+        model(input_ids=torch.full((1, found), 5))
+        with pytest.raises((IndexError, RuntimeError)):
+            model(input_ids=torch.full((1, found + 1), 5))
+
+
+def test_every_model_whose_positions_begin_behind_its_padding_is_known():
+    models = Path(transformers.__file__).parent / "models"
+    files = [file for file in models.glob("*/modeling_*.py") if OWN_POSITIONS.search(file.read_text())]
+    # Vision with text: the text model's type counts.
+    known = {kind.removesuffix("_text_model").removesuffix("-text").replace("-", "_") for kind in PADDING_INDEX}
+    assert {file.parent.name for file in files} - known <= NOT_TEXT
+    for kind, pad in PADDING_INDEX.items():
+        assert CONFIG_MAPPING[kind]().pad_token_id == pad, kind
+
+
+def test_a_padding_index_that_is_not_there_is_named(folder):
+    edit(folder / "config.json", model_type="roberta", pad_token_id=None)
+    with pytest.raises(ModelError, match="has no pad_token_id, and positions of roberta begin behind it"):
+        read_model_facts(folder)
+
+
+@pytest.mark.parametrize("pad", [-1, 10**6, None])
+def test_padding_of_other_models_is_always_an_embedding(folder, pad):
+    edit(folder / "config.json", pad_token_id=pad)
+    assert read_model_facts(folder).pad_token_id == 0
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "xlnet", "t5"])
+def test_models_of_no_hidden_size_are_refused_by_name(folder, kind):
+    (folder / "config.json").write_text(json.dumps(CONFIG_MAPPING[kind]().to_dict() | {"architectures": ["X"]}))
+    with pytest.raises(ModelError, match=f"has no hidden_size: models of the type {kind} are not supported"):
+        read_model_facts(folder)
 
 
 def test_the_text_model_of_several_is_the_one_that_counts(folder):

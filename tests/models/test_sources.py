@@ -29,7 +29,7 @@ from tests.served import EAGER_FLOAT32, sendnn
     ],
 )
 def test_the_source_is_inferred_from_the_path(context, path, source):
-    assert compose_run(context, parse_overrides(["model=local", f"model.path='{path}'"])).source_name == source
+    assert compose_run(context, parse_overrides(["model=local", f"model.path='{path}'"])).source.name == source
 
 
 def test_a_path_that_no_source_claims(context):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from sendnn_pipeline.backends.base import CompileBackend, Graph, Limits
-from sendnn_pipeline.errors import ArtifactError
+from sendnn_pipeline.errors import ArtifactError, BackendError
 from sendnn_pipeline.pipeline.cache import ProgramCache
 from sendnn_pipeline.programs.key import artifact_keys
 from sendnn_pipeline.programs.program import Dim, Program
@@ -33,6 +33,8 @@ class Backend(CompileBackend):
     weights: str
     holds_parameters: bool
     compiled: list = field(default_factory=list)
+    error: Exception | None = None
+    """What its library raises at an artifact."""
     name = "fake"
     limits = Limits(artifacts="files")
 
@@ -41,6 +43,8 @@ class Backend(CompileBackend):
         return Compiled(self.weights, self.holds_parameters)
 
     def open(self, folder, graph):
+        if self.error is not None:
+            raise self.error
         return Compiled((folder / "program").read_text(), self.holds_parameters)
 
     def fingerprint(self):
@@ -52,8 +56,8 @@ def get(tmp_path):
     """Get the Program for a run of some weights: what it was compiled for, where it came from, and why."""
     store, keys = ArtifactStore(tmp_path / "artifacts"), artifact_keys("structure", (), "fake", {}, ())
 
-    def get(weights, *, holds_parameters, require=False, embedded=False):
-        backend = Backend(weights, holds_parameters)
+    def get(weights, *, holds_parameters, require=False, embedded=False, error=None):
+        backend = Backend(weights, holds_parameters, error=error)
         cache = ProgramCache(backend, keys, store, require, lambda: weights, embedded)
         made, source, reason = cache.get_or_compile(GRAPH)
         assert bool(backend.compiled) == (source == "compiled")
@@ -81,3 +85,19 @@ def test_where_the_key_has_the_weights_nothing_more_is_noted(get):
     """As it does of Programs that hold all of them."""
     get("these", holds_parameters=True, embedded=True)
     assert get("these again", holds_parameters=True, embedded=True) == ("these", "artifact", "")
+
+
+CANNOT_OPEN = {
+    "its own word": (BackendError("made by another card"), "made by another card"),
+    "what its library raises": (OSError("wrong magic"), "backend=fake failed to open it: OSError: wrong magic"),
+}
+
+
+@pytest.mark.parametrize("case", CANNOT_OPEN)
+def test_an_artifact_that_the_backend_cannot_open_is_a_miss_with_its_reason(get, case):
+    error, reason = CANNOT_OPEN[case]
+    get("these", holds_parameters=False)
+    assert get("new", holds_parameters=False, error=error) == ("new", "compiled", reason)
+    assert get("these", holds_parameters=False) == ("new", "artifact", "")
+    with pytest.raises(ArtifactError, match=rf"artifacts\.require=true: {reason}"):
+        get("these", holds_parameters=False, require=True, error=error)

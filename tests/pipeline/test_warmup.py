@@ -8,7 +8,7 @@ import pytest
 from sendnn_pipeline.engines.plan import Plan, Step
 from sendnn_pipeline.errors import EngineError
 from sendnn_pipeline.pipeline.compile import CompiledEngine
-from sendnn_pipeline.pipeline.warmup import MAX_RUNS, MIN_RUNS, Warmup
+from sendnn_pipeline.pipeline.warmup import MAX_RUNS, MIN_RUNS, ROUNDS, Warmup
 from sendnn_pipeline.programs.program import Dim, Program
 from sendnn_pipeline.programs.times import StepTimes
 
@@ -143,3 +143,27 @@ def test_observers_see_each_program_with_its_best_step(tmp_path):
         ("one[n=1..8]", 1, 2, "2.0 ms at n=8, 4,000 tokens a second"),
         ("two[n=4]", 2, 2, "2.0 ms at n=4, 2,000 tokens a second"),
     ]
+
+
+def test_times_of_a_busy_minute_are_measured_again(tmp_path):
+    # Both timings of the smallest size; the rounds after it are quiet.
+    device = Device(ms=lambda number: 337.0 if number in (4, 5) else 67.0)
+    warmed = warm(device, tmp_path)
+    assert warmed.times[ONE] == {(1,): 67.0, (4,): 67.0, (8,): 67.0}
+
+
+def test_recorded_times_that_cannot_be_are_measured_again(tmp_path):
+    StepTimes(tmp_path).record("here ", {**RECORDED, ONE.name: {(1,): 337.0, (4,): 60.0, (8,): 67.0}})
+    warmed = warm(Device(), tmp_path, num_compiled=0)
+    assert warmed.measured and warmed.times[ONE] == {(1,): 1.0, (4,): 1.0, (8,): 1.0}
+
+
+def test_what_stays_so_is_measured_a_few_times_and_kept(tmp_path):
+    class Odd(Device):
+        def rehearse(self, program, sizes, *, check):
+            super().rehearse(program, sizes, check=check)
+            return 10.0 if sizes == (1,) else 1.0
+
+    device = Odd()
+    assert warm(device, tmp_path).times[ONE][(1,)] == 10.0
+    assert device.log.count(("one", 1, True)) == MAX_RUNS * (1 + ROUNDS)

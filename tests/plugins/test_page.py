@@ -7,27 +7,30 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 from prometheus_client import CollectorRegistry, generate_latest
 
 from sendnn_pipeline.backends.base import CompileBackend, CompiledProgram, Graph, Input, Limits
+from sendnn_pipeline.errors import BackendError
 from sendnn_pipeline.hooks.loading import load_plugins
 from sendnn_pipeline.hooks.specs import HOOKS
 from sendnn_pipeline.messages import StageEvent
+from tests.backends.test_export import Scored, graph_of
 from tests.conftest import clean_environ
 from tests.emulators import install as emulators
 from tests.hooks import fake
 from tests.plugins.site import run
-from tests.served import ROOT
+from tests.served import FLOAT32, ROOT
 
 PAGE = (ROOT / "plugins" / "README.md").read_text()
 BLOCKS = dict(re.findall(r"```\w+\n# (\S+\.\w+)\n(.*?)```", PAGE, flags=re.DOTALL))
 PYTHON = Path(sys.executable)
 PROJECT = ROOT / "tests" / "emulators" / "jit_backend"
-EXAMPLE = [file for file in BLOCKS if file != "ask.py"]
+EXAMPLE = [file for file in BLOCKS if file not in ("ask.py", "slowest.py", "mirror.py")]
 
 
 def precompile(tiny, tmp_path, *words, **variables):
-    words = ("pipeline=precompile", "model=local", f"model.path={tiny}", f"cache_dir={tmp_path / 'cache'}", *words)
+    words = ("pipeline=precompile", *FLOAT32, f"model.path={tiny}", f"cache_dir={tmp_path / 'cache'}", *words)
     return run(PYTHON, *words, **variables)
 
 
@@ -39,7 +42,7 @@ def test_the_example_is_the_package_that_the_tests_run():
 
 def test_the_example_runs_from_its_options_to_a_warm_engine(tiny, tmp_path):
     variables = {"PYTHONPATH": emulators.install("jit_backend", tmp_path / "site"), "JIT_COMPILER": "aot_eager"}
-    explained = run(PYTHON, "explain", "backend.compiler", "backend=jit", **variables)
+    explained = run(PYTHON, "explain", "backend.compiler", "backend=jit", "model.dtype=float32", **variables)
     assert "backend.compiler = aot_eager" in explained.stdout and "from JIT_COMPILER (env)" in explained.stdout
     shapes = "warmup.shapes=[16x2,32x4]"
     for _ in range(2):
@@ -78,19 +81,59 @@ def ask(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_the_source_and_the_observer_with_an_option(tiny, tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    for name in ("mirror", "slowest"):
+        fake.install(site, name, BLOCKS[f"{name}.py"])
+    words = ("pipeline=precompile", "backend=eager", *FLOAT32, "warmup.shapes=[16x1]", "observe.slowest.seconds=0")
+    words = (*words, f"cache_dir={tmp_path / 'cache'}")
+    for path in (tiny, tmp_path / "gone" / tiny.name):
+        # The second has nothing but what the first left in the cache.
+        ended = run(PYTHON, *words, f"model.path=mirror:{path}", PYTHONPATH=str(site))
+        assert ended.returncode == 0 and "is warm after" in ended.stdout, ended.stderr
+        assert f"{tiny.name}: compile of pool[batch=1,len=16] took" in ended.stderr
+    missing = run(PYTHON, *words, "model.path=mirror:/nowhere", PYTHONPATH=str(site))
+    assert missing.returncode == 1 and "/nowhere has no config.json; name a model's folder" in missing.stderr
+
+
+def test_the_example_that_binds_weights_by_name():
+    (code,) = (
+        block for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL) if "class AcmeProgram" in block
+    )
+    imports = "from collections.abc import Mapping\nfrom dataclasses import dataclass\nimport torch\n"
+    imports += "from sendnn_pipeline.backends.base import CompiledProgram\n"
+    imports += (
+        "from sendnn_pipeline.backends.export import export_graph\nfrom sendnn_pipeline.errors import BackendError\n"
+    )
+    exec(imports + code, names := {})
+    first, second = (Scored(seed).eval().requires_grad_(False) for seed in (0, 1))
+    parameters = {name: f"model.{name}" for name, _ in first.named_parameters()}
+    graph = graph_of(first, parameters)
+    compiled = names["compile"](None, graph)
+    weights = {parameters[name]: tensor for name, tensor in second.named_parameters()}
+    torch.testing.assert_close(compiled.bind(weights)(*graph.example), second(*graph.example))
+    assert not compiled.holds_parameters
+    with pytest.raises(BackendError, match=r"the weights lack model\.head\.bias"):
+        compiled.bind({name: tensor for name, tensor in weights.items() if name != "model.head.bias"})
+    part = {name: text for name, text in parameters.items() if name != "head.bias"}
+    assert names["compile"](None, graph_of(first, part)).holds_parameters
+
+
 def test_the_serve_target_asks_the_engine(ask, tiny, tmp_path):
-    words = ("serve=ask", "backend=eager", "model=local", f"model.path={tiny}", f"cache_dir={tmp_path / 'cache'}")
+    words = ("serve=ask", "backend=eager", *FLOAT32, f"model.path={tiny}", f"cache_dir={tmp_path / 'cache'}")
     ended = run(PYTHON, *words, PYTHONPATH=str(ask))
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert re.fullmatch(r"-?[01]\.\d\d alike, \d+ tokens", ended.stdout.splitlines()[-1])
+    assert re.fullmatch(r"-?[01]\.\d\d alike", ended.stdout.splitlines()[-1])
 
 
 def test_the_observer_and_its_metric(ask):
     plugins = load_plugins(clean_environ())
     registry = CollectorRegistry()
-    plugins.collect("register_metrics", registry=lambda _: registry)
+    plugins.collect("register_metrics", registry=lambda _: registry, run=lambda _: None)
     for name, source in (("one", "compiled"), ("other", "artifact")):
-        plugins.observe("stage_finished", event=StageEvent("compile", "finished", name, 1, 2, 0.5, source=source))
+        event = StageEvent("compile", "finished", name, 1, 2, 0.5, source=source)
+        plugins.observe("stage_finished", "ask", event=event, run=None)
     assert not plugins.failures
     assert b"ask:compiled_programs 1.0" in generate_latest(registry)
 
@@ -120,14 +163,17 @@ def test_observers_are_told_in_the_order_of_the_page(tiny, tmp_path):
     words = ("backend=eager", "warmup.shapes=[16x1,16x2]")
     ended = precompile(tiny, tmp_path, *words, PYTHONPATH=str(tmp_path))
     compiled = [f"compile {state} {index}/2{source}" for index in (1, 2) for state, source in COMPILED]
-    warm = [f"warmup {state} {index}/2" for index in (1, 2) for state in ("started", "finished")]
+    traced, warm = (
+        [f"{stage} {state} {index}/2" for index in (1, 2) for state in ENDS] for stage in ("trace", "warmup")
+    )
     assert ended.stderr.splitlines() == [
         *("load started", "load finished"),
         *("compile started", *compiled, "compile finished"),
-        *("warmup started", *warm, "warmup finished"),
+        *("warmup started", *traced, *warm, "warmup finished"),
     ]
 
 
+ENDS = ("started", "finished")
 COMPILED = (("started", ""), ("finished", " compiled"))
 
 

@@ -25,7 +25,7 @@ def run(tiny):
 
 @pytest.fixture(scope="module")
 def function(tiny):
-    return PooledModel(AutoModel.from_pretrained(tiny).eval(), "mean", True)
+    return PooledModel(AutoModel.from_pretrained(tiny).eval(), "mean")
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_step_that_raises_fails_its_requests_and_the_engine_lives(core, functi
     one.put(2, [[2, 3]])
     one.drain()
     (failed,) = one.of(RequestFailed)
-    assert failed.request_id == 1 and "Detected recompile" in failed.message and "pool[batch=4" in failed.message
+    assert failed.request_id == 1 and "Detected recompile" in failed.detail and "pool[batch=4" in failed.detail
     assert [step.recompiles for step in one.of(StepDone)] == [1, 1]
     assert len(one.vectors(2)) == 1
 

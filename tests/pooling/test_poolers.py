@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModel
 
 from sendnn_pipeline.pooling.model import PooledModel
-from sendnn_pipeline.pooling.poolers import pool, unit
+from sendnn_pipeline.pooling.poolers import pool
 from sendnn_pipeline.pooling.runner import pad
 
 
@@ -26,10 +26,6 @@ def test_padding_is_not_pooled(pooling):
         assert np.allclose(vectors[row], by_hand(hidden[row, :length].numpy(), pooling), atol=1e-6)
 
 
-def test_unit():
-    assert torch.allclose(unit(torch.tensor([[3.0, 4.0]])), torch.tensor([[0.6, 0.8]]))
-
-
 def test_rows_that_are_not_finite_are_told():
     """Of a model whose hidden states are its ids, some of them not numbers."""
 
@@ -41,7 +37,7 @@ def test_rows_that_are_not_finite_are_told():
             return SimpleNamespace(last_hidden_state=hidden)
 
     ids, mask = pad([[1, 2], [1, 7], [8, 1], [8]], 4, 8, 0)
-    vectors, finite = PooledModel(Model(), "mean", False)(ids, mask)
+    vectors, finite = PooledModel(Model(), "mean")(ids, mask)
     assert finite.tolist() == [True, False, False, False] and vectors[0].tolist() == [1.5, 1.5]
 
 
@@ -50,7 +46,7 @@ def test_a_padded_batch_equals_transformers_without_padding(tiny, pooling):
     model = AutoModel.from_pretrained(tiny).eval()
     rows = [[2, 11, 12, 3], [2, 7, 3], list(range(2, 18))]
     with torch.no_grad():
-        vectors, finite = PooledModel(model, pooling, normalize=False)(*pad(rows, 4, 16, 0))
+        vectors, finite = PooledModel(model, pooling)(*pad(rows, 4, 16, 0))
         assert finite.tolist() == [True] * 4
         for row, ids in enumerate(rows):
             hidden = model(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy()
@@ -66,7 +62,7 @@ def test_a_causal_model_pools_its_last_token():
     model = Qwen3Model(Qwen3Config(vocab_size=64, **sizes, **heads)).eval()
     rows = [[5, 6, 7], [9, 8, 7, 6, 5]]
     with torch.no_grad():
-        vectors, _ = PooledModel(model, "last", normalize=False)(*pad(rows, 2, 8, 0))
+        vectors, _ = PooledModel(model, "last")(*pad(rows, 2, 8, 0))
         for row, ids in enumerate(rows):
             expected = model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]
             assert torch.allclose(vectors[row], expected, atol=1e-5)

@@ -60,7 +60,7 @@ def test_every_text_is_answered_with_its_own_vector_and_a_failing_one_fails_alon
         (vector,) = core.vectors(number)
         assert vector.tolist() == [number, number + 1]
     (failed,) = core.of(RequestFailed)
-    assert failed.request_id == 13 and "unlucky" in failed.message and core.vectors(13) == []
+    assert failed.request_id == 13 and "unlucky" in failed.detail and core.vectors(13) == []
 
 
 def test_a_step_that_runs_alone_has_all_threads(serve):

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from sendnn_pipeline.programs.program import Dim, Program
-from sendnn_pipeline.programs.times import CompileTimes, StepTimes, timing_prefix
+from sendnn_pipeline.programs.times import CompileTimes, StepTimes, implausible, timing_prefix
 from tests.conftest import resolved_run
 from tests.served import EAGER_FLOAT32, ROOT, environment
 
@@ -89,7 +89,7 @@ def test_whatever_changes_how_long_a_step_takes_is_in_the_name(tiny):
 RECORD = """
 import sys
 from pathlib import Path
-from sendnn_pipeline.programs.times import CompileTimes, StepTimes
+from sendnn_pipeline.programs.times import CompileTimes, StepTimes, implausible, timing_prefix
 folder, name = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
 sys.stdin.readline()
@@ -118,3 +118,15 @@ def test_processes_that_record_at_once_lose_nothing_of_each_other(tmp_path):
     for name in ("one", "two", "three"):
         assert StepTimes(tmp_path).read(f"{name} ") == {f"p{index}": {(1, index): 2.5} for index in range(40)}
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_step_that_takes_much_longer_than_a_larger_one_is_implausible():
+    ranged, fixed = (
+        Program("pool", (Dim("batch", 8, 1), Dim("len", 128, 8))),
+        Program("pool", (Dim("batch", 1), Dim("len", 64))),
+    )
+    other = Program("decode", (Dim("batch", 8), Dim("blocks", 128)))
+    times = {ranged: {(1, 32): 337.0, (1, 128): 67.0, (8, 8): 120.0}, fixed: {(1, 64): 20.0}, other: {(8, 128): 0.1}}
+    assert implausible(times) == {(ranged, (1, 32))}
+    assert implausible({fixed: {(1, 64): 150.0}, ranged: {(1, 128): 67.0}}) == {(fixed, (1, 64))}
+    assert implausible({}) == set()

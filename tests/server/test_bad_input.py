@@ -9,7 +9,8 @@ CASES = {
     "not JSON": (b"hello", 400, None),
     "nothing": (b"", 400, None),
     "NaN": (b'{"input": NaN}', 400, None),
-    "deeply nested": (b'{"input": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, "input[0][0]"),
+    "deeply nested": (b'{"input": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", 400, "input[0][0]"),
+    "very deeply nested": (b'{"input": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, None),
     "deeply nested where nothing is expected": (
         b'{"input": "a", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         400,
@@ -37,6 +38,7 @@ CASES = {
     "text dimensions": (b'{"input": "a", "dimensions": "8"}', 400, "dimensions"),
     "truncate to nothing": (b'{"input": "a", "truncate_prompt_tokens": 0}', 400, "truncate_prompt_tokens"),
     "truncate past the end": (b'{"input": "a", "truncate_prompt_tokens": 4096}', 400, "truncate_prompt_tokens"),
+    "too large a number": (b'{"input": "a", "dimensions": 18446744073709551616}', 400, "dimensions"),
     "another model": (b'{"input": "a", "model": "gpt"}', 404, "model"),
     "too large": (b'{"input": "' + b"a" * 9_000_000 + b'"}', 413, None),
 }
@@ -77,3 +79,14 @@ def test_errors_of_the_framework_are_in_the_envelope(served_tiny):
 def test_a_wrong_deadline_header(served_tiny, text):
     answer = served_tiny.post("/v1/embeddings", json={"input": "a"}, headers={"X-Request-Timeout-Seconds": text})
     assert answer.status_code == 400 and answer.json()["error"]["param"] == "X-Request-Timeout-Seconds"
+
+
+def test_answers_do_not_repeat_what_is_huge(served_tiny):
+    model = served_tiny.post("/v1/embeddings", json={"input": "a", "model": "m" * 1_000_000})
+    assert model.status_code == 404 and len(model.content) < 2000 and "; this server has tiny" in model.text
+    path = served_tiny.get("/" + "p" * 50_000)
+    assert path.status_code == 404 and len(path.content) < 2000
+    marked = served_tiny.get("/version", headers={"X-Request-Id": "r" * 50_000})
+    assert marked.headers["x-request-id"] == "r" * 256
+    late = served_tiny.post("/v1/embeddings", json={"input": "a"}, headers={"X-Request-Timeout-Seconds": "t" * 50_000})
+    assert late.status_code == 400 and len(late.content) < 2000

@@ -1,12 +1,21 @@
 """The embeddings route through the real client, against transformers' own output."""
 
 import base64
+import json
+import shutil
 
+import cohere
 import numpy as np
 import openai
 import pytest
+from sentence_transformers.util import quantize_embeddings
 
 from tests.reference import mean_pooled
+from tests.served import EAGER_FLOAT32, Served
+
+
+def cohere_client(served):
+    return cohere.ClientV2(api_key="none", base_url=served.url, httpx_client=served.session)
 
 
 def cosines(left, right):
@@ -83,3 +92,34 @@ def test_another_model_is_404(served_minilm):
     with pytest.raises(openai.NotFoundError) as caught:
         served_minilm.client().embeddings.create(model="other", input="a text")
     assert caught.value.body["code"] == "model_not_found" and "minilm" in caught.value.body["message"]
+
+
+def test_the_cohere_client(served_minilm, minilm):
+    client, texts = cohere_client(served_minilm), ["a first text", "and a second", "word " * 300]
+    expected = mean_pooled(minilm, texts)
+    answer = client.embed(
+        model="minilm", texts=texts, input_type="search_query", embedding_types=["float", "binary", "ubinary"]
+    )
+    found = answer.embeddings
+    assert np.allclose(found.float_, expected, atol=1e-5) and answer.texts == texts
+    for kind, row in (("ubinary", found.ubinary), ("binary", found.binary)):
+        # The library's own rule.
+        assert np.array_equal(row, quantize_embeddings(np.asarray(found.float_, np.float32), kind)), kind
+    assert answer.meta.billed_units.input_tokens == 5 + 5 + 256
+    (cut,) = client.embed(model="minilm", texts=["word " * 300], input_type="image", max_tokens=10).embeddings.float_
+    assert np.allclose(cut, mean_pooled(minilm, ["word " * 8]), atol=1e-5)
+    with pytest.raises(cohere.BadRequestError):
+        client.embed(model="minilm", texts=texts, input_type="search_query", truncate="NONE")
+    for wrong in ({}, {"images": ["data:"]}, {"texts": []}, {"texts": ["a"], "embedding_types": ["int8"]}):
+        assert served_minilm.post("/v2/embed", json=wrong).status_code == 400, wrong
+
+
+def test_the_cohere_client_s_types_are_the_model_s_prompts(tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path, dirs_exist_ok=True)
+    prompts = {"prompts": {"query": "to a ", "passage": "of the "}}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    with Served(*EAGER_FLOAT32, f"model.path={tmp_path}", "warmup.shapes=[48x4]") as served:
+        client = cohere_client(served)
+        for kind, text in (("search_query", "to a w"), ("search_document", "of the w"), ("clustering", "w")):
+            found = client.embed(model=tmp_path.name, texts=["w"], input_type=kind).embeddings.float_
+            assert np.allclose(found, mean_pooled(tiny, [text]), atol=1e-5), kind

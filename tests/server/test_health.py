@@ -18,7 +18,8 @@ def ask():
             unavailable=lambda: why, stalled_seconds=lambda: stalled, ready=object() if warm else None
         )
         startup = SimpleNamespace(progress=lambda: {"stage": "compile"})
-        app = make_app(SimpleNamespace(front=SimpleNamespace(client=client), startup=startup), {}, None)
+        run = SimpleNamespace(config=SimpleNamespace(serve=SimpleNamespace(page=False)))
+        app = make_app(SimpleNamespace(front=SimpleNamespace(client=client, run=run), startup=startup), {}, None)
 
         async def get():
             transport = httpx.ASGITransport(app)

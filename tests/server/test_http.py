@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import CollectorRegistry
 
+from sendnn_pipeline.config.serving import ServeConfig
 from sendnn_pipeline.errors import EngineError, ServeError
 from sendnn_pipeline.frontend.target import Session
 from sendnn_pipeline.messages import Drain, Ready
@@ -43,7 +44,7 @@ def serve(monkeypatch):
         lines = []
 
         async def main():
-            serving = SimpleNamespace(max_queue=9, drain_seconds=1.0)
+            serving = ServeConfig(max_queue=9, drain_seconds=1.0, page=False)
             process = SimpleNamespace(override_signal_handlers=False)
             run = SimpleNamespace(
                 plan=SimpleNamespace(unit="texts"),
@@ -60,12 +61,12 @@ def serve(monkeypatch):
                 metrics=Metrics(CollectorRegistry(), "m", 64),
                 startup=None,
                 perf_log=None,
-                api_key=None,
+                api_keys=(),
                 started=0.0,
                 about={},
             )
             with socket.create_server(("127.0.0.1", 0)) as listening:
-                task = asyncio.create_task(http._serve(session, listening, SimpleNamespace(close=lambda: None)))
+                task = asyncio.create_task(http.serve(session, listening, SimpleNamespace(close=lambda: None)))
                 while not lines and not task.done():
                     await asyncio.sleep(0.01)
                 meanwhile(task)

@@ -5,6 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
 
 from tests.classifiers import reference_logits
 from tests.reference import mean_pooled
@@ -23,6 +25,16 @@ def test_embed(served_minilm, minilm):
     assert np.allclose(served_minilm.post("/embed", json={"inputs": TEXTS}).json(), expected, atol=1e-5)
     alone = served_minilm.post("/embed", json={"inputs": TEXTS[0]}).json()
     assert np.allclose(alone, expected[:1], atol=1e-5)
+
+
+def test_vectors_as_long_as_they_are(served_minilm, minilm):
+    model = SentenceTransformer(str(minilm), device="cpu")
+    # The library's own modules without the last, which scales.
+    expected = SentenceTransformer(modules=list(model)[:-1], device="cpu").encode(TEXTS)
+    found = np.array(served_minilm.post("/embed", json={"inputs": TEXTS, "normalize": False}).json())
+    assert np.allclose(found, expected, atol=1e-5) and not np.allclose(np.linalg.norm(found, axis=1), 1, atol=0.1)
+    unit = served_minilm.post("/embed", json={"inputs": TEXTS, "normalize": None}).json()
+    assert np.allclose(unit, model.encode(TEXTS), atol=1e-5)
 
 
 def test_truncation_has_a_side(served_minilm, minilm):
@@ -93,7 +105,6 @@ BAD = [
     ("served_minilm", "/embed", {"inputs": 3}, 422, "Validation"),
     ("served_minilm", "/embed", {"inputs": ["a"] * 2049}, 413, "Validation"),
     ("served_minilm", "/embed", {"inputs": "a", "prompt_name": "query"}, 422, "Validation"),
-    ("served_minilm", "/embed", {"inputs": "a", "normalize": False}, 422, "Validation"),
     ("served_minilm", "/predict", {"inputs": "a"}, 424, "Backend"),
     ("served_minilm", "/rerank", {"query": "a", "texts": []}, 400, "Empty"),
     ("served_cross_encoder", "/embed", {"inputs": "a"}, 424, "Backend"),
@@ -108,6 +119,45 @@ def test_errors_are_in_their_form(request, served):
         answer = request.getfixturevalue(served).post(route, json=body)
         assert (answer.status_code, answer.json()["error_type"]) == (status, kind), (route, body, answer.text)
         assert answer.json().keys() == {"error", "error_type"}
+
+
+def test_tokens_with_their_places(served_minilm, minilm):
+    texts = ["héllo, wörld", "dogs"]
+    library = Tokenizer.from_file(str(minilm / "tokenizer.json"))
+    rows = served_minilm.post("/tokenize", json={"inputs": texts}).json()
+    for text, row in zip(texts, rows, strict=True):
+        library.no_padding()
+        assert [token["id"] for token in row] == library.encode(text).ids
+        assert [token["special"] for token in row] == [True, *[False] * (len(row) - 2), True]
+        assert row[0] == {"id": 101, "text": "[CLS]", "special": True, "start": None, "stop": None}
+        for token in row[1:-1]:
+            assert text.encode()[token["start"] : token["stop"]].decode() == token["text"]
+    (bare,) = served_minilm.post("/tokenize", json={"inputs": "dogs", "add_special_tokens": False}).json()
+    assert [token["text"] for token in bare] == ["dogs"]
+    refused = served_minilm.post("/tokenize", json={"inputs": []})
+    assert refused.status_code == 400 and refused.json()["error_type"] == "Empty"
+
+
+def test_decode_is_the_way_back(served_minilm):
+    ids = served_minilm.post("/tokenize", json={"prompt": "hello world"}).json()["tokens"]
+    assert served_minilm.post("/decode", json={"ids": ids}).json() == ["hello world"]
+    assert served_minilm.post("/decode", json={"ids": [ids, ids[1:2]]}).json() == ["hello world", "hello"]
+    whole = served_minilm.post("/decode", json={"ids": ids, "skip_special_tokens": False}).json()
+    assert whole == ["[CLS] hello world [SEP]"]
+    for body in ({"ids": []}, {"ids": [1, [2]]}, {"ids": [10**9]}):
+        assert served_minilm.post("/decode", json=body).json().keys() == {"error", "error_type"}
+
+
+def test_long_texts_are_cut_by_default_where_the_run_says_so(tiny):
+    with Served(*EAGER_FLOAT32, f"model.path={tiny}", "warmup.shapes=[48x4]", "engine.auto_truncate=true") as served:
+        assert served.get("/info").json()["auto_truncate"] is True
+        for truncate, status in ((None, 200), (True, 200), (False, 413)):
+            for route, body in (
+                ("/embed", {"inputs": "hello " * 100, "truncate": truncate}),
+                ("/rerank", {"query": "a", "texts": ["hello " * 100], "truncate": truncate}),
+            ):
+                assert served.post(route, json=body).status_code == status, (route, truncate)
+        assert served.post("/v1/embeddings", json={"input": "hello " * 100}).status_code == 400
 
 
 def test_info_has_their_names(served_minilm):

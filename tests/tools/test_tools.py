@@ -169,13 +169,16 @@ def test_artifacts_cannot_be_required_of_a_backend_that_keeps_none(tiny, in_proc
 
 def test_tune_writes_an_option_that_a_run_takes(minilm, tmp_path, in_process):
     trace = tmp_path / "trace.jsonl"
-    trace.write_text('{"num_tokens": 20}\n' * 80 + '{"num_prompt_tokens": 200}\n' * 20)
+    # One request failed.
+    lines = '{"num_tokens": 20}\n' * 80 + '{"finish_reason": "error"}\n' + '{"num_prompt_tokens": 200}\n' * 20
+    trace.write_text(lines, encoding="utf-8-sig")
     # A cache folder without measured times.
     model = (*FLOAT32, f"model.path={minilm}", f"cache_dir={tmp_path}", "backend=inductor")
     words = (*model, "warmup.budget=2", "scheduler.max_num_batched_tokens=1024")
     ended = sendnn("tune", str(trace), "--fixed", "--into", str(tmp_path), *words)
     assert ended.returncode == 0, ended.stderr
     assert "2 fixed *" in ended.stdout and "a range" in ended.stdout
+    assert f"1 lines of {trace} have no tokens and are left out" in ended.stdout
     assert (tmp_path / "warmup" / "tuned.yaml").read_text().endswith("shapes: [24x42, 256x4]\n")
     taken = in_process("explain", "warmup.shapes", "--config-dir", str(tmp_path), "warmup=tuned", *model)
     assert taken.stdout.startswith("warmup.shapes = [24x42, 256x4]\n")

@@ -2,15 +2,16 @@
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import msgspec
 import numpy as np
 
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.frontend.bodies import Count, CountOrFitting
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Lines, Prepared
-from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.frontend import Frontend, Usage
 from sendnn_pipeline.pooling.api.embeddings import check_dimensions, text_of_line
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
 from sendnn_pipeline.pooling.api.pairs import activation_of
@@ -20,6 +21,7 @@ from sendnn_pipeline.pooling.api.rows import (
     apply_activation,
     encode_rows,
     gather_rows,
+    gather_vectors,
     truncate_dimensions,
 )
 from sendnn_pipeline.pooling.config import Task
@@ -33,7 +35,7 @@ class ClassifyRequest(msgspec.Struct):
     input: EmbeddingInput
     model: str | None = None
     use_activation: bool | None = None
-    truncate_prompt_tokens: int | None = None
+    truncate_prompt_tokens: CountOrFitting | None = None
     user: str | None = None
 
 
@@ -42,7 +44,46 @@ class PoolingRequest(ClassifyRequest):
 
     task: str | None = None
     encoding_format: EncodingFormat = "float"
-    dimensions: int | None = None
+    dimensions: Count | None = None
+
+
+class Label(TypedDict):
+    """The likeliest label of one input, with the probabilities of all."""
+
+    index: int
+    label: str
+    probs: list[float]
+    num_classes: int
+
+
+class Numbers(TypedDict):
+    """What the model gives for one input: a vector, probabilities or logits."""
+
+    index: int
+    object: Literal["pooling"]
+    data: list[float] | str
+
+
+class Head(TypedDict):
+    """What lists have beside their entries."""
+
+    id: str
+    object: Literal["list"]
+    created: int
+    model: str
+    usage: Usage
+
+
+class Labels(Head):
+    """The answer of /classify."""
+
+    data: list[Label]
+
+
+class Pooled(Head):
+    """The answer of /pooling."""
+
+    data: list[Numbers]
 
 
 async def _prepare_classify(front: Frontend, body: ClassifyRequest) -> Prepared:
@@ -55,15 +96,15 @@ async def _prepare(front: Frontend, body: ClassifyRequest) -> Prepared:
     return prepare_items(await encode_inputs(front, body.input, body.truncate_prompt_tokens))
 
 
-async def _render_labels(front: Frontend, body: ClassifyRequest, call: Call) -> dict[str, Any]:
+async def _render_labels(front: Frontend, body: ClassifyRequest, call: Call) -> Labels:
     plan = plan_of(front)
     labels = plan.facts.labels
     activation = activation_of(plan, use_activation=body.use_activation is not False)
     data = [
-        {"index": index, "label": labels[int(row.argmax())], "probs": row.tolist(), "num_classes": len(labels)}
+        Label(index=index, label=labels[int(row.argmax())], probs=row.tolist(), num_classes=len(labels))
         for index, row in enumerate(apply_activation(await gather_rows(call), activation))
     ]
-    return _list(front, "classify", data, call)
+    return {**_head(front, "classify", call), "data": data}
 
 
 async def _prepare_pooling(front: Frontend, body: PoolingRequest) -> Prepared:
@@ -72,31 +113,30 @@ async def _prepare_pooling(front: Frontend, body: PoolingRequest) -> Prepared:
     return await _prepare(front, body)
 
 
-async def _render_rows(front: Frontend, body: PoolingRequest, call: Call) -> dict[str, Any]:
+async def _render_rows(front: Frontend, body: PoolingRequest, call: Call) -> Pooled:
     plan = plan_of(front)
-    rows = truncate_dimensions(await gather_rows(call), body.dimensions)
     if plan.classifies:
-        rows = apply_activation(rows, activation_of(plan, use_activation=body.use_activation is not False))
-    data = [
-        {"index": index, "object": "pooling", "data": row}
-        for index, row in enumerate(encode_rows(rows, body.encoding_format))
-    ]
-    return _list(front, "pool", data, call)
+        activation = activation_of(plan, use_activation=body.use_activation is not False)
+        rows = apply_activation(await gather_rows(call), activation)
+    else:
+        rows = truncate_dimensions(await gather_vectors(front, call), body.dimensions)
+    encoded = enumerate(encode_rows(rows, body.encoding_format))
+    data = [Numbers(index=index, object="pooling", data=row) for index, row in encoded]
+    return {**_head(front, "pool", call), "data": data}
 
 
-def _list(front: Frontend, prefix: str, data: list[dict[str, Any]], call: Call) -> dict[str, Any]:
+def _head(front: Frontend, prefix: str, call: Call) -> Head:
     return {
         "id": f"{prefix}-{uuid.uuid4().hex}",
         "object": "list",
         "created": front.now(),
         "model": front.run.served_name,
-        "data": data,
         "usage": front.usage(call),
     }
 
 
 def _ask(front: Frontend, line: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]] | None:
-    return text_of_line(line) if plan_of(front).task == Task.classify else None
+    return text_of_line(line, ClassifyRequest) if plan_of(front).task == Task.classify else None
 
 
 def _fields(_body: ClassifyRequest, content: Any) -> dict[str, Any]:
@@ -118,10 +158,18 @@ CLASSIFY = Endpoint(
     ClassifyRequest,
     _prepare_classify,
     _render_labels,
+    answer=Labels,
+    summary="The likeliest label of each text, with the probabilities of all.",
     lines=Lines(_ask, _fields, _probabilities, lambda run: pooling_plan(run).output_size),
     bench=Bench(lambda run: pooling_plan(run).classifies and not benches_rankings(run), _bench_body),
 )
-POOLING = Endpoint(PoolingRequest, _prepare_pooling, _render_rows)
+POOLING = Endpoint(
+    PoolingRequest,
+    _prepare_pooling,
+    _render_rows,
+    answer=Pooled,
+    summary="The numbers that the model gives for each text: a vector, or probabilities.",
+)
 ENDPOINTS: dict[str, Endpoint[Any]] = {
     "/v1/classify": CLASSIFY,
     "/classify": CLASSIFY,

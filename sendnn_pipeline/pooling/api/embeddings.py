@@ -2,23 +2,22 @@
 
 import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import msgspec
 import numpy as np
 
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.frontend.bodies import Count, CountOrFitting
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Lines, Prepared
 from sendnn_pipeline.frontend.errors import RequestError
-from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.frontend import Frontend, Usage
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
-from sendnn_pipeline.pooling.api.rows import EncodingFormat, Rows, encode_rows, gather_rows, truncate_dimensions
+from sendnn_pipeline.pooling.api.rows import EncodingFormat, Rows, encode_rows, gather_vectors, truncate_dimensions
 from sendnn_pipeline.pooling.config import Task
 from sendnn_pipeline.pooling.plan import pooling_plan
 from sendnn_pipeline.pooling.rankings import benches_rankings
-
-TEXT_FIELDS = ("text", "input")
 
 
 class EmbeddingRequest(msgspec.Struct):
@@ -27,9 +26,26 @@ class EmbeddingRequest(msgspec.Struct):
     input: EmbeddingInput
     model: str | None = None
     encoding_format: EncodingFormat = "float"
-    dimensions: int | None = None
+    dimensions: Count | None = None
     user: str | None = None
-    truncate_prompt_tokens: int | None = None
+    truncate_prompt_tokens: CountOrFitting | None = None
+
+
+class Embedding(TypedDict):
+    """One vector: numbers, or little-endian float32 in base64."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Embeddings(TypedDict):
+    """The answer of /v1/embeddings."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
 
 
 async def _prepare(front: Frontend, body: EmbeddingRequest) -> Prepared:
@@ -39,7 +55,7 @@ async def _prepare(front: Frontend, body: EmbeddingRequest) -> Prepared:
     return prepare_items(await encode_inputs(front, body.input, body.truncate_prompt_tokens))
 
 
-def check_dimensions(front: Frontend, dimensions: int | None) -> None:
+def check_dimensions(front: Frontend, dimensions: int | None, name: str = "dimensions") -> None:
     """Refuse a number of dimensions that the model does not give.
 
     Raises:
@@ -49,21 +65,19 @@ def check_dimensions(front: Frontend, dimensions: int | None) -> None:
     if dimensions is None or dimensions == size:
         return
     if not 1 <= dimensions < size:
-        raise RequestError(
-            400, f"dimensions={dimensions} must be from 1 to {size}", param="dimensions", code="invalid_value"
-        )
+        raise RequestError(400, f"{name}={dimensions} must be from 1 to {size}", param=name, code="invalid_value")
     if not front.run.config.model.matryoshka:
         raise RequestError(
             400,
-            f"{front.run.served_name} is not trained for shorter vectors, so dimensions must be {size} "
+            f"{front.run.served_name} is not trained for shorter vectors, so {name} must be {size} "
             "(model.matryoshka=true overrides)",
-            param="dimensions",
+            param=name,
             code="unsupported_value",
         )
 
 
-async def _render(front: Frontend, body: EmbeddingRequest, call: Call) -> dict[str, Any]:
-    vectors = truncate_dimensions(await gather_rows(call), body.dimensions)
+async def _render(front: Frontend, body: EmbeddingRequest, call: Call) -> Embeddings:
+    vectors = truncate_dimensions(await gather_vectors(front, call), body.dimensions)
     rows = encode_rows(vectors, body.encoding_format)
     return {
         "object": "list",
@@ -73,14 +87,18 @@ async def _render(front: Frontend, body: EmbeddingRequest, call: Call) -> dict[s
     }
 
 
-def text_of_line(line: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]] | None:
-    """Return the body of a line that has a text, several, or token ids."""
-    name = next((name for name in TEXT_FIELDS if name in line), None)
-    return None if name is None else ({"input": line[name]}, frozenset({name}))
+def text_of_line(line: Mapping[str, Any], body: type[msgspec.Struct]) -> tuple[dict[str, Any], frozenset[str]] | None:
+    """Return the body of a line: of one with ``text`` that alone is asked; one with ``input`` is a body itself."""
+    if "text" in line:
+        return {"input": line["text"]}, frozenset({"text"})
+    if "input" not in line:
+        return None
+    asked = frozenset(body.__struct_fields__) & line.keys() - {"user"}
+    return {name: line[name] for name in asked}, frozenset(asked)
 
 
 def _ask(front: Frontend, line: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]] | None:
-    return text_of_line(line) if plan_of(front).task == Task.embed else None
+    return text_of_line(line, EmbeddingRequest) if plan_of(front).task == Task.embed else None
 
 
 def _fields(_body: EmbeddingRequest, content: Any) -> dict[str, Any]:
@@ -106,6 +124,8 @@ EMBEDDINGS = Endpoint(
     EmbeddingRequest,
     _prepare,
     _render,
+    answer=Embeddings,
+    summary="Vectors of texts.",
     lines=Lines(_ask, _fields, _rows, lambda run: pooling_plan(run).output_size),
     bench=Bench(lambda run: not pooling_plan(run).classifies and not benches_rankings(run), _bench_body),
 )

@@ -1,14 +1,16 @@
 """The inputs of a pooling request: texts or token ids, checked, counted, truncated."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sendnn_pipeline.frontend.call import Work
 from sendnn_pipeline.frontend.endpoint import Prepared
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.slices import TooLongError
 from sendnn_pipeline.frontend.truncation import Side
 from sendnn_pipeline.pooling.config import Task
+from sendnn_pipeline.pooling.door import Door
 from sendnn_pipeline.pooling.messages import PoolingRequest
 from sendnn_pipeline.pooling.plan import MAX_INPUTS, PoolingPlan, pooling_plan
 
@@ -64,15 +66,19 @@ async def encode_inputs(
     if isinstance(items[0], str):
         texts = check_texts(items, name)
         try:
-            ids = await front.tokenizer.encode(texts, truncate_to, side=side)
+            ids = await front.tokenizer.encode(texts, truncate_to, side=side, fits=front.max_input_tokens)
+        except TooLongError as error:
+            raise too_long(front, f"{name}[{error.index}]", error.what) from None
         except (UnicodeEncodeError, TypeError) as error:
             raise not_unicode(name, error) from None
     else:
         check_count(items, name)
-        ids = [_truncate(_check_ids(front, index, item, name), truncate_to, side) for index, item in enumerate(items)]
-    for index, item in enumerate(ids):
-        if len(item) > front.max_input_tokens:
-            raise too_long(front, f"{name}[{index}]", len(item))
+        too_many = next((i for i, item in enumerate(items) if len(item) > front.max_input_tokens), None)
+        if truncate_to is None and too_many is not None:
+            # Before the ids themselves are looked at: there may be millions.
+            raise too_long(front, f"{name}[{too_many}]", f"{len(items[too_many])} tokens")
+        ids = [_truncate(item, truncate_to, side) for item in items]
+    check_ids(front, ids, lambda index: f"{name}[{index}]")
     return ids
 
 
@@ -107,7 +113,7 @@ def _as_items(inputs: EmbeddingInput, name: str) -> Sequence[Any]:
         return [inputs]
     if not inputs:
         raise RequestError(400, f"{name} is empty", param=name, code="empty_input")
-    kinds = {type(item) for item in inputs}
+    kinds = set(map(type, inputs))
     if len(kinds) > 1:
         message = f"{name} mixes texts, token ids and lists; use one kind"
         raise RequestError(400, message, param=name, code="invalid_value")
@@ -142,20 +148,27 @@ def check_count(items: Sequence[Any], name: str) -> None:
         )
 
 
-def _check_ids(front: Frontend, index: int, ids: list[int], name: str) -> list[int]:
-    param = f"{name}[{index}]"
-    if not ids:
-        raise RequestError(400, f"{param} has no token ids", param=param, code="invalid_value")
-    vocab_size = front.run.model.vocab_size
-    if min(ids) < 0 or max(ids) >= vocab_size:
-        wrong = next(token_id for token_id in ids if not 0 <= token_id < vocab_size)
-        raise RequestError(
-            400,
-            f"{param} has token id {wrong}; the vocabulary ends at {vocab_size - 1}",
-            param=param,
-            code="invalid_value",
-        )
-    return ids
+def check_ids(
+    front: Frontend, items: Sequence[Sequence[int]], name_of: Callable[[int], str], *, pairs: bool = False
+) -> None:
+    """Refuse token ids that the engine would refuse, by the name that the client gave them.
+
+    Args:
+        front: limits.
+        items: token ids.
+        name_of: names an item by its index.
+        pairs: whether each item is a pair of texts.
+
+    Raises:
+        RequestError: 400, naming the item that is at fault.
+    """
+    fault = Door(front.run.model.vocab_size, front.max_input_tokens).find_fault(items)
+    if fault is None:
+        return
+    param = name_of(fault.index)
+    if fault.code == "context_length_exceeded":
+        raise too_long(front, param, f"{len(items[fault.index])} tokens", pair=pairs)
+    raise RequestError(400, f"{param} {fault.message}", param=param, code=fault.code)
 
 
 def _truncate(ids: list[int], max_tokens: int | None, side: Side) -> list[int]:
@@ -167,13 +180,13 @@ def not_unicode(name: str, error: Exception) -> RequestError:
     return RequestError(400, f"{name} is not valid Unicode: {error}", param=name, code="invalid_value")
 
 
-def too_long(front: Frontend, param: str, num_tokens: int, *, pair: bool = False) -> RequestError:
+def too_long(front: Frontend, param: str, what: str, *, pair: bool = False) -> RequestError:
     """Return the error for an item that no Program takes."""
     model_len = front.run.config.model.max_model_len
-    what = f"{param} with its query has" if pair else f"{param} has"
+    whose = f"{param} with its query has" if pair else f"{param} has"
     return RequestError(
         400,
-        f"{what} {num_tokens} tokens; the longest Program takes {front.max_input_tokens} "
+        f"{whose} {what}; the longest Program takes {front.max_input_tokens} "
         f"(the model {model_len}). Shorten it, or ask for it to be cut "
         "(truncate_prompt_tokens, or truncate where that is the form)",
         param=param,

@@ -7,8 +7,9 @@ import numpy as np
 
 from sendnn_pipeline.frontend.endpoint import Prepared
 from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.slices import TooLongError
 from sendnn_pipeline.frontend.truncation import Truncation
-from sendnn_pipeline.pooling.api.inputs import check_texts, not_unicode, plan_of, prepare_items, too_long
+from sendnn_pipeline.pooling.api.inputs import check_ids, check_texts, not_unicode, plan_of, prepare_items, too_long
 from sendnn_pipeline.pooling.api.rows import Rows, apply_activation
 from sendnn_pipeline.pooling.plan import PoolingPlan
 
@@ -50,25 +51,34 @@ async def encode_pairs(
     classifies = plan_of(front).classifies
     try:
         if classifies:
-            items, offsets = await front.tokenizer.encode_pairs(pairs.firsts, pairs.seconds, truncation)
+            items, offsets = await front.tokenizer.encode_pairs(
+                pairs.firsts, pairs.seconds, truncation, fits=front.max_input_tokens
+            )
         else:
             items, offsets = await _encode_each(front, pairs, truncation), []
+    except TooLongError as error:
+        raise too_long(front, f"{names[error.second]}[{error.index}]", error.what) from None
     except (UnicodeEncodeError, TypeError) as error:
         raise not_unicode(" or ".join(names), error) from None
     num_firsts = 0 if classifies else len(pairs.firsts)
-    for index, item in enumerate(items):
-        if len(item) > front.max_input_tokens:
-            param = f"{names[0]}[{index}]" if index < num_firsts else f"{names[1]}[{index - num_firsts}]"
-            raise too_long(front, param, len(item), pair=not num_firsts)
+
+    def name_of(index: int) -> str:
+        return f"{names[0]}[{index}]" if index < num_firsts else f"{names[1]}[{index - num_firsts}]"
+
+    check_ids(front, items, name_of, pairs=not num_firsts)
     return items, offsets
 
 
 async def _encode_each(front: Frontend, pairs: Pairs, truncation: Truncation) -> list[list[int]]:
     special = front.tokenizer.num_special
     items = []
-    for texts, most in ((pairs.firsts, truncation.first), (pairs.seconds, truncation.second)):
+    for second, (texts, most) in enumerate(((pairs.firsts, truncation.first), (pairs.seconds, truncation.second))):
         limits = [limit for limit in (truncation.whole, None if most is None else most + special) if limit is not None]
-        items += await front.tokenizer.encode(texts, min(limits, default=None), side=truncation.side)
+        cut, fits = min(limits, default=None), front.max_input_tokens
+        try:
+            items += await front.tokenizer.encode(texts, cut, side=truncation.side, fits=fits)
+        except TooLongError as error:
+            raise TooLongError(error.index, error.what, second=bool(second)) from None
     return items
 
 

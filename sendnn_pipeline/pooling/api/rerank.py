@@ -2,21 +2,23 @@
 
 import math
 import uuid
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import msgspec
 import numpy as np
 
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.frontend.bodies import Count, CountOrAll, CountOrFitting
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Prepared
-from sendnn_pipeline.frontend.errors import ErrorForm, RequestError, openai_error
-from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.errors import ErrorForm, OpenAIError, RequestError, openai_error
+from sendnn_pipeline.frontend.frontend import Frontend, Usage
+from sendnn_pipeline.frontend.tei_errors import TeiError, tei_error
 from sendnn_pipeline.pooling.api.inputs import plan_of
 from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, prepare_pairs, scores_of
 from sendnn_pipeline.pooling.api.rows import gather_rows
 from sendnn_pipeline.pooling.api.score import pair_truncation
-from sendnn_pipeline.pooling.api.tei_form import Direction, tei_error, tei_truncation
+from sendnn_pipeline.pooling.api.tei_form import Direction, tei_truncation
 from sendnn_pipeline.pooling.api.texts import Text, check_scores, texts_of
 from sendnn_pipeline.pooling.rankings import benches_rankings
 
@@ -31,15 +33,15 @@ class RerankRequest(msgspec.Struct):
     documents: list[Text] | None = None
     texts: list[str] | None = None
     model: str | None = None
-    top_n: int | None = None
+    top_n: CountOrAll | None = None
     return_documents: bool | None = None
     use_activation: bool | None = None
-    truncate_prompt_tokens: int | None = None
-    max_tokens_per_query: int | None = None
-    max_tokens_per_doc: int | None = None
+    truncate_prompt_tokens: CountOrFitting | None = None
+    max_tokens_per_query: Count | None = None
+    max_tokens_per_doc: Count | None = None
     raw_scores: bool = False
     return_text: bool = False
-    truncate: bool = False
+    truncate: bool | None = None
     truncation_direction: Direction = "Right"
 
     @property
@@ -59,11 +61,48 @@ class RerankRequest(msgspec.Struct):
         return Pairs(texts_of([self.query], "query"), texts_of(list(ranked), self.name))
 
 
+class Document(TypedDict):
+    """What was ranked."""
+
+    text: str
+
+
+class Ranked(TypedDict):
+    """A document's place among all."""
+
+    index: int
+    document: NotRequired[Document]
+    relevance_score: float
+
+
+class Ranking(TypedDict):
+    """The answer to ``documents``, the best first."""
+
+    id: str
+    model: str
+    usage: Usage
+    results: list[Ranked]
+
+
+class CohereRanking(TypedDict):
+    """The same as Cohere's second version writes it."""
+
+    id: str
+    results: list[Ranked]
+    meta: dict[str, Any]
+
+
+class TeiRanked(TypedDict):
+    """A text's place, as text-embeddings-inference writes it."""
+
+    index: int
+    score: float
+    text: NotRequired[str]
+
+
 async def _prepare(front: Frontend, body: RerankRequest) -> Prepared:
     front.check_model(body.model)
     check_scores(front, "/rerank")
-    if body.top_n is not None and body.top_n < 0:
-        raise RequestError(400, f"top_n={body.top_n} must be 0 (all) or more", param="top_n", code="invalid_value")
     if body.texts is None:
         truncation = pair_truncation(
             front, body.max_tokens_per_query, body.max_tokens_per_doc, body.truncate_prompt_tokens
@@ -93,31 +132,32 @@ async def _rank_as_asked(front: Frontend, body: RerankRequest, call: Call) -> li
     )
 
 
-async def _render(front: Frontend, body: RerankRequest, call: Call) -> Any:
+async def _render(front: Frontend, body: RerankRequest, call: Call) -> Ranking | list[TeiRanked]:
     """Answer as the body asks: with ``documents``, or with ``texts`` as text-embeddings-inference."""
     if body.texts is not None:
-        return [
-            {"index": index, "score": score} | ({"text": body.texts[index]} if body.return_text else {})
-            for index, score in await _rank(front, body, call, "identity" if body.raw_scores else "sigmoid")
-        ]
-    documents, shows = body.pairs().seconds, body.return_documents is not False
+        ranked = await _rank(front, body, call, "identity" if body.raw_scores else "sigmoid")
+        texts = [TeiRanked(index=index, score=score) for index, score in ranked]
+        for entry in texts if body.return_text else ():
+            entry["text"] = body.texts[entry["index"]]
+        return texts
+    documents = body.pairs().seconds
+    results = [Ranked(index=index, relevance_score=score) for index, score in await _rank_as_asked(front, body, call)]
+    for result in results if body.return_documents is not False else ():
+        result["document"] = {"text": documents[result["index"]]}
     return {
         "id": f"rerank-{uuid.uuid4().hex}",
         "model": front.run.served_name,
         "usage": front.usage(call),
-        "results": [
-            {"index": index, **({"document": {"text": documents[index]}} if shows else {}), "relevance_score": score}
-            for index, score in await _rank_as_asked(front, body, call)
-        ],
+        "results": results,
     }
 
 
-async def _render_cohere(front: Frontend, body: RerankRequest, call: Call) -> dict[str, Any]:
+async def _render_cohere(front: Frontend, body: RerankRequest, call: Call) -> CohereRanking:
     ranked = await _rank_as_asked(front, body, call)
     units = math.ceil(len(body.pairs().seconds) / SEARCH_UNIT)
     return {
         "id": str(uuid.uuid4()),
-        "results": [{"index": index, "relevance_score": score} for index, score in ranked],
+        "results": [Ranked(index=index, relevance_score=score) for index, score in ranked],
         "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": units}},
     }
 
@@ -131,6 +171,21 @@ def _bench_body(run: Run, items: BenchItems) -> dict[str, Any]:
     return {**named, "query": items.query, "documents": list(items.texts)}
 
 
-RERANK = Endpoint(RerankRequest, _prepare, _render, error_form=_error_form, bench=Bench(benches_rankings, _bench_body))
-COHERE_RERANK = Endpoint(RerankRequest, _prepare_truncated, _render_cohere)
+RERANK = Endpoint(
+    RerankRequest,
+    _prepare,
+    _render,
+    answer=Ranking | list[TeiRanked],
+    summary="Documents in the order in which they answer a query, the best first.",
+    error_form=_error_form,
+    errors=(OpenAIError, TeiError),
+    bench=Bench(benches_rankings, _bench_body),
+)
+COHERE_RERANK = Endpoint(
+    RerankRequest,
+    _prepare_truncated,
+    _render_cohere,
+    answer=CohereRanking,
+    summary="The same for Cohere's client; long documents are cut.",
+)
 ENDPOINTS: dict[str, Endpoint[Any]] = {"/v1/rerank": RERANK, "/rerank": RERANK, "/v2/rerank": COHERE_RERANK}

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sendnn_pipeline.frontend.call import Call
+from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.pooling.config import pooling_config
 from sendnn_pipeline.pooling.messages import PoolingOutput
 
 Rows = npt.NDArray[np.float32]
@@ -15,7 +17,7 @@ EncodingFormat = Literal["float", "base64"]
 
 
 async def gather_rows(call: Call) -> Rows:
-    """Return ``[items, size]`` in the order of the request.
+    """Return what the engine gave, ``[items, size]``, in the order of the request.
 
     Raises:
         RequestError: the engine failed on it.
@@ -28,6 +30,16 @@ async def gather_rows(call: Call) -> Rows:
         rows[output.indices] = np.frombuffer(output.data, dtype="<f4").reshape(-1, output.size)
     assert rows is not None
     return rows
+
+
+async def gather_vectors(front: Frontend, call: Call) -> Rows:
+    """Return the vectors of texts ``[items, size]``, of length one where ``engine.normalize`` says so.
+
+    Raises:
+        RequestError: the engine failed on it.
+    """
+    vectors = await gather_rows(call)
+    return unit(vectors) if pooling_config(front.run.config)[0].normalize else vectors
 
 
 def truncate_dimensions(vectors: Rows, dimensions: int | None) -> Rows:

@@ -2,14 +2,15 @@
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
+from sendnn_pipeline.frontend.bodies import Count, CountOrFitting
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Endpoint, Lines, Prepared
 from sendnn_pipeline.frontend.errors import RequestError
-from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.frontend import Frontend, Usage
 from sendnn_pipeline.frontend.truncation import Truncation
 from sendnn_pipeline.pooling.api.inputs import plan_of, resolve_truncation
 from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, prepare_pairs, scores_of
@@ -32,9 +33,9 @@ class ScoreRequest(msgspec.Struct):
     data_2: Texts | None = None
     items: Texts | None = None
     use_activation: bool | None = None
-    truncate_prompt_tokens: int | None = None
-    max_tokens_per_query: int | None = None
-    max_tokens_per_doc: int | None = None
+    truncate_prompt_tokens: CountOrFitting | None = None
+    max_tokens_per_query: Count | None = None
+    max_tokens_per_doc: Count | None = None
 
     def sides(self) -> tuple[Pairs, tuple[str, str]]:
         """Return the texts of both sides and the names of their fields.
@@ -61,6 +62,25 @@ class ScoreRequest(msgspec.Struct):
         return present[0]
 
 
+class Score(TypedDict):
+    """The score of one pair."""
+
+    index: int
+    object: Literal["score"]
+    score: float
+
+
+class Scores(TypedDict):
+    """The answer of /score."""
+
+    id: str
+    object: Literal["list"]
+    created: int
+    model: str
+    data: list[Score]
+    usage: Usage
+
+
 async def _prepare(front: Frontend, body: ScoreRequest) -> Prepared:
     front.check_model(body.model)
     check_scores(front, "/score")
@@ -73,16 +93,13 @@ def pair_truncation(front: Frontend, query: int | None, document: int | None, wh
     """Return how much of a query, of a document, and of both together is read.
 
     Raises:
-        RequestError: 400, one is not a number of tokens.
+        RequestError: 400, ``whole`` is more than a Program takes.
     """
-    for name, tokens in (("max_tokens_per_query", query), ("max_tokens_per_doc", document)):
-        if tokens is not None and tokens < 1:
-            raise RequestError(400, f"{name}={tokens} must be 1 or more", param=name, code="invalid_value")
     limit = resolve_truncation(front, whole, pairs=plan_of(front).classifies)
     return Truncation(query, document, limit)
 
 
-async def _render(front: Frontend, body: ScoreRequest, call: Call) -> dict[str, Any]:
+async def _render(front: Frontend, body: ScoreRequest, call: Call) -> Scores:
     plan = plan_of(front)
     activation = activation_of(plan, use_activation=body.use_activation is not False)
     scores = scores_of(plan, body.sides()[0], await gather_rows(call), activation)
@@ -91,7 +108,7 @@ async def _render(front: Frontend, body: ScoreRequest, call: Call) -> dict[str, 
         "object": "list",
         "created": front.now(),
         "model": front.run.served_name,
-        "data": [{"index": index, "object": "score", "score": float(score)} for index, score in enumerate(scores)],
+        "data": [Score(index=index, object="score", score=float(score)) for index, score in enumerate(scores)],
         "usage": front.usage(call),
     }
 
@@ -106,5 +123,12 @@ def _fields(_body: ScoreRequest, content: Any) -> dict[str, Any]:
     return {"scores": [entry["score"] for entry in content["data"]]}
 
 
-SCORE = Endpoint(ScoreRequest, _prepare, _render, lines=Lines(_ask, _fields))
+SCORE = Endpoint(
+    ScoreRequest,
+    _prepare,
+    _render,
+    answer=Scores,
+    summary="A score for each pair of texts.",
+    lines=Lines(_ask, _fields),
+)
 ENDPOINTS: dict[str, Endpoint[Any]] = {"/v1/score": SCORE, "/score": SCORE}

@@ -1,20 +1,22 @@
 """What text-embeddings-inference's clients send, and how they are answered: /embed, /predict, /similarity."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 import numpy as np
 
+from sendnn_pipeline.frontend.bodies import Count
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Endpoint, Prepared
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.tei_errors import TeiError, always_tei
 from sendnn_pipeline.pooling.api.embeddings import check_dimensions
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
 from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, encode_pairs, prepare_pairs, scores_of
-from sendnn_pipeline.pooling.api.rows import apply_activation, gather_rows, truncate_dimensions, unit
-from sendnn_pipeline.pooling.api.tei_form import Direction, always_tei, side_of, tei_truncation
-from sendnn_pipeline.pooling.config import Task, pooling_config
+from sendnn_pipeline.pooling.api.rows import apply_activation, gather_rows, unit
+from sendnn_pipeline.pooling.api.tei_form import Direction, side_of, tei_truncation, truncates
+from sendnn_pipeline.pooling.config import Task
 
 
 class EmbedRequest(msgspec.Struct):
@@ -22,10 +24,10 @@ class EmbedRequest(msgspec.Struct):
 
     inputs: EmbeddingInput
     normalize: bool = True
-    truncate: bool = False
+    truncate: bool | None = None
     truncation_direction: Direction = "Right"
     prompt_name: str | None = None
-    dimensions: int | None = None
+    dimensions: Count | None = None
 
 
 class PredictRequest(msgspec.Struct):
@@ -33,7 +35,7 @@ class PredictRequest(msgspec.Struct):
 
     inputs: str | list[str | list[str]]
     raw_scores: bool = False
-    truncate: bool = False
+    truncate: bool | None = None
     truncation_direction: Direction = "Right"
 
 
@@ -47,7 +49,7 @@ class Sentences(msgspec.Struct):
 class SimilarityParameters(msgspec.Struct):
     """How texts are read."""
 
-    truncate: bool = False
+    truncate: bool | None = None
     truncation_direction: Direction = "Right"
     prompt_name: str | None = None
 
@@ -59,34 +61,29 @@ class SimilarityRequest(msgspec.Struct):
     parameters: SimilarityParameters | None = None
 
 
+class Prediction(TypedDict):
+    """A label and its probability, or its logit."""
+
+    label: str
+    score: float
+
+
 async def _prepare_embed(front: Frontend, body: EmbedRequest) -> Prepared:
     check_task(front, Task.embed, "/embed")
     check_dimensions(front, body.dimensions)
-    if not body.normalize and _normalizes(front):
-        raise RequestError(
-            400,
-            f"normalize=false, and the vectors of {front.run.served_name} are normalized as it asks "
-            "(engine.normalize=false overrides)",
-            param="normalize",
-            code="unsupported_value",
-        )
     prompt = prompt_of(front, body.prompt_name)
     inputs = body.inputs
     if prompt and isinstance(inputs, str):
         inputs = prompt + inputs
     elif prompt and isinstance(inputs, list):
         inputs = [prompt + item if isinstance(item, str) and item else item for item in inputs]
-    truncate, side = -1 if body.truncate else None, side_of(body.truncation_direction)
+    truncate, side = -1 if truncates(front, body.truncate) else None, side_of(body.truncation_direction)
     return prepare_items(await encode_inputs(front, inputs, truncate, name="inputs", side=side))
 
 
 async def _render_vectors(front: Frontend, body: EmbedRequest, call: Call) -> Any:
-    vectors = truncate_dimensions(await gather_rows(call), body.dimensions)
-    return unit(vectors) if body.normalize and not _normalizes(front) else vectors
-
-
-def _normalizes(front: Frontend) -> bool:
-    return bool(pooling_config(front.run.config)[0].normalize)
+    vectors = (await gather_rows(call))[:, : body.dimensions]
+    return unit(vectors) if body.normalize else np.ascontiguousarray(vectors)
 
 
 def prompt_of(front: Frontend, name: str | None) -> str:
@@ -129,7 +126,7 @@ async def _prepare_predict(front: Frontend, body: PredictRequest) -> Prepared:
     inputs = _sequences(body)
     alone = [texts[0] for texts in inputs if len(texts) == 1]
     pairs = Pairs([texts[0] for texts in inputs if len(texts) == 2], [texts[1] for texts in inputs if len(texts) == 2])
-    truncate = -1 if body.truncate else None
+    truncate = None if truncation.whole is None else -1
     singles = iter(
         await encode_inputs(front, list(alone), truncate, name="inputs", side=truncation.side) if alone else []
     )
@@ -167,7 +164,7 @@ async def _render_predictions(front: Frontend, body: PredictRequest, call: Call)
     activation = "sigmoid" if len(labels) == 1 else activation_of(plan, use_activation=True)
     scores = apply_activation(await gather_rows(call), "identity" if body.raw_scores else activation)
     answers = [
-        [{"label": labels[index], "score": float(row[index])} for index in np.argsort(-row, kind="stable")]
+        [Prediction(label=labels[index], score=float(row[index])) for index in np.argsort(-row, kind="stable")]
         for row in scores
     ]
     batched = isinstance(body.inputs, list) and isinstance(body.inputs[0], list)
@@ -175,7 +172,31 @@ async def _render_predictions(front: Frontend, body: PredictRequest, call: Call)
 
 
 ENDPOINTS: dict[str, Endpoint[Any]] = {
-    "/embed": Endpoint(EmbedRequest, _prepare_embed, _render_vectors, error_form=always_tei),
-    "/similarity": Endpoint(SimilarityRequest, _prepare_similarity, _render_similarities, error_form=always_tei),
-    "/predict": Endpoint(PredictRequest, _prepare_predict, _render_predictions, error_form=always_tei),
+    "/embed": Endpoint(
+        EmbedRequest,
+        _prepare_embed,
+        _render_vectors,
+        answer=list[list[float]],
+        summary="Vectors of texts.",
+        error_form=always_tei,
+        errors=(TeiError,),
+    ),
+    "/similarity": Endpoint(
+        SimilarityRequest,
+        _prepare_similarity,
+        _render_similarities,
+        answer=list[float],
+        summary="How similar texts are to one.",
+        error_form=always_tei,
+        errors=(TeiError,),
+    ),
+    "/predict": Endpoint(
+        PredictRequest,
+        _prepare_predict,
+        _render_predictions,
+        answer=list[Prediction | list[Prediction]],
+        summary="The labels of texts or pairs, the likeliest first.",
+        error_form=always_tei,
+        errors=(TeiError,),
+    ),
 }

@@ -16,6 +16,7 @@ from sendnn_pipeline.errors import EngineError
 from sendnn_pipeline.frontend.call import Work
 from sendnn_pipeline.frontend.endpoint import Bench, Endpoint, Lines, Prepared
 from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.frontend.slices import TooLongError
 from sendnn_pipeline.hooks import hookimpl
 from sendnn_pipeline.messages import Cancel, Part, StepDone, StepStarted
 from sendnn_pipeline.programs.program import Dim, Program
@@ -150,7 +151,11 @@ async def prepare(front, body):
     if not texts or not all(texts):
         raise RequestError(400, "input is empty", param="input", code="empty_input")
     cut = front.max_input_tokens if body.truncate_prompt_tokens == -1 else body.truncate_prompt_tokens
-    ids = await front.tokenizer.encode(texts, cut, special=False)
+    try:
+        ids = await front.tokenizer.encode(texts, cut, special=False, fits=front.max_input_tokens)
+    except TooLongError as error:
+        param = f"input[{error.index}]"
+        raise RequestError(400, f"{param} has {error.what}", param=param, code="context_length_exceeded") from None
     for index, item in enumerate(ids):
         if len(item) > front.max_input_tokens:
             message = f"input[{index}] has {len(item)} tokens and {front.max_input_tokens} is the most"

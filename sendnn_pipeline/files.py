@@ -1,0 +1,42 @@
+"""Text files that a user hands over: UTF-8 whatever the locale, with or without a byte-order mark."""
+
+import codecs
+from pathlib import Path
+
+BOM = codecs.BOM_UTF8
+WIDE_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+# Of a file's beginning, what tells UTF-16 and UTF-32 without a mark: text begins with a character of one byte.
+HEAD_BYTES = 4
+
+
+def check_head(data: bytes) -> None:
+    """Refuse the beginning of a file in another encoding.
+
+    Raises:
+        ValueError: it is UTF-16 or UTF-32.
+    """
+    if data.startswith(WIDE_BOMS) or b"\0" in data[:HEAD_BYTES]:
+        raise ValueError("it is UTF-16 or UTF-32: save it as UTF-8")
+
+
+def decode_text(data: bytes) -> str:
+    """Return the text of a whole file.
+
+    Raises:
+        ValueError: it is not UTF-8; the message is one line.
+    """
+    check_head(data)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 text: byte {error.start} is {data[error.start]:#04x}") from None
+
+
+def read_text(file: Path) -> str:
+    """Read a text file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not UTF-8.
+    """
+    return decode_text(file.read_bytes())

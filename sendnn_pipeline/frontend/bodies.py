@@ -1,0 +1,58 @@
+"""From JSON to the body of a route: one rule for every field, whichever way a body comes."""
+
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from sendnn_pipeline.frontend.errors import RequestError, wrong_body
+
+T = TypeVar("T")
+# What crosses into code that counts in 32 bits.
+MOST = 2**31 - 1
+Count = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
+"""A number of tokens, dimensions or the like."""
+CountOrAll = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
+"""The same; 0 is all."""
+CountOrFitting = Annotated[int, msgspec.Meta(ge=-1, le=MOST)]
+"""A number of tokens; -1 is as many as fit."""
+
+
+def decode_body(raw: bytes, shape: type[T]) -> T:
+    """Read a JSON body as ``shape``. Null leaves a field unset: many clients write all that they know of.
+
+    Raises:
+        RequestError: 400, it is not JSON or not of that shape, naming the field.
+    """
+    try:
+        return msgspec.json.decode(raw, type=shape)
+    except msgspec.ValidationError as error:
+        # Few bodies have a null, and only those are worth a second look.
+        if b"null" not in raw:
+            raise wrong_body(error) from None
+        return convert_body(msgspec.json.decode(raw), shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(400, f"the body is not JSON: {error}", code="invalid_json") from None
+
+
+def convert_body(content: Any, shape: type[T]) -> T:
+    """Read JSON that is parsed already, such as a batch file's, as ``decode_body`` does.
+
+    Raises:
+        RequestError: 400, it is not of that shape, naming the field.
+    """
+    try:
+        try:
+            return msgspec.convert(content, shape)
+        except msgspec.ValidationError:
+            return msgspec.convert(_without_nulls(content), shape)
+    except msgspec.ValidationError as error:
+        raise wrong_body(error) from None
+    except RecursionError:
+        raise RequestError(400, "the body is nested too deeply", code="invalid_json") from None
+
+
+def _without_nulls(content: Any) -> Any:
+    """Take fields that are null out of all objects; a null in a list is an item and stays."""
+    if isinstance(content, dict):
+        return {name: _without_nulls(value) for name, value in content.items() if value is not None}
+    return [_without_nulls(item) for item in content] if isinstance(content, list) else content

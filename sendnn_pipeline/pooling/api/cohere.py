@@ -1,0 +1,101 @@
+"""POST /v2/embed, as Cohere's client asks."""
+
+import uuid
+from typing import Any, Literal, TypedDict
+
+import msgspec
+import numpy as np
+
+from sendnn_pipeline.frontend.bodies import Count
+from sendnn_pipeline.frontend.call import Call
+from sendnn_pipeline.frontend.endpoint import Endpoint, Prepared
+from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.truncation import Side
+from sendnn_pipeline.pooling.api.embeddings import check_dimensions
+from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
+from sendnn_pipeline.pooling.api.rows import Rows, encode_rows, gather_vectors, truncate_dimensions
+from sendnn_pipeline.pooling.api.tei import prompt_of
+from sendnn_pipeline.pooling.config import Task
+
+# The names that models give to the prompts of each type.
+PROMPTS_OF = {"search_query": ("query", "search_query"), "search_document": ("document", "passage", "search_document")}
+
+SIDES: dict[str, Side] = {"NONE": "right", "START": "left", "END": "right"}
+
+
+class CohereEmbedRequest(msgspec.Struct):
+    """The body of /v2/embed."""
+
+    texts: list[str] | None = None
+    images: list[Any] | None = None
+    inputs: list[Any] | None = None
+    model: str | None = None
+    input_type: str | None = None
+    embedding_types: list[Literal["float", "base64", "binary", "ubinary"]] | None = None
+    output_dimension: Count | None = None
+    max_tokens: Count | None = None
+    truncate: Literal["NONE", "START", "END"] = "END"
+
+
+class CohereEmbeddings(TypedDict):
+    """The answer of /v2/embed."""
+
+    id: str
+    embeddings: dict[str, list[list[float] | str]]
+    texts: list[str]
+    meta: dict[str, Any]
+    response_type: Literal["embeddings_by_type"]
+
+
+async def _prepare(front: Frontend, body: CohereEmbedRequest) -> Prepared:
+    front.check_model(body.model)
+    check_task(front, Task.embed, "/v2/embed")
+    check_dimensions(front, body.output_dimension, "output_dimension")
+    other = next((name for name in ("images", "inputs") if getattr(body, name)), None)
+    if body.texts is None or other:
+        message = f"{other} is not for this model: send texts" if other else "texts is missing"
+        raise RequestError(400, message, param=other or "texts", code="unsupported_value" if other else "invalid_value")
+    prompt = prompt_of(front, _prompt_name(front, body.input_type))
+    texts: EmbeddingInput = [prompt + text if text else text for text in body.texts]
+    asked = max(body.max_tokens or front.max_input_tokens, front.tokenizer.num_special + 1)
+    most = min(front.max_input_tokens, asked)
+    cut, side = None if body.truncate == "NONE" else most, SIDES[body.truncate]
+    return prepare_items(await encode_inputs(front, texts, cut, name="texts", side=side))
+
+
+def _prompt_name(front: Frontend, input_type: str | None) -> str | None:
+    prompts = plan_of(front).facts.prompts
+    names = PROMPTS_OF.get(input_type or "", (input_type,))
+    return next((name for name in names if name in prompts), None)
+
+
+async def _render(front: Frontend, body: CohereEmbedRequest, call: Call) -> CohereEmbeddings:
+    vectors = truncate_dimensions(await gather_vectors(front, call), body.output_dimension)
+    num_tokens = call.work.num_tokens
+    return {
+        "id": str(uuid.uuid4()),
+        "embeddings": {kind: _write(vectors, kind) for kind in body.embedding_types or ["float"]},
+        "texts": body.texts or [],
+        "meta": {"api_version": {"version": "2"}, "billed_units": {"input_tokens": num_tokens}},
+        "response_type": "embeddings_by_type",
+    }
+
+
+def _write(vectors: Rows, kind: str) -> list[Any]:
+    """Write vectors as numbers, in base64, or as signs, eight in a byte."""
+    if kind in ("float", "base64"):
+        return encode_rows(vectors, "float" if kind == "float" else "base64")
+    signs = np.packbits(vectors > 0, axis=1)
+    return list(signs if kind == "ubinary" else (signs.astype(np.int16) - 128).astype(np.int8))
+
+
+ENDPOINTS: dict[str, Endpoint[Any]] = {
+    "/v2/embed": Endpoint(
+        CohereEmbedRequest,
+        _prepare,
+        _render,
+        answer=CohereEmbeddings,
+        summary="Vectors of texts, for Cohere's client.",
+    )
+}

@@ -1,0 +1,58 @@
+"""What an item must be for a step to take it, whatever way it came. No torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one item of a request, or, at index -1, with the request."""
+
+    index: int
+    code: Literal["empty_input", "invalid_value", "context_length_exceeded"]
+    message: str
+    """Follows the item's name."""
+
+
+@dataclass(frozen=True)
+class Door:
+    """The bounds of the embedding and of the Programs: an item past them would end the process, not the request."""
+
+    vocab_size: int
+    max_tokens: int
+
+    def find_fault(self, items: Sequence[Sequence[int]], second_text_offsets: Sequence[int] = ()) -> Fault | None:
+        """Return the first fault of a request; None where every item can be computed.
+
+        Args:
+            items: token ids.
+            second_text_offsets: where the second text of each pair begins; empty where there are no pairs.
+        """
+        if not items:
+            return Fault(-1, "empty_input", "it has no items")
+        if second_text_offsets and len(second_text_offsets) != len(items):
+            return Fault(-1, "invalid_value", f"{len(items)} items have {len(second_text_offsets)} pair offsets")
+        faults = (self._fault_of(index, ids) for index, ids in enumerate(items))
+        fault = next((fault for fault in faults if fault is not None), None)
+        if fault is not None:
+            return fault
+        pairs = enumerate(zip(items, second_text_offsets, strict=False))
+        outside = (
+            Fault(i, "invalid_value", f"has a second text that begins at {at}")
+            for i, (ids, at) in pairs
+            if not 0 <= at <= len(ids)
+        )
+        return next(outside, None)
+
+    def _fault_of(self, index: int, ids: Sequence[int]) -> Fault | None:
+        if not ids:
+            return Fault(index, "empty_input", "has no tokens")
+        if min(ids) < 0 or max(ids) >= self.vocab_size:
+            wrong = next(token_id for token_id in ids if not 0 <= token_id < self.vocab_size)
+            message = f"has token id {wrong}; the vocabulary ends at {self.vocab_size - 1}"
+            return Fault(index, "invalid_value", message)
+        if len(ids) > self.max_tokens:
+            message = f"has {len(ids)} tokens; the longest Program takes {self.max_tokens}"
+            return Fault(index, "context_length_exceeded", message)
+        return None

@@ -1,0 +1,103 @@
+"""Every request struct of every route: null is unset, and no number is too large to be refused by name."""
+
+import json
+from collections.abc import Iterator
+from typing import get_args
+
+import msgspec
+import pytest
+
+from sendnn_pipeline.app.endpoints import collect_endpoints
+from sendnn_pipeline.frontend.bodies import convert_body, decode_body
+from sendnn_pipeline.frontend.errors import MAX_MESSAGE_LENGTH, RequestError
+from sendnn_pipeline.server import tokens
+from tests.contract.tables import own_context
+
+REQUIRED = {"input": "a", "inputs": "a", "query": "a", "prompt": "a", "tokens": [1], "ids": [1]}
+SENTENCES = {"inputs": {"source_sentence": "a", "sentences": ["b"]}}
+
+
+def shapes() -> dict[str, type]:
+    context = own_context()
+    engines = context.plugins.registry("register_engines", "engine").entries
+    endpoints = [entry for engine in engines for entry in collect_endpoints(context.plugins, engine).items()]
+    of_engines = {path: endpoint.body for path, endpoint in endpoints}
+    of_tokens = (tokens.TokenizeRequest, tokens.DetokenizeRequest, tokens.DecodeRequest)
+    return of_engines | dict(zip(("/tokenize", "/detokenize", "/decode"), of_tokens, strict=True))
+
+
+SHAPES = shapes()
+
+
+def smallest(path: str, shape: type) -> dict:
+    """Return the smallest body of a route."""
+    names = {field.name for field in msgspec.structs.fields(shape) if field.required}
+    return {name: REQUIRED[name] for name in names} | (SENTENCES if path == "/similarity" else {})
+
+
+def optional(shape: type, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], msgspec.structs.FieldInfo]]:
+    """Yield every field that may be left out, those of nested structs included."""
+    for field in msgspec.structs.fields(shape):
+        nested = [kind for kind in (field.type, *get_args(field.type)) if isinstance(kind, msgspec._core.StructMeta)]
+        for kind in nested:
+            yield from optional(kind, (*path, field.name))
+        if not field.required:
+            yield (*path, field.name), field
+
+
+def with_value(body: dict, path: tuple[str, ...], value: object) -> dict:
+    name, *rest = path
+    return body | {name: with_value(body.get(name) or {}, tuple(rest), value) if rest else value}
+
+
+@pytest.mark.parametrize("path", SHAPES)
+def test_null_is_unset(path):
+    shape = SHAPES[path]
+    body, names = smallest(path, shape), [name for name, _ in optional(shape)]
+    assert names
+    for name in names:
+        asked = with_value(body, name, None)
+        unset = decode_body(json.dumps(with_value(body, name[:-1], {}) if name[1:] else body).encode(), shape)
+        assert decode_body(json.dumps(asked).encode(), shape) == unset, name
+        assert convert_body(asked, shape) == unset, name
+    everything = body
+    for name in names:
+        everything = with_value(everything, name, None)
+    assert decode_body(json.dumps(everything).encode(), shape)
+
+
+@pytest.mark.parametrize("path", SHAPES)
+def test_a_number_of_any_size_is_refused_by_name(path):
+    shape = SHAPES[path]
+    numbers = [name for name, field in optional(shape) if "int" in repr(field.type) and "list" not in repr(field.type)]
+    for name in numbers:
+        for number in (2**31, 2**64, 10**40, -(2**63)):
+            raw = json.dumps(with_value(smallest(path, shape), name, number)).encode()
+            with pytest.raises(RequestError) as caught:
+                decode_body(raw, shape)
+            assert caught.value.status == 400 and caught.value.param == ".".join(name), (name, number)
+
+
+def test_what_is_required_cannot_be_null():
+    shape = SHAPES["/v1/embeddings"]
+    for raw in (b'{"input": null}', b'{"input": [null]}', b'{"input": ["a", null]}', b"null"):
+        with pytest.raises(RequestError, match=r"input|body"):
+            decode_body(raw, shape)
+
+
+def test_a_refusal_repeats_no_more_than_a_glimpse_of_what_was_sent():
+    raw = json.dumps({"input": "a", "encoding_format": "x" * 10**6}).encode()
+    with pytest.raises(RequestError) as caught:
+        decode_body(raw, SHAPES["/v1/embeddings"])
+    assert len(caught.value.message) <= MAX_MESSAGE_LENGTH + 3 and caught.value.param == "encoding_format"
+    error = RequestError(404, f"no model {'x' * 10**6}; this server has tiny", code="model_not_found")
+    assert error.message.startswith("no model xxx") and error.message.endswith("; this server has tiny")
+
+
+def test_what_is_nested_too_deeply_is_refused():
+    nested: object = "a"
+    for _ in range(5000):
+        nested = [nested]
+    for content in ({"input": nested}, {"input": "a", "user": nested}):
+        with pytest.raises(RequestError):
+            convert_body(content, SHAPES["/v1/embeddings"])
