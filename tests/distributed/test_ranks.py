@@ -13,13 +13,15 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from sendnn_pipeline.config.schema import ConsoleName
 from sendnn_pipeline.distributed.port import AsyncPort, new_address
 from sendnn_pipeline.distributed.ranks import start_ranks
 from sendnn_pipeline.errors import EngineError
 from sendnn_pipeline.messages import Drain
 from tests.distributed.jobs import COUNT
 
-RUN = SimpleNamespace(config=SimpleNamespace(process=SimpleNamespace(override_signal_handlers=True)))
+PROCESS = SimpleNamespace(override_signal_handlers=True)
+RUN = SimpleNamespace(config=SimpleNamespace(process=PROCESS, console=ConsoleName.stdout))
 
 
 async def start(job, **environment):
