@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from sendnn_pipeline.config.serving import MetricsConfig, ServeConfig, WorkloadConfig
+from sendnn_pipeline.config.serving import LogConfig, MetricsConfig, ServeConfig, WorkloadConfig
 
 Positive = Annotated[int, Meta(ge=1)]
 
@@ -218,6 +218,7 @@ class RunConfig:
     serve: ServeConfig = field(default_factory=ServeConfig)
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    log: LogConfig = field(default_factory=LogConfig)
     known: KnownConfig = field(default_factory=KnownConfig)
     device: str = "cpu"
     """Torch device the Programs run on."""

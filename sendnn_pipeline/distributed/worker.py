@@ -1,12 +1,12 @@
 """The process of a rank: environment first, then everything that imports torch."""
 
 import importlib
+import logging
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import wait
 
@@ -15,8 +15,10 @@ from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import PipelineError
 from sendnn_pipeline.messages import Fatal
+from sendnn_pipeline.observe.logs import logging_to_stderr
 
 EXIT_ORPHANED = 70
+log = logging.getLogger(__name__)
 
 
 def main(job: str, run: Run, world: World, address: str, environment: Mapping[str, str]) -> None:
@@ -29,6 +31,11 @@ def main(job: str, run: Run, world: World, address: str, environment: Mapping[st
     if run.config.process.override_signal_handlers:
         leave_signals_to_the_parent()
     port = Port(address)
+    with logging_to_stderr(run.config.log, world.rank):
+        _work(job, port, run, world)
+
+
+def _work(job: str, port: Port, run: Run, world: World) -> None:
     module, function = job.split(":")
     try:
         getattr(importlib.import_module(module), function)(port, run, world)
@@ -37,7 +44,7 @@ def main(job: str, run: Run, world: World, address: str, environment: Mapping[st
         sys.exit(error.exit_code)
     except (Exception, SystemExit) as error:
         # A library that exits, even with 0, ends an engine that was to go on.
-        traceback.print_exc()
+        log.exception("the engine failed")
         reason = " ".join(str(error).split())[:500]
         port.send(Fatal(f"the engine failed: {type(error).__name__}: {reason}", 1))
         sys.exit(1)

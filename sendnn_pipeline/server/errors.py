@@ -6,6 +6,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.types import Scope
 
 from sendnn_pipeline.frontend.errors import ErrorForm, RequestError, openai_error
 
@@ -18,29 +19,42 @@ CODES = {
 }
 # Key of a request's scope: how its errors are written.
 ERROR_FORM = "sendnn_pipeline.error_form"
-log = logging.getLogger("sendnn_pipeline.server")
+# And with what it was refused, or failed, for the log.
+ERROR = "sendnn_pipeline.error"
+log = logging.getLogger(__name__)
 
 
-def write_error(error: RequestError, form: ErrorForm = openai_error) -> JSONResponse:
-    """Write an error as an answer."""
-    status, content = form(error)
+def write_error(scope: Scope, error: RequestError) -> JSONResponse:
+    """Write an error as the answer to the request of ``scope``, in the form of its route."""
+    scope[ERROR] = error
+    form: ErrorForm = scope.get(ERROR_FORM, openai_error)
+    status, content = form(for_client(scope, error))
     headers = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
     return JSONResponse(content, status, headers)
+
+
+def error_of(scope: Scope) -> RequestError | None:
+    """Return with what a request was refused, or failed; None where it was answered."""
+    error: RequestError | None = scope.get(ERROR)
+    return error
+
+
+def internal_error(error: BaseException) -> RequestError:
+    """Return what a client is told of a bug of ours."""
+    return RequestError(500, f"internal error: {type(error).__name__}", code="internal_error")
 
 
 async def on_request_error(request: Request, error: Exception) -> JSONResponse:
     """Answer what was refused or failed."""
     assert isinstance(error, RequestError)
-    return write_error(for_client(request, error), request.scope.get(ERROR_FORM, openai_error))
+    return write_error(request.scope, error)
 
 
-def for_client(request: Request, error: RequestError) -> RequestError:
-    """Log what only the log may have, and return the error with the id under which it is found there."""
+def for_client(scope: Scope, error: RequestError) -> RequestError:
+    """Return the error without what only the log may have, and with the id under which it is found there."""
     if not error.detail:
         return error
-    request_id = request.scope["request_id"]
-    log.error("request %s: %s: %s", request_id, error.message, error.detail)
-    message = f"{error.message}; the server's log says why, at request {request_id}"
+    message = f"{error.message}; the server's log says why, at request {scope['request_id']}"
     return RequestError(error.status, message, param=error.param, code=error.code)
 
 
@@ -52,7 +66,8 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
         405: f"{request.url.path} does not take {request.method}",
     }
     message = messages.get(error.status_code, str(error.detail))
-    response = write_error(RequestError(error.status_code, message, code=CODES.get(error.status_code, "error")))
+    code = CODES.get(error.status_code, "error")
+    response = write_error(request.scope, RequestError(error.status_code, message, code=code))
     response.headers.update(error.headers or {})
     return response
 
@@ -60,7 +75,7 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
 async def on_crash(request: Request, error: Exception) -> JSONResponse:
     """Answer a bug of ours; the traceback goes to the log, not to the client."""
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return write_error(RequestError(500, f"internal error: {type(error).__name__}", code="internal_error"))
+    return write_error(request.scope, internal_error(error))
 
 
-HANDLERS: dict[Any, Any] = {RequestError: on_request_error, HTTPException: on_http_exception, Exception: on_crash}
+HANDLERS: dict[Any, Any] = {RequestError: on_request_error, HTTPException: on_http_exception}

@@ -18,6 +18,8 @@ from sendnn_pipeline.server.http import QuietServer
 class Engine:
     """Warm at once, and there until it is told to drain, or fails."""
 
+    pid = 0
+
     def __init__(self, error=None):
         self.error, self.drained, self.killed = error, asyncio.Event(), False
 
@@ -47,7 +49,7 @@ def serve(monkeypatch):
             process = SimpleNamespace(override_signal_handlers=False)
             run = SimpleNamespace(
                 plan=SimpleNamespace(unit="texts"),
-                config=SimpleNamespace(serve=serving, process=process),
+                config=SimpleNamespace(serve=serving, process=process, log=SimpleNamespace(access=False)),
                 served_name="model",
             )
             session = Session(
@@ -65,7 +67,7 @@ def serve(monkeypatch):
                 about={},
             )
             with socket.create_server(("127.0.0.1", 0)) as listening:
-                task = asyncio.create_task(http._serve(session, listening, SimpleNamespace(close=lambda: None)))
+                task = asyncio.create_task(http.serve(session, listening, SimpleNamespace(close=lambda: None)))
                 while not lines and not task.done():
                     await asyncio.sleep(0.01)
                 meanwhile(task)
