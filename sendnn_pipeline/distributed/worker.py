@@ -28,6 +28,7 @@ def main(job: str, run: Run, world: World, address: str, environment: Mapping[st
     """
     os.environ.update(environment)  # noqa: TID251  the one place where a rank's environment is set
     watch_parent()
+    lock_progress_bars()
     if run.config.process.override_signal_handlers:
         leave_signals_to_the_parent()
     port = Port(address)
@@ -61,6 +62,16 @@ def leave_signals_to_the_parent() -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def lock_progress_bars() -> None:
+    """Give progress bars, as torch shows when it traces, a lock of this process alone.
+
+    Their own is a semaphore of the machine, which an engine that is killed leaves behind: Python warns of it as leaked.
+    """
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())
 
 
 def watch_parent() -> None:
