@@ -17,9 +17,7 @@ from sendnn_pipeline.messages import Cancel, Drain
 from tests.distributed.jobs import COUNT
 from tests.served import ROOT, environment
 
-RUN = SimpleNamespace(
-    config=SimpleNamespace(process=SimpleNamespace(override_signal_handlers=True), log=LogConfig())
-)
+RUN = SimpleNamespace(config=SimpleNamespace(process=SimpleNamespace(override_signal_handlers=True), log=LogConfig()))
 
 
 async def start(job, **environment):
