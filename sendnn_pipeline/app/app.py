@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import hydra
-from rich.console import Console
 
 from sendnn_pipeline.app.context import AppContext, load_context
 from sendnn_pipeline.app.help import help_override
@@ -20,6 +19,7 @@ from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.config.layers import LayeredConfig
 from sendnn_pipeline.config.options import PRIMARY
 from sendnn_pipeline.errors import ConfigError, EngineError
+from sendnn_pipeline.observe.console import open_console
 
 
 def run_app(argv: Sequence[str], started: float) -> None:
@@ -34,7 +34,7 @@ def run_app(argv: Sequence[str], started: float) -> None:
     """
     command = parse_command_line(argv)
     context = load_context(process_environment(), command.config_dir)
-    console = Console(stderr=False)
+    console = open_console()
     for warning in context.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     layered, inserted = _check(context, command)

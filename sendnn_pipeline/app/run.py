@@ -31,7 +31,7 @@ from sendnn_pipeline.frontend.target import RunningEngine, ServeTarget, Session
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.machine.threads import plan_threads
 from sendnn_pipeline.messages import Ready
-from sendnn_pipeline.observe.console import ConsoleProgress
+from sendnn_pipeline.observe.console import ConsoleProgress, open_console
 from sendnn_pipeline.observe.logs import LogStream, logging_to_stderr
 from sendnn_pipeline.observe.metrics import Metrics
 from sendnn_pipeline.observe.observers import Observers, StageListener
@@ -62,7 +62,7 @@ def run_composed(context: AppContext, layered: LayeredConfig, console: Console, 
             _run(context, layered, console, started)
             return
         try:
-            _run(context, layered, Console(file=LogStream(log)), started)
+            _run(context, layered, open_console(LogStream(log)), started)
         except PipelineError as error:
             log.error("%s", error)
             raise

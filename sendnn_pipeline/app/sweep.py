@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from rich.console import Console
 
 from sendnn_pipeline.app.job import Row, forget_rows, read_rows, run_job
 from sendnn_pipeline.bench.comparison import compare, figures_of, label_of, swept_of, title_of
 from sendnn_pipeline.config.command_line import Override
 from sendnn_pipeline.errors import ConfigError, EngineError
+from sendnn_pipeline.observe.console import open_console
 
 BASIC = "basic"
 BENCH = "bench"
-FILE_WIDTH = 140
 # Words that are not a job's.
 OF_SWEEP = ("serve.output=", "sweep.", "process.job_seconds=")
 
@@ -92,8 +91,7 @@ def conclude(folder: Path) -> None:
     rows = [_table_row(*job) for job in zip(found, swept, plain, strict=True)]
     title = title_of([row.result for row in found if row.result is not None])
     beside = ", ".join(dict.fromkeys(key for keys in swept for key in keys if key != "backend"))
-    # Files and pipes have no width of their own.
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else FILE_WIDTH)
+    console = open_console()
     compare(console, rows, f"{title}\nbeside the points: {beside}" if beside else title, folder)
     num_failed = sum(bool(row.reason) for row in found)
     pictured = " and sweep.png" if (folder / "sweep.png").exists() else ""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
 
 from sendnn_pipeline.bench.comparison import title_of
 from sendnn_pipeline.bench.config import BenchConfig
@@ -25,6 +24,7 @@ from sendnn_pipeline.frontend.target import Session
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer, load_tokenizer
 from sendnn_pipeline.machine.cpu import cpu_name
 from sendnn_pipeline.messages import FromEngine, StepDone
+from sendnn_pipeline.observe.console import open_console
 from sendnn_pipeline.programs.times import CompileTimes
 
 
@@ -99,7 +99,7 @@ def _write(session: Session, rounds: Sequence[Round], folder: Path) -> None:
     run = session.run
     figures = summarise(rounds)
     startup = dict(session.startup.phases)
-    console = Console(highlight=False, soft_wrap=True)
+    console = open_console()
     print_figures(console, figures, startup)
     config: dict[str, Any] = asdict(run.config)
     about = {

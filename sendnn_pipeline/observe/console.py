@@ -1,14 +1,24 @@
 """What the user sees while the pipeline starts: a bar on a terminal, lines elsewhere."""
 
+import sys
 from dataclasses import dataclass, field
+from typing import IO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sendnn_pipeline.messages import StageEvent
 
+# Of lines in files and pipes, which have no width of their own.
+UNBOUNDED = 10_000
 # A trace that takes less is the first run of a Program that was compiled before.
 TOLD_SECONDS = 1.0
+
+
+def open_console(file: IO[str] | None = None) -> Console:
+    """Return a console, of standard output where no file is named, that cuts and breaks lines on terminals alone."""
+    width = None if (file or sys.stdout).isatty() else UNBOUNDED
+    return Console(file=file, width=width, highlight=False, soft_wrap=True)
 
 
 @dataclass
