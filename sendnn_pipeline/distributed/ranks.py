@@ -30,6 +30,12 @@ class Ranks:
     folder: "tempfile.TemporaryDirectory[str]"
     """Of the port's socket file."""
 
+    @property
+    def pid(self) -> int:
+        """The process of the first rank."""
+        assert self.process.pid is not None, "it is started"
+        return self.process.pid
+
     def kill(self) -> None:
         """End the processes at once."""
         if self.process.is_alive():

@@ -58,3 +58,13 @@ def wait(port, run, world):
     """Stay."""
     port.send(StageEvent("load", "started"))
     signal.pause()
+
+
+def show_progress(port, run, world):
+    """Show a progress bar, as torch does when it traces, and stay."""
+    from tqdm import tqdm
+
+    done = sum(tqdm(range(3), disable=True))
+    tqdm.get_lock()
+    port.send(StageEvent("load", "started", detail=str(done)))
+    signal.pause()
