@@ -55,6 +55,8 @@ class Request(msgspec.Struct, frozen=True, tag="request"):
     """Seconds of the machine's monotonic clock, as all times here."""
     payload: msgspec.Raw
     """The engine's own struct, as msgpack."""
+    name: str = ""
+    """What its client calls it, for logs; two may have one."""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):

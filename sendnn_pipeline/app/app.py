@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import hydra
-from rich.console import Console
 
 from sendnn_pipeline.app.context import AppContext, load_context
 from sendnn_pipeline.app.help import help_override
@@ -20,7 +19,7 @@ from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.config.layers import LayeredConfig
 from sendnn_pipeline.config.options import PRIMARY
 from sendnn_pipeline.errors import ConfigError, EngineError
-from sendnn_pipeline.observe.console import open_consoles
+from sendnn_pipeline.observe.console import open_console, open_consoles
 
 
 def run_app(argv: Sequence[str], started: float) -> None:
@@ -35,7 +34,7 @@ def run_app(argv: Sequence[str], started: float) -> None:
     """
     command = parse_command_line(argv)
     context = load_context(process_environment(), command.config_dir)
-    notes = progress = Console()
+    notes = progress = open_console()
     try:
         layered, inserted = _check(context, command)
         notes, progress = open_consoles(layered.draft.group("console"))

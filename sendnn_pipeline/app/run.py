@@ -1,6 +1,7 @@
 """One run: resolve, show the plan, then load, compile, warm up and serve."""
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -21,16 +22,18 @@ from sendnn_pipeline.config.draft import Draft
 from sendnn_pipeline.config.layers import LayeredConfig
 from sendnn_pipeline.config.schema import ObserveConfig, StageName
 from sendnn_pipeline.config.secrets import read_api_keys
+from sendnn_pipeline.config.serving import LogConfig, LogFormat
 from sendnn_pipeline.distributed.ranks import start_ranks
 from sendnn_pipeline.engines.run import Run
-from sendnn_pipeline.errors import ServeError
+from sendnn_pipeline.errors import PipelineError, ServeError
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.target import RunningEngine, ServeTarget, Session
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.machine.threads import plan_threads
 from sendnn_pipeline.messages import Ready
-from sendnn_pipeline.observe.console import ConsoleProgress
+from sendnn_pipeline.observe.console import ConsoleProgress, open_consoles
+from sendnn_pipeline.observe.logs import LogStream, logging_to_stderr
 from sendnn_pipeline.observe.metrics import Metrics
 from sendnn_pipeline.observe.observers import Observers, StageListener
 from sendnn_pipeline.observe.perf_log import PerfLog
@@ -40,6 +43,7 @@ from sendnn_pipeline.pipeline.rank import JOB
 from sendnn_pipeline.programs.times import CompileTimes, StepTimes
 
 Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 
 def run_composed(
@@ -57,6 +61,20 @@ def run_composed(
     Raises:
         PipelineError: the run cannot start, or failed.
     """
+    config: LogConfig = layered.draft.group("log")
+    with logging_to_stderr(config):
+        if config.format == LogFormat.text:
+            _run(context, layered, notes, progress, started)
+            return
+        notes, progress = open_consoles(layered.draft.group("console"), LogStream(log))
+        try:
+            _run(context, layered, notes, progress, started)
+        except PipelineError as error:
+            log.error("%s", error)
+            raise
+
+
+def _run(context: AppContext, layered: LayeredConfig, notes: Console, progress: Console, started: float) -> None:
     say: Say = partial(notes.print, highlight=False, markup=False, soft_wrap=True)
     context.plugins.on_failure = lambda failed: say(f"warning: plugin {failed.name} is called no more: {failed.reason}")
     composed = find_source(context, layered)
@@ -173,8 +191,8 @@ def observe_run(plugins: Plugins, resolved: ResolvedRun, progress: Console, say:
     """Yield the observers of a run, ours and the plugins'."""
     run = resolved.run
     registry = CollectorRegistry()
-    # Ours first: a plugin that takes one of our names is the one that fails.
     metrics = Metrics(registry, run.served_name, run.plan.max_input_tokens)
+    # After ours: of two metrics with one name, the plugin's is the one that fails.
     plugins.collect("register_metrics", registry=lambda _: registry, run=lambda _: run)
     metrics.plugin_failures.inc(len(plugins.failures))
     startup, perf_log = Startup(), None

@@ -3,21 +3,20 @@
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from rich.console import Console
 
-from sendnn_pipeline.app.job import forget_rows, read_rows, run_job
-from sendnn_pipeline.bench.comparison import compare, figures_of, labels_of
+from sendnn_pipeline.app.job import Row, forget_rows, read_rows, run_job
+from sendnn_pipeline.bench.comparison import compare, figures_of, label_of, swept_of, title_of
 from sendnn_pipeline.config.command_line import Override
 from sendnn_pipeline.errors import ConfigError, EngineError
+from sendnn_pipeline.observe.console import open_console
 
 BASIC = "basic"
 BENCH = "bench"
-FILE_WIDTH = 140
 # Words that are not a job's.
 OF_SWEEP = ("serve.output=", "sweep.", "process.job_seconds=")
 
@@ -88,15 +87,30 @@ def conclude(folder: Path) -> None:
         sys.stdout.write(f"no job ended; logs are in {folder}\n")
         return
     plain = [[word for word in row.words if not word.startswith("serve.output=")] for row in found]
-    rows = [
-        figures_of(label, row.result) | {"number": row.number, "seconds": row.seconds, "status": row.reason or "done"}
-        for row, label in zip(found, labels_of(plain), strict=True)
-    ]
-    # Files and pipes have no width of their own.
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else FILE_WIDTH)
-    compare(console, rows, folder)
+    swept = swept_of(plain)
+    rows = [_table_row(*job) for job in zip(found, swept, plain, strict=True)]
+    title = title_of([row.result for row in found if row.result is not None])
+    beside = ", ".join(dict.fromkeys(key for keys in swept for key in keys if key != "backend"))
+    console = open_console()
+    compare(console, rows, f"{title}\nbeside the points: {beside}" if beside else title, folder)
     num_failed = sum(bool(row.reason) for row in found)
     pictured = " and sweep.png" if (folder / "sweep.png").exists() else ""
     console.print(f"sweep.csv, sweep.json{pictured} are in {folder}", markup=False)
     if num_failed:
         raise EngineError(f"{num_failed} of {len(found)} jobs failed", hint="the table says why")
+
+
+def _table_row(row: Row, swept: Mapping[str, str], words: Sequence[str]) -> dict[str, Any]:
+    """Return the columns of a job: what it is, what was swept, what it measured, and how it ended."""
+    figures = figures_of(row.result)
+    # The backend has a marker of its own.
+    values = [value for key, value in swept.items() if key != "backend"]
+    return {
+        "number": row.number,
+        "label": label_of(swept, words),
+        "point": ", ".join(values) or figures.get("backend", ""),
+        **swept,
+        **figures,
+        "job_seconds": row.seconds,
+        "status": row.reason or "done",
+    }

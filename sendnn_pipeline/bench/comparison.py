@@ -12,13 +12,15 @@ from rich.table import Column, Table
 from sendnn_pipeline.bench.plot import plot_sweep
 
 # Less is better in all but the throughput, which is in real tokens: shapes decide where texts are cut.
-COSTS = ("cold_compile_seconds", "padding", "p99_ms")
+COSTS = ("cold_compile_seconds", "padding_share", "p99_ms")
+RATES = ("texts_per_second", "tokens_per_second", "tokens_per_second_min", "tokens_per_second_max")
+FACTS = ("model", "backend", "dtype")
 
 
-def figures_of(label: str, result: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the columns of one job; None where it measured nothing."""
-    row: dict[str, Any] = {"label": label, "texts_per_second": None, "min": None, "max": None, "pareto": False}
-    row |= dict.fromkeys((*COSTS, "tokens_per_second", "p50_ms", "ready_seconds"))
+def figures_of(result: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what one job ran and measured, with units in the names; figures are None where it measured nothing."""
+    row: dict[str, Any] = {name: result[name] for name in FACTS} if result else {}
+    row |= dict.fromkeys((*RATES, *COSTS, "p50_ms", "ready_seconds")) | {"pareto": False}
     figures = (result or {}).get("figures", {})
     if result is None or "texts_per_second" not in figures:
         return row
@@ -26,9 +28,9 @@ def figures_of(label: str, result: Mapping[str, Any] | None) -> dict[str, Any]:
     return row | {
         "texts_per_second": figures["texts_per_second"]["median"],
         "tokens_per_second": rate["median"],
-        "min": rate["min"],
-        "max": rate["max"],
-        "padding": figures["padding"],
+        "tokens_per_second_min": rate["min"],
+        "tokens_per_second_max": rate["max"],
+        "padding_share": figures["padding"],
         "p50_ms": figures["latency_ms"]["p50"],
         "p99_ms": figures["latency_ms"]["p99"],
         "cold_compile_seconds": result["cold_compile_seconds"],
@@ -49,46 +51,83 @@ def mark_pareto(rows: Sequence[dict[str, Any]]) -> None:
         row["pareto"] = not any(beats(other, row) for other in measured)
 
 
-def labels_of(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """Return what tells each job from the others: the words that not all have."""
+def swept_of(jobs: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+    """Return what tells each job from the others: the words that not all have, as keys and values."""
     common = set(jobs[0]).intersection(*jobs[1:]) if jobs else set()
-    return [" ".join(word for word in words if word not in common) or " ".join(words) or "defaults" for words in jobs]
+    return [dict(_pair(word) for word in words if word not in common) for words in jobs]
 
 
-def compare(console: Console, rows: list[dict[str, Any]], folder: Path) -> None:
+def _pair(word: str) -> tuple[str, str]:
+    key, _, value = word.partition("=")
+    return key, value
+
+
+def label_of(swept: Mapping[str, str], words: Sequence[str]) -> str:
+    """Return what a job is called: what was swept, or its words where that is nothing."""
+    return " ".join(f"{key}={value}" for key, value in swept.items()) or " ".join(words) or "defaults"
+
+
+def facts_of(result: Mapping[str, Any]) -> list[str]:
+    """Return what a job ran, where and when, for the title of a plot."""
+    workload = result["workload"]
+    load = f"{workload['concurrency']} clients" if workload["rate"] is None else f"{workload['rate']:g} requests/s"
+    return [
+        *(result[name] for name in FACTS),
+        f"workload={workload['name']}: {workload['num_requests']} requests",
+        f"{workload['texts_per_request']} texts each",
+        load,
+        f"over {result['transport']}",
+        result["machine"],
+        result["date"],
+    ]
+
+
+def title_of(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return the facts that all results share."""
+    facts = [facts_of(result) for result in results]
+    return ", ".join(fact for fact in (facts[0] if facts else []) if all(fact in other for other in facts))
+
+
+def compare(console: Console, rows: list[dict[str, Any]], title: str, folder: Path) -> None:
     """Print the table, and write it with its plot into ``folder``.
 
     Args:
         console: where the user reads.
-        rows: of ``figures_of``, each with ``status``: ``done``, or why it failed.
+        rows: of ``figures_of``, each with ``label``, ``point``, what its point in the plot is called, and ``status``:
+            ``done``, or why it failed.
+        title: of the plot.
         folder: takes sweep.csv, sweep.json and, where something was measured, sweep.png.
     """
     mark_pareto(rows)
+    measured = [row for row in rows if row["texts_per_second"] is not None]
+    if measured:
+        console.print(_table(measured))
+        plot_sweep(folder / "sweep.png", title, measured)
+    for row in rows:
+        if row not in measured:
+            console.print(f"{row['label']}: {row['status']}", markup=False)
+    written = [{name: value for name, value in row.items() if name != "point"} for row in rows]
+    (folder / "sweep.json").write_text(json.dumps(written, indent=1), encoding="utf-8")
+    with (folder / "sweep.csv").open("w", encoding="utf-8", newline="") as stream:
+        # A job that failed has no facts: the columns are those of all rows.
+        writer = csv.DictWriter(stream, fieldnames=list(dict.fromkeys(name for row in written for name in row)))
+        writer.writeheader()
+        writer.writerows(written)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     titles = ("texts/s", "tokens/s", "spread", "cold compile s", "padding", "p50 ms", "p99 ms")
     table = Table(Column("job", overflow="fold"), *titles, "", box=None, pad_edge=False)
-    measured = [row for row in rows if row["texts_per_second"] is not None]
-    for row in measured:
-        cold = "" if row["cold_compile_seconds"] is None else f"{row['cold_compile_seconds']:.1f}"
+    for row in rows:
         table.add_row(
             row["label"].replace("[", r"\["),
             f"{row['texts_per_second']:.1f}",
             f"{row['tokens_per_second']:,.0f}",
-            f"{row['min']:,.0f} to {row['max']:,.0f}",
-            cold,
-            f"{row['padding']:.1%}",
+            f"{row['tokens_per_second_min']:,.0f} to {row['tokens_per_second_max']:,.0f}",
+            "" if row["cold_compile_seconds"] is None else f"{row['cold_compile_seconds']:.1f}",
+            f"{row['padding_share']:.1%}",
             f"{row['p50_ms']:.0f}",
             f"{row['p99_ms']:.0f}",
             "*" if row["pareto"] else "",
         )
-    if measured:
-        console.print(table)
-    for row in rows:
-        if row not in measured:
-            console.print(f"{row['label']}: {row['status']}", markup=False)
-    (folder / "sweep.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    with (folder / "sweep.csv").open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    if measured:
-        plot_sweep(folder / "sweep.png", measured)
+    return table

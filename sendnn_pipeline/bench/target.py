@@ -5,12 +5,13 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
 
+from sendnn_pipeline.bench.comparison import title_of
 from sendnn_pipeline.bench.config import BenchConfig
 from sendnn_pipeline.bench.plot import plot_bench
 from sendnn_pipeline.bench.report import print_figures, summarise
@@ -21,7 +22,9 @@ from sendnn_pipeline.errors import ConfigError, ServeError
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.target import Session
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer, load_tokenizer
+from sendnn_pipeline.machine.cpu import cpu_name
 from sendnn_pipeline.messages import FromEngine, StepDone
+from sendnn_pipeline.observe.console import open_console
 from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.programs.times import CompileTimes
 
@@ -97,7 +100,7 @@ def _write(session: Session, rounds: Sequence[Round], folder: Path) -> None:
     run = session.run
     figures = summarise(rounds)
     startup = dict(session.startup.phases)
-    console = Console(highlight=False, soft_wrap=True)
+    console = open_console()
     print_figures(console, figures, startup)
     config: dict[str, Any] = asdict(run.config)
     about = {
@@ -107,6 +110,8 @@ def _write(session: Session, rounds: Sequence[Round], folder: Path) -> None:
         "programs": [program.name for program in run.plan.programs],
         "workload": config["workload"],
         "transport": config["serve"]["transport"],
+        "machine": f"{cpu_name()}, {run.threads} threads" if run.threads else cpu_name(),
+        "date": datetime.now(UTC).date().isoformat(),
         "startup_seconds": startup,
         "cold_compile_seconds": CompileTimes(run.cache_dir).total(run.timing_prefix, run.plan.programs),
         "compiled": dict(session.startup.compiled),
@@ -116,8 +121,7 @@ def _write(session: Session, rounds: Sequence[Round], folder: Path) -> None:
     samples = [sample for found, _ in rounds for sample in found]
     (folder / "samples.json").write_bytes(msgspec.json.encode(samples))
     if figures["num_failed"] < figures["num_requests"]:
-        title = f"{run.served_name}, {run.config.backend.name}, {run.config.model.dtype}: {run.config.workload.name}"
-        plot_bench(folder / "bench.png", title, figures, samples)
+        plot_bench(folder / "bench.png", title_of([about]), figures, samples)
     session.say(f"figures and plot are in {folder}")
     if figures["num_failed"]:
         raise ServeError(f"{figures['num_failed']} of {figures['num_requests']} requests failed")

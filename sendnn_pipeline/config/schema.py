@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from sendnn_pipeline.config.serving import MetricsConfig, ServeConfig, WorkloadConfig
+from sendnn_pipeline.config.serving import LogConfig, MetricsConfig, ServeConfig, WorkloadConfig
 
 Positive = Annotated[int, Meta(ge=1)]
 
@@ -234,6 +234,7 @@ class RunConfig:
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     observe: ObserveConfig = field(default_factory=ObserveConfig)
+    log: LogConfig = field(default_factory=LogConfig)
     known: KnownConfig = field(default_factory=KnownConfig)
     console: ConsoleName = ConsoleName.stdout
     """Where plan, stages and notes go; `quiet` leaves out plan and stages, and the rest goes to stderr."""

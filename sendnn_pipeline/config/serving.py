@@ -124,3 +124,31 @@ class MetricsConfig:
     perf_log: PerfLogConfig = field(default_factory=PerfLogConfig)
     request_details: bool = False
     """Queue, prefill and decode timings in a request's final usage object."""
+
+
+class LogLevel(StrEnum):
+    """The least that is logged."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+class LogFormat(StrEnum):
+    """How a record is written."""
+
+    text = "text"
+    json = "json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogConfig:
+    """What both processes log to standard error."""
+
+    level: LogLevel = LogLevel.info
+    """Lowest level that is logged; refused requests are `info`, failed ones `warning` or `error`."""
+    format: LogFormat = LogFormat.text
+    """`text`: a line; `json`: an object a line, with the plan and the progress among them."""
+    access: bool = False
+    """Log every answer, but those to probes; refused and failed requests are logged in any case."""

@@ -1,11 +1,11 @@
 """An engine in a thread of this process: the job of a rank, at a port of queues."""
 
 import asyncio
+import logging
 import os
 import queue
 import select
 import threading
-import traceback
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from sendnn_pipeline.errors import EngineError, PipelineError
 from sendnn_pipeline.messages import Drain, FromEngine, ToEngine
 
 JOIN_SECONDS = 30.0
+log = logging.getLogger(__name__)
 
 
 class InlinePort:
@@ -57,6 +58,11 @@ class InlineEngine:
     thread: threading.Thread
     messages_or_end: "asyncio.Queue[FromEngine | BaseException | None]"
 
+    @property
+    def pid(self) -> int:
+        """This process."""
+        return os.getpid()
+
     async def send(self, message: ToEngine) -> None:
         """Queue a message."""
         self.port.put(message)
@@ -97,7 +103,7 @@ def start_inline(job: "Callable[[InlinePort, Run, World], None]", run: Run) -> I
             job(port, run, World())
         except BaseException as error:
             if not isinstance(error, PipelineError):
-                traceback.print_exc()
+                log.exception("the engine failed")
             deliver(error)
         else:
             deliver(None)

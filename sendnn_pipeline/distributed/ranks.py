@@ -35,6 +35,12 @@ class Ranks:
     """Temporary files of the engine and of what it starts; the engine makes it."""
     _over: bool = field(default=False, init=False)
 
+    @property
+    def pid(self) -> int:
+        """The process of the first rank."""
+        assert self.process.pid is not None, "it is started"
+        return self.process.pid
+
     def kill(self) -> None:
         """End the processes, and what they started, at once; nothing of theirs stays in the temporary folder."""
         self._end_group()

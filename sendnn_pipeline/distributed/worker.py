@@ -1,13 +1,13 @@
 """The process of a rank: environment first, then everything that imports torch."""
 
 import importlib
+import logging
 import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import wait
@@ -21,6 +21,9 @@ from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import PipelineError
 from sendnn_pipeline.messages import Fatal
+from sendnn_pipeline.observe.logs import logging_to_stderr
+
+log = logging.getLogger(__name__)
 
 
 def main(job: str, run: Run, world: World, address: str, environment: Mapping[str, str]) -> None:
@@ -37,9 +40,15 @@ def main(job: str, run: Run, world: World, address: str, environment: Mapping[st
     if run.config.console != ConsoleName.stdout:
         # What a library prints is no answer of the target, whose stdout is.
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    lock_progress_bars()
     if run.config.process.override_signal_handlers:
         leave_signals_to_the_parent()
     port = Port(address)
+    with logging_to_stderr(run.config.log, world.rank):
+        _work(job, port, run, world)
+
+
+def _work(job: str, port: Port, run: Run, world: World) -> None:
     module, function = job.split(":")
     try:
         getattr(importlib.import_module(module), function)(port, run, world)
@@ -48,7 +57,7 @@ def main(job: str, run: Run, world: World, address: str, environment: Mapping[st
         sys.exit(error.exit_code)
     except (Exception, SystemExit) as error:
         # A library that exits, even with 0, ends an engine that was to go on.
-        traceback.print_exc()
+        log.exception("the engine failed")
         reason = " ".join(str(error).split())[:500]
         port.send(Fatal(f"the engine failed: {type(error).__name__}: {reason}", 1))
         sys.exit(1)
@@ -65,6 +74,16 @@ def leave_signals_to_the_parent() -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def lock_progress_bars() -> None:
+    """Give progress bars, as torch shows when it traces, a lock of this process alone.
+
+    Their own is a semaphore of the machine, which an engine that is killed leaves behind: Python warns of it as leaked.
+    """
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())
 
 
 def watch_parent(scratch: Path) -> None:

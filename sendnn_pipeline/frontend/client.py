@@ -24,6 +24,7 @@ from sendnn_pipeline.messages import (
     StepStarted,
     ToEngine,
 )
+from sendnn_pipeline.observe import logs
 from sendnn_pipeline.observe.metrics import Metrics
 
 # An engine that answers nothing for this long while requests wait counts as stalled.
@@ -154,7 +155,7 @@ class EngineClient:
             expiry = asyncio.get_running_loop().call_later(left, self._expire, call)
         try:
             raw = msgspec.Raw(msgspec.msgpack.encode(payload))
-            await self._port.send(Request(call.request_id, deadline, raw))
+            await self._port.send(Request(call.request_id, deadline, raw, logs.request_id.get()))
             yield call
         except asyncio.CancelledError:
             self._metrics.cancelled("client_gone")

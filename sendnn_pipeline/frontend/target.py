@@ -28,6 +28,10 @@ ANY_NUMBER = 2**31
 class RunningEngine(Protocol):
     """A started engine: the ranks behind one port."""
 
+    @property
+    def pid(self) -> int:
+        """The process of the first rank."""
+
     async def send(self, message: ToEngine) -> None:
         """Queue a message."""
 
@@ -95,6 +99,7 @@ class Session:
         """
         ranks, block = self.start(), asyncio.current_task()
         assert block is not None
+        self.metrics.engine_pid = ranks.pid
         client = EngineClient(ranks, self.metrics, max_queue, self.run.plan.unit)
         leaving = ended_block = False
 

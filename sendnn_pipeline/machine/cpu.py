@@ -104,3 +104,15 @@ def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = platform.
     except OSError:
         words = set()
     return " ".join([machine, *sorted(word for word in words if VECTOR_EXTENSION.fullmatch(word))])
+
+
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = platform.machine()) -> str:
+    """Return what the CPU is called, or its architecture where the machine does not say."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8")
+    except OSError:
+        return machine
+    # As x86-64, Power and s390x have it.
+    found = (re.search(rf"^{name}\s*: (.+)$", text, re.MULTILINE) for name in ("model name", "cpu", "vendor_id"))
+    name = next((match[1].strip() for match in found if match), "")
+    return f"{name} ({machine})" if name else machine

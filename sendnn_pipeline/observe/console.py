@@ -1,6 +1,8 @@
 """What the user sees while the pipeline starts: a bar on a terminal, lines elsewhere."""
 
+import sys
 from dataclasses import dataclass, field
+from typing import IO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -8,14 +10,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sendnn_pipeline.config.schema import ConsoleName
 from sendnn_pipeline.messages import StageEvent
 
+# Of lines in files and pipes, which have no width of their own.
+UNBOUNDED = 10_000
 # A trace that takes less is the first run of a Program that was compiled before.
 TOLD_SECONDS = 1.0
 
 
-def open_consoles(name: ConsoleName) -> tuple[Console, Console]:
-    """Return what prints notes and warnings, and what prints plan and stages."""
-    notes = Console(stderr=name != ConsoleName.stdout)
+def open_consoles(name: ConsoleName, file: IO[str] | None = None) -> tuple[Console, Console]:
+    """Return what prints notes and warnings, and what prints plan and stages.
+
+    Args:
+        name: where they print.
+        file: takes all lines, whatever the name.
+    """
+    notes = open_console(file or (None if name == ConsoleName.stdout else sys.stderr))
     return notes, Console(quiet=True) if name == ConsoleName.quiet else notes
+
+
+def open_console(file: IO[str] | None = None) -> Console:
+    """Return a console, of standard output where no file is named, that cuts and breaks lines on terminals alone."""
+    width = None if (file or sys.stdout).isatty() else UNBOUNDED
+    return Console(file=file, width=width, highlight=False, soft_wrap=True)
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from sendnn_pipeline.messages import StageEvent, StepDone
 
@@ -73,6 +73,9 @@ class Metrics:
         self._rejected = Counter(
             "sendnn_pipeline:rejected", "Requests refused at the door.", ["reason"], registry=registry
         )
+        self._answered = Counter(
+            "sendnn_pipeline:http_requests", "Answers by route and status.", ["route", "status"], registry=registry
+        )
         self._cancelled = Counter(
             "sendnn_pipeline:cancelled", "Requests that ended early.", ["stage"], registry=registry
         )
@@ -80,6 +83,9 @@ class Metrics:
             "sendnn_pipeline:engine_last_step_timestamp_seconds", "Unix time of the last step.", registry=registry
         )
         self._recompiles_seen = 0
+        self.engine_pid = 0
+        """Of the process whose memory and CPU time are read whenever they are asked for; 0 where there is none yet."""
+        ProcessCollector(namespace="sendnn_pipeline:engine", pid=lambda: self.engine_pid, registry=registry)
 
     def _make(self, kind: type, name: str, doc: str, buckets: Sequence[float] | None = None) -> Any:
         options = {"buckets": buckets} if buckets else {}
@@ -104,6 +110,10 @@ class Metrics:
     def finished(self, reason: str) -> None:
         """Count a request that ended: ``stop``, ``abort`` or ``error``."""
         self._success.labels(**self._labels, finished_reason=reason).inc()
+
+    def answered(self, route: str, status: int) -> None:
+        """Count an answer over HTTP."""
+        self._answered.labels(route, str(status)).inc()
 
     def rejected(self, reason: str) -> None:
         """Count a request that was refused at the door."""

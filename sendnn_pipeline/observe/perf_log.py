@@ -1,9 +1,11 @@
 """The performance log: startup phases as text, one JSON line per finished request. Appended to, never truncated."""
 
+import errno
 import logging
+import os
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import orjson
 
 from sendnn_pipeline.errors import ServeError
 from sendnn_pipeline.messages import StageEvent
+from sendnn_pipeline.observe.logs import utc
 
 log = logging.getLogger(__name__)
 STARTUP_FILE = "perf_log_rank_0.txt"
@@ -19,18 +22,15 @@ REQUEST_FILE = "request_metrics.jsonl"
 KNOWN_NAMES = {"load": "load model time", "warmup": "total warmup time", "compile": "total compile time"}
 
 
-def utc_now() -> str:
-    """Return the time in UTC with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-@dataclass(frozen=True)
+@dataclass
 class PerfLog:
     """Writes to one folder for one run."""
 
     folder: Path
     run_id: str
     model_name: str
+    _lossy: bool = field(default=False, init=False)
+    """Whether a line could not be written."""
 
     def open(self) -> None:
         """Make the folder and start both files.
@@ -59,18 +59,24 @@ class PerfLog:
     def startup(self, name: str, seconds: float, about: Mapping[str, Any]) -> None:
         """Append one line: time, name, seconds, then pairs."""
         pairs = {**about, "model": self.model_name, "run_id": self.run_id}
-        parts = [utc_now(), name, f"{seconds:.3f}", *(str(part) for pair in pairs.items() for part in pair)]
+        parts = [utc(time.time()), name, f"{seconds:.3f}", *(str(part) for pair in pairs.items() for part in pair)]
         self._append(STARTUP_FILE, (", ".join(parts) + "\n").encode())
 
     def request(self, fields: Mapping[str, Any]) -> None:
         """Append one line for a finished request."""
-        line = orjson.dumps({"timestamp": utc_now(), "run_id": self.run_id, "model": self.model_name, **fields})
+        line = orjson.dumps({"timestamp": utc(time.time()), "run_id": self.run_id, "model": self.model_name, **fields})
         self._append(REQUEST_FILE, line + b"\n")
 
     def _append(self, name: str, line: bytes) -> None:
-        """Write whole lines; a disk that is full must not fail the request that is logged."""
+        """Write the whole line or none of it; a disk that is full must not fail the request that is logged."""
         try:
-            with (self.folder / name).open("ab") as stream:
-                stream.write(line)
+            with (self.folder / name).open("ab", buffering=0) as stream:
+                end = stream.seek(0, os.SEEK_END)
+                if stream.write(line) < len(line):
+                    stream.truncate(end)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            log.error("%s cannot be written: %s", self.folder / name, error)
+            if not self._lossy:
+                reason = error.strerror or str(error)
+                log.error("%s: %s; lines that cannot be written are lost from here on", self.folder / name, reason)
+            self._lossy = True

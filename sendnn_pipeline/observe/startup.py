@@ -19,6 +19,8 @@ class Startup:
     """Seconds of the Programs that had no artifact."""
     current: StageEvent | None = None
     began: float = field(init=False)
+    ended: float | None = field(default=None, init=False)
+    """When the engine was warm and began to serve."""
 
     def __post_init__(self) -> None:
         self.began = self.clock()
@@ -29,6 +31,8 @@ class Startup:
             return
         if event.state == "started":
             self.current = event
+            if event.stage == "serve":
+                self.ended = self.clock()
         elif event.program:
             self.programs.setdefault(event.stage, {})[event.program] = event.seconds
             if event.source == "compiled":
@@ -41,7 +45,7 @@ class Startup:
             self.phases[event.stage] = event.seconds
 
     def progress(self) -> dict[str, Any]:
-        """Return what is done, what runs, and for how long."""
+        """Return what is done, what runs, and how long the start took, or takes until now."""
         now = self.current
         return {
             "stage": now.stage if now else "start",
@@ -49,6 +53,6 @@ class Startup:
             "programs_done": {stage: len(done) for stage, done in self.programs.items()},
             "programs_compiled": len(self.compiled),
             "programs_total": now.total if now else 0,
-            "elapsed_seconds": round(self.clock() - self.began, 3),
+            "elapsed_seconds": round((self.ended or self.clock()) - self.began, 3),
             "phases_seconds": {name: round(seconds, 3) for name, seconds in self.phases.items()},
         }

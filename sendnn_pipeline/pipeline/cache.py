@@ -32,6 +32,8 @@ class ProgramCache:
     """Gives the digest of the run's weights."""
     embedded: bool
     """Whether the key holds that digest already."""
+    model: str = ""
+    """What the model is called, for people who look into the store."""
 
     def get_or_compile(self, graph: Graph) -> tuple[CompiledProgram, Source, str]:
         """Return the Program, where it came from, and why it had to be compiled.
@@ -58,7 +60,7 @@ class ProgramCache:
                 return opened, "artifact", ""
             compiled = self._compile(graph)
             only_for = self.weights() if compiled.holds_parameters and not self.embedded else ""
-            self.store.publish(key, compiled.save, only_for)
+            self.store.publish(key, compiled.save, only_for, self.model)
         return compiled, "compiled", reason
 
     def _compile(self, graph: Graph) -> CompiledProgram:
@@ -94,4 +96,5 @@ def program_cache(run: Run, backend: CompileBackend, store: ArtifactStore, world
         (("device", config.device), ("cpu", cpu_features()), ("rank", str(world))),
     )
     keeps = config.artifacts.enabled and backend.limits.artifacts == "files"
-    return ProgramCache(backend, keys, store if keeps else None, config.artifacts.require, weights, embedded)
+    kept = store if keeps else None
+    return ProgramCache(backend, keys, kept, config.artifacts.require, weights, embedded, run.served_name)

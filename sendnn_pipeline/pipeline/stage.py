@@ -1,11 +1,13 @@
 """Stages in order, each observed."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from sendnn_pipeline.messages import StageEvent
 
+log = logging.getLogger(__name__)
 StageObserver = Callable[[StageEvent], None]
 
 
@@ -33,5 +35,7 @@ def run_stages(stages: Sequence[Stage], value: Any, observe: StageObserver) -> A
             seconds = time.monotonic() - started
             observe(StageEvent(stage.name, "failed", seconds=seconds, detail=" ".join(str(error).split())))
             raise
-        observe(StageEvent(stage.name, "finished", seconds=time.monotonic() - started))
+        seconds = time.monotonic() - started
+        log.debug("%s done", stage.name, extra={"fields": {"seconds": round(seconds, 3)}})
+        observe(StageEvent(stage.name, "finished", seconds=seconds))
     return value

@@ -26,6 +26,8 @@ class Item:
     enqueued: float
     second_text_offset: int = 0
     """Where the second text of a pair begins."""
+    request_name: str = ""
+    """What its client calls the request, for logs."""
 
     @property
     def num_tokens(self) -> int:

@@ -30,7 +30,7 @@ from sendnn_pipeline.pooling.step_pool import StepPool
 from sendnn_pipeline.programs.program import Program, Sizes
 from sendnn_pipeline.programs.times import StepMs
 
-log = logging.getLogger("sendnn_pipeline.pooling")
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -121,7 +121,7 @@ class PoolingCore:
         now = self.clock()
         self.remaining[message.request_id] = len(request.items)
         self.batcher.add(
-            Item(message.request_id, index, ids, message.deadline, now, offset)
+            Item(message.request_id, index, ids, message.deadline, now, offset, message.name)
             for index, (ids, offset) in enumerate(zip(request.items, offsets, strict=True))
         )
 
@@ -157,9 +157,8 @@ class PoolingCore:
 
     def _account(self, outcome: Outcome) -> None:
         self.recompiles += outcome.recompiled
+        _log_step(outcome)
         items = outcome.batch.items
-        if outcome.error is not None:
-            log.error("%s failed on %d items", outcome.batch.program.name, len(items), exc_info=outcome.error)
         if outcome.error is not None and len(items) > 1:
             # Nobody knows which item broke it: each is computed once more, alone, and only the culprit fails.
             self.batcher.add_alone(item for item in items if item.request_id in self.remaining)
@@ -199,6 +198,18 @@ def open_core(run: Run) -> PoolingCore:
     steps: StepPool[Outcome] = StepPool(run.plan.concurrent_steps, threads)
     runtime_bytes = psutil.Process().memory_info().rss
     return PoolingCore(run, weights, steps, runtime_bytes, graphs=PoolingGraphs(run, weights))
+
+
+def _log_step(outcome: Outcome) -> None:
+    """Log a step that failed, with its traceback; every step where that is asked for."""
+    level = logging.DEBUG if outcome.error is None else logging.ERROR
+    if log.isEnabledFor(level):
+        batch = outcome.batch
+        names = sorted({item.request_name for item in batch.items})
+        ms = (outcome.finished - outcome.started) * 1000
+        fields = {"texts": len(batch.items), "tokens": batch.real_tokens, "ms": round(ms, 3), "request_ids": names}
+        what = "ran" if outcome.error is None else "failed"
+        log.log(level, "%s %s", batch.program.name, what, exc_info=outcome.error, extra={"fields": fields})
 
 
 def _cost_of(program: Program, measured: StepMs) -> StepCost:

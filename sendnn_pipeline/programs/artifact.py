@@ -27,6 +27,8 @@ class Artifact:
     """Unix time of the last use."""
     weights: str = ""
     """Digest of the only weights that it is for, where it holds some although its key does not say so."""
+    model: str = ""
+    """What the model was called that it was compiled for; others of its structure use it, too."""
 
     @property
     def size_bytes(self) -> int:
@@ -78,19 +80,19 @@ def read_artifact(folder: Path) -> Artifact:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         fields = tuple((str(name), str(value)) for name, value in manifest["key"])
         files = {str(name): (int(size), str(digest)) for name, (size, digest) in manifest["files"].items()}
-        weights = str(manifest.get("weights", ""))
+        weights, model = str(manifest.get("weights", "")), str(manifest.get("model", ""))
         used = (folder / MANIFEST).stat().st_mtime
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"its manifest cannot be read: {type(error).__name__}") from None
     if any(Path(name).name != name for name in files):
         raise ArtifactError("its manifest names files elsewhere")
-    return Artifact(folder, ArtifactKey(fields), files, used, weights)
+    return Artifact(folder, ArtifactKey(fields), files, used, weights, model)
 
 
-def write_manifest(folder: Path, key: ArtifactKey, weights: str) -> None:
+def write_manifest(folder: Path, key: ArtifactKey, weights: str, model: str) -> None:
     """Describe the files that ``folder`` holds, make them this user's alone, and sync them."""
     files = {file.name: (file.stat().st_size, file_digest(file)) for file in sorted(folder.iterdir())}
-    manifest = {"key": key.fields, "files": files, "weights": weights}
+    manifest = {"key": key.fields, "files": files, "weights": weights, "model": model}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     for file in folder.iterdir():
         file.chmod(0o600)

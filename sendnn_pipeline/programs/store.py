@@ -78,13 +78,14 @@ class ArtifactStore:
             os.utime(folder / MANIFEST)
         return artifact
 
-    def publish(self, key: ArtifactKey, write: Callable[[Path], None], weights: str = "") -> Artifact:
+    def publish(self, key: ArtifactKey, write: Callable[[Path], None], weights: str = "", model: str = "") -> Artifact:
         """Have ``write`` fill a folder, then make it visible in one step, replacing a damaged one.
 
         Args:
             key: of the Program.
             write: fills the empty folder.
             weights: digest of the only weights that it is for, where the key does not say so.
+            model: what the model is called, for people.
 
         Raises:
             ArtifactError: the store cannot be written.
@@ -94,7 +95,7 @@ class ArtifactStore:
             self._make_folder()
             partial.mkdir(mode=0o700)
             write(partial)
-            write_manifest(partial, key, weights)
+            write_manifest(partial, key, weights, model)
             folder = self._folder_of(key)
             if folder.is_dir():
                 self._discard(folder)

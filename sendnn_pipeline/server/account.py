@@ -4,24 +4,45 @@ import time
 from typing import Any
 
 from sendnn_pipeline.frontend.call import Call
+from sendnn_pipeline.frontend.errors import ErrorForm, RequestError
 from sendnn_pipeline.server.state import ServerState
+
+GONE = RequestError(499, "the client left before its answer was there", code="client_gone")
+MAX_REASON_LENGTH = 500
 
 
 class Account:
     """Begins when the request arrives, and is finished with its call or ended without."""
 
-    def __init__(self, state: ServerState, request_id: str) -> None:
-        self._metrics, self._perf_log, self._request_id = state.metrics, state.perf_log, request_id
+    def __init__(self, state: ServerState, request_id: str, route: str) -> None:
+        self._metrics, self._perf_log = state.metrics, state.perf_log
+        self._about = {"request_id": request_id, "route": route}
         self.arrived = self._parsed = time.monotonic()
 
     def parsed(self) -> None:
         """Note that the body is read."""
         self._parsed = time.monotonic()
 
-    def end(self, reason: str) -> None:
-        """End without an answer: ``abort`` or ``error``."""
-        self._metrics.finished(reason)
-        self._log(reason, e2e_latency_seconds=time.monotonic() - self.arrived)
+    def end(self, error: RequestError, form: ErrorForm) -> None:
+        """End without the whole answer.
+
+        Args:
+            error: why.
+            form: of the route, which may have a status of its own for it.
+        """
+        reason = "abort" if error is GONE else "error"
+        # What is refused was never the engine's: it is counted by route and status alone.
+        if error is GONE or (error.status >= 500 and error.status != 503):
+            self._metrics.finished(reason)
+        status, _ = form(error)
+        why = f"{error.message}: {error.detail}" if error.detail else error.message
+        self._log(
+            reason,
+            status,
+            code=error.code,
+            reason=why[:MAX_REASON_LENGTH],
+            e2e_latency_seconds=time.monotonic() - self.arrived,
+        )
 
     def finish(self, call: Call) -> None:
         """End with the whole answer."""
@@ -36,6 +57,7 @@ class Account:
         metrics.request_tokens.observe(num_tokens)
         self._log(
             "stop",
+            200,
             num_prompt_tokens=num_tokens,
             num_texts=call.work.num_items,
             programs=sorted(call.programs),
@@ -53,6 +75,6 @@ class Account:
             prefill_time_seconds=inference,
         )
 
-    def _log(self, reason: str, **fields: Any) -> None:
+    def _log(self, finish_reason: str, status: int, **fields: Any) -> None:
         if self._perf_log is not None:
-            self._perf_log.request({"request_id": self._request_id, "finish_reason": reason, **fields})
+            self._perf_log.request({**self._about, "finish_reason": finish_reason, "status": status, **fields})

@@ -12,14 +12,13 @@ from starlette.responses import Response, StreamingResponse
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.errors import RequestError
-from sendnn_pipeline.server.account import Account
+from sendnn_pipeline.server.account import GONE, Account
 from sendnn_pipeline.server.api_route import ApiRoute
 from sendnn_pipeline.server.body import read_body
-from sendnn_pipeline.server.errors import ERROR_FORM, for_client
+from sendnn_pipeline.server.errors import ERROR, ERROR_FORM, for_client, internal_error
 from sendnn_pipeline.server.state import ServerState, state_of
 
 T = TypeVar("T")
-CLIENT_GONE = 499
 EVENT_STREAM = "text/event-stream"
 
 
@@ -48,7 +47,7 @@ async def answer(request: Request, endpoint: Endpoint[Any]) -> Response:
         RequestError: the request is refused, or failed.
     """
     state = state_of(request)
-    account = Account(state, request.scope["request_id"])
+    account = Account(state, request.scope["request_id"], request.scope["path"])
     request.scope[ERROR_FORM] = endpoint.error_form(None)
     try:
         body = await read_body(request, endpoint.body, state.front.run.config.serve.max_body_bytes)
@@ -62,10 +61,11 @@ async def answer(request: Request, endpoint: Endpoint[Any]) -> Response:
         account.finish(call)
         return Response(encoded, media_type="application/json")
     except ClientGoneError:
-        account.end("abort")
-        return Response(status_code=CLIENT_GONE)
+        request.scope[ERROR] = GONE
+        account.end(GONE, request.scope[ERROR_FORM])
+        return Response(status_code=GONE.status)
     except BaseException as error:
-        account.end("abort" if isinstance(error, asyncio.CancelledError) else "error")
+        account.end(_end_of(error), request.scope[ERROR_FORM])
         raise
 
 
@@ -84,23 +84,30 @@ async def _begin_stream(
 async def _stream(
     events: AsyncIterator[Any], call: Call, stack: AsyncExitStack, account: Account, request: Request
 ) -> AsyncIterator[bytes]:
-    reason = "abort"
+    failure: RequestError | None = GONE
     try:
         async with stack:
             async for event in events:
                 yield _event(event)
             yield b"data: [DONE]\n\n"
         account.finish(call)
-        reason = ""
+        failure = None
     except RequestError as error:
         # The status is sent already: the error is the last event.
-        reason = "error"
-        state_of(request).recent.add(request.url.path, error)
-        _, content = request.scope[ERROR_FORM](for_client(request, error))
+        failure = error
+        _, content = request.scope[ERROR_FORM](for_client(request.scope, error))
         yield _event(content)
     finally:
-        if reason:
-            account.end(reason)
+        request.scope[ERROR] = failure
+        if failure is not None:
+            account.end(failure, request.scope[ERROR_FORM])
+
+
+def _end_of(error: BaseException) -> RequestError:
+    """Return what ended a request: its refusal, a client that left, or a bug of ours."""
+    if isinstance(error, RequestError):
+        return error
+    return GONE if isinstance(error, asyncio.CancelledError) else internal_error(error)
 
 
 def _event(content: Any) -> bytes:
@@ -147,7 +154,7 @@ async def in_time(request: Request, work: Awaitable[T]) -> T:
     except TimeoutError:
         raise RequestError(504, "the deadline passed before the answer was there", code="deadline_exceeded") from None
     except ClientGoneError:
-        raise RequestError(CLIENT_GONE, "the client left", code="client_gone") from None
+        raise GONE from None
 
 
 def _timeout_seconds(state: ServerState, request: Request) -> float:

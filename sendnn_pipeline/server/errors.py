@@ -6,9 +6,9 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.types import Scope
 
 from sendnn_pipeline.frontend.errors import ErrorForm, RequestError, openai_error
-from sendnn_pipeline.server.state import state_of
 
 CODES = {
     401: "invalid_api_key",
@@ -19,12 +19,16 @@ CODES = {
 }
 # Key of a request's scope: how its errors are written.
 ERROR_FORM = "sendnn_pipeline.error_form"
-log = logging.getLogger("sendnn_pipeline.server")
+# And with what it was refused, or failed, for the log.
+ERROR = "sendnn_pipeline.error"
+log = logging.getLogger(__name__)
 
 
-def write_error(error: RequestError, form: ErrorForm = openai_error) -> JSONResponse:
-    """Write an error as an answer."""
-    status, content = form(error)
+def write_error(scope: Scope, error: RequestError) -> JSONResponse:
+    """Write an error as the answer to the request of ``scope``, in the form of its route."""
+    scope[ERROR] = error
+    form: ErrorForm = scope.get(ERROR_FORM, openai_error)
+    status, content = form(for_client(scope, error))
     headers = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
     if error.code == "request_too_large":
         # The rest of it is not read.
@@ -32,20 +36,28 @@ def write_error(error: RequestError, form: ErrorForm = openai_error) -> JSONResp
     return JSONResponse(content, status, headers)
 
 
+def error_of(scope: Scope) -> RequestError | None:
+    """Return with what a request was refused, or failed; None where it was answered."""
+    error: RequestError | None = scope.get(ERROR)
+    return error
+
+
+def internal_error(error: BaseException) -> RequestError:
+    """Return what a client is told of a bug of ours."""
+    return RequestError(500, f"internal error: {type(error).__name__}", code="internal_error")
+
+
 async def on_request_error(request: Request, error: Exception) -> JSONResponse:
     """Answer what was refused or failed."""
     assert isinstance(error, RequestError)
-    _note(request, error)
-    return write_error(for_client(request, error), request.scope.get(ERROR_FORM, openai_error))
+    return write_error(request.scope, error)
 
 
-def for_client(request: Request, error: RequestError) -> RequestError:
-    """Log what only the log may have, and return the error with the id under which it is found there."""
+def for_client(scope: Scope, error: RequestError) -> RequestError:
+    """Return the error without what only the log may have, and with the id under which it is found there."""
     if not error.detail:
         return error
-    request_id = request.scope["request_id"]
-    log.error("request %s: %s: %s", request_id, error.message, error.detail)
-    message = f"{error.message}; the server's log says why, at request {request_id}"
+    message = f"{error.message}; the server's log says why, at request {scope['request_id']}"
     return RequestError(error.status, message, param=error.param, code=error.code)
 
 
@@ -57,9 +69,8 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
         405: f"{request.url.path} does not take {request.method}",
     }
     message = messages.get(error.status_code, str(error.detail))
-    refusal = RequestError(error.status_code, message, code=CODES.get(error.status_code, "error"))
-    _note(request, refusal)
-    response = write_error(refusal)
+    code = CODES.get(error.status_code, "error")
+    response = write_error(request.scope, RequestError(error.status_code, message, code=code))
     response.headers.update(error.headers or {})
     return response
 
@@ -67,13 +78,7 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
 async def on_crash(request: Request, error: Exception) -> JSONResponse:
     """Answer a bug of ours; the traceback goes to the log, not to the client."""
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    failure = RequestError(500, f"internal error: {type(error).__name__}", code="internal_error")
-    _note(request, failure)
-    return write_error(failure)
+    return write_error(request.scope, internal_error(error))
 
 
-def _note(request: Request, error: RequestError) -> None:
-    state_of(request).recent.add(request.url.path, error)
-
-
-HANDLERS: dict[Any, Any] = {RequestError: on_request_error, HTTPException: on_http_exception, Exception: on_crash}
+HANDLERS: dict[Any, Any] = {RequestError: on_request_error, HTTPException: on_http_exception}

@@ -27,7 +27,7 @@ class RequireKey:
             return
         sent = _authorization(scope)
         message = "the API key is wrong" if sent else "no API key: send Authorization: Bearer KEY"
-        response = write_error(RequestError(401, message, code="invalid_api_key"))
+        response = write_error(scope, RequestError(401, message, code="invalid_api_key"))
         response.headers["WWW-Authenticate"] = "Bearer"
         await response(scope, receive, send)
 

@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Column, Table
 
 from sendnn_pipeline.app.context import load_context
 from sendnn_pipeline.app.resolve import compose_run
 from sendnn_pipeline.config.command_line import parse_command_line
 from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.errors import ArtifactError
+from sendnn_pipeline.observe.console import open_console
 from sendnn_pipeline.programs.artifact import MANIFEST, Artifact
 from sendnn_pipeline.programs.store import ArtifactStore, store_at
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
     composed = compose_run(load_context(process_environment(), command.config_dir), command.overrides)
     options = composed.draft.config().artifacts
     store = store_at(options, composed.draft.cache_dir)
-    console = Console(soft_wrap=True, highlight=False)
+    console = open_console()
     if arguments.action == "list":
         _list(store, console)
     elif arguments.action == "show":
@@ -48,23 +48,20 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _list(store: ArtifactStore, console: Console) -> None:
-    table = Table(
-        "digest", Column("program", overflow="fold"), "backend", "dtype", "size", "last used", box=None, pad_edge=False
-    )
     entries = store.entries()
+    # A terminal is too narrow for all of it: names have a line of their own there.
+    between = "\n  " if console.is_terminal else "  "
+    if entries:
+        console.print(
+            f"{'digest':<18}{'backend':<12}{'dtype':<10}{'size':>11}  {'last used':<13}{between}model, Program"
+        )
     for artifact in entries:
         fields = dict(artifact.key.fields)
         days = (time.time() - artifact.used) / DAY_SECONDS
-        table.add_row(
-            artifact.key.digest,
-            artifact.key.program.replace("[", r"\["),
-            fields.get("backend", ""),
-            fields.get("dtype", ""),
-            f"{artifact.size_bytes / 2**20:.1f} MiB",
-            f"{days:.1f} days ago",
-        )
-    if entries:
-        console.print(table)
+        backend, dtype, size = fields.get("backend", ""), fields.get("dtype", ""), artifact.size_bytes / 2**20
+        about = f"{artifact.key.digest:<18}{backend:<12}{dtype:<10}{size:>7.1f} MiB  {f'{days:.1f} days ago':<13}"
+        name = f"{artifact.model or fields.get('model', '')}, {artifact.key.program}"
+        console.print(f"{about}{between}{name}", markup=False)
     total = sum(artifact.size_bytes for artifact in entries)
     console.print(f"{len(entries)} artifacts, {total / 2**20:.1f} MiB in {store.folder}", markup=False)
 

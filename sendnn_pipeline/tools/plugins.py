@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from sendnn_pipeline.app.context import load_context
 from sendnn_pipeline.config.environment import PLUGINS_ALLOW, PLUGINS_DENY, process_environment
+from sendnn_pipeline.observe.console import open_console
 from sendnn_pipeline.tools import shows_usage
 
 REGISTERING = (
@@ -26,8 +26,8 @@ def main(argv: Sequence[str]) -> None:
     plugins = load_context(process_environment()).plugins
     for hook in REGISTERING:
         plugins.registry(hook, hook)
-    console = Console(soft_wrap=True)
-    table = Table("plugin", "state", "from", "hooks", box=None, pad_edge=False)
+    console = open_console()
+    table = Table("plugin", "state", Column("from", overflow="fold"), "hooks", box=None, pad_edge=False)
     for plugin in plugins.loaded:
         table.add_row(plugin.name, "loaded", f"{plugin.distribution} ({plugin.module})", ", ".join(plugin.hooks))
     for name in plugins.disabled:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Column, Table
 
 from sendnn_pipeline.app.context import load_context
@@ -15,6 +14,7 @@ from sendnn_pipeline.config.command_line import parse_command_line
 from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.engines.lengths import describe_left_out, read_trace
 from sendnn_pipeline.errors import ConfigError, ModelError
+from sendnn_pipeline.observe.console import open_console
 from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.pooling.auto_shapes import ShapeChoice, choose_fixed, choose_range
 from sendnn_pipeline.pooling.choose import cost_of_steps
@@ -92,6 +92,6 @@ def _print(choices: dict[str, ShapeChoice], chosen: str, costs: str) -> None:
         mark = " *" if name == chosen else ""
         shapes = " ".join(map(shape_of, choice.programs))
         table.add_row(name + mark, f"{choice.padding:.1%}", f"{choice.text_ms:.2f}", shapes)
-    console = Console(soft_wrap=True, highlight=False)
+    console = open_console()
     console.print(table, markup=False)
     console.print(f"* chosen; step costs {costs}", markup=False)

@@ -42,7 +42,12 @@ def test_a_sweep_ends_with_a_table_a_plot_and_where_both_are(swept, tmp_path):
     assert all(row["texts_per_second"] > 0 and row["status"] == "done" for row in rows)
     assert rows[0]["texts_per_second"] > rows[1]["texts_per_second"] and rows[0]["pareto"]
     with (tmp_path / "sweep.csv").open() as stream:
-        assert [row["label"] for row in csv.DictReader(stream)] == [row["label"] for row in rows]
+        table = list(csv.DictReader(stream))
+    # A column for what was swept, and what every job ran.
+    assert [row["engine.step_ms"] for row in table] == ["0", "20"]
+    assert [(row["backend"], row["dtype"], row["status"]) for row in table] == [("eager", "float32", "done")] * 2
+    units = {name.rpartition("_")[2] for name in table[0] if name not in rows[0]["label"]}
+    assert units >= {"ms", "second", "share", "seconds"} and not {"min", "max", "seconds", "padding"} & table[0].keys()
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
     assert ended.stdout.splitlines()[-1] == f"sweep.csv, sweep.json and sweep.png are in {tmp_path}"
 
@@ -52,6 +57,7 @@ def test_a_failing_job_is_a_row_and_the_others_are_run(swept, tmp_path):
     assert ended.returncode == 1 and "1 of 2 jobs failed" in ended.stderr
     failed, done = rows_of(tmp_path)
     assert "torch_sendnn" in failed["status"] and failed["texts_per_second"] is None
+    assert (failed["backend"], done["backend"]) == ("sendnn", "eager")
     assert done["status"] == "done" and done["texts_per_second"] > 0
 
 

@@ -105,8 +105,9 @@ def test_programs_are_traced_together_then_deployed_then_sealed(tiny, tmp_path, 
     (ready,) = port.of(Ready)
     assert {step.program for step in ready.steps} == {SMALL, LARGE} and ready.measured
     stages = [(event.stage, event.program) for event in port.of(StageEvent) if event.state == "finished"]
-    programs = [("compile", SMALL), ("compile", LARGE), ("compile", ""), ("warmup", SMALL), ("warmup", LARGE)]
-    assert stages == [("load", ""), *programs, ("warmup", "")]
+    programs = [(stage, program) for stage in ("trace", "warmup") for program in (SMALL, LARGE)]
+    compiled = [("compile", SMALL), ("compile", LARGE), ("compile", "")]
+    assert stages == [("load", ""), *compiled, *programs, ("warmup", "")]
     assert not (tmp_path / "artifacts").exists()
 
 

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from sendnn_pipeline.bench.comparison import figures_of, labels_of, mark_pareto
+from sendnn_pipeline.bench.comparison import figures_of, label_of, mark_pareto, swept_of, title_of
 from sendnn_pipeline.bench.load import Ask, Received, Sample, drive, is_part
 from sendnn_pipeline.bench.report import summarise
 from sendnn_pipeline.bench.requests import draw_requests, make_items
@@ -116,10 +116,8 @@ def test_figures_against_numpy():
 
 def test_the_pareto_front_is_what_nothing_beats():
     chooser = np.random.default_rng(0)
-    names = ("tokens_per_second", "cold_compile_seconds", "padding", "p99_ms")
-    rows = [
-        figures_of(str(n), None) | dict(zip(names, chooser.integers(1, 6, 4).tolist(), strict=True)) for n in range(40)
-    ]
+    names = ("tokens_per_second", "cold_compile_seconds", "padding_share", "p99_ms")
+    rows = [figures_of(None) | dict(zip(names, chooser.integers(1, 6, 4).tolist(), strict=True)) for _ in range(40)]
     mark_pareto(rows)
     costs = np.array([[-row["tokens_per_second"], *(row[name] for name in names[1:])] for row in rows])
     for row, cost in zip(rows, costs, strict=True):
@@ -134,8 +132,25 @@ def test_the_usage_of_a_stream_is_no_part_of_it():
 
 
 def test_labels_say_what_differs():
-    jobs = [["a=1", "b=1"], ["a=1", "b=2"]]
-    assert labels_of(jobs) == ["b=1", "b=2"] and labels_of([["a=1"]]) == ["a=1"]
+    jobs = [["a=1", "b=1", "c=[x=1]"], ["a=1", "b=2", "c=y"]]
+    assert swept_of(jobs) == [{"b": "1", "c": "[x=1]"}, {"b": "2", "c": "y"}] and swept_of([["a=1"]]) == [{}]
+    assert label_of({"b": "1", "c": "y"}, ["a=1"]) == "b=1 c=y" and label_of({}, ["a=1"]) == "a=1"
+    assert label_of({}, []) == "defaults"
+
+
+def result_of(**changed):
+    workload = {"name": "lognormal", "num_requests": 64, "texts_per_request": 8, "concurrency": 16, "rate": None}
+    about = {"model": "m", "backend": "eager", "dtype": "float32", "transport": "engine", "machine": "a CPU"}
+    return about | {"workload": workload, "date": "2026-01-31"} | changed
+
+
+def test_the_title_says_what_all_jobs_share():
+    whole = (
+        "m, eager, float32, workload=lognormal: 64 requests, 8 texts each, 16 clients, over engine, a CPU, 2026-01-31"
+    )
+    assert title_of([result_of()]) == whole and title_of([]) == ""
+    other = result_of(backend="inductor", workload=result_of()["workload"] | {"rate": 20.0})
+    assert title_of([result_of(), other]) == whole.replace("eager, ", "").replace("16 clients, ", "")
 
 
 @pytest.mark.parametrize("transport", ["engine", "http"])

@@ -80,3 +80,13 @@ def start_compiler(port):
     process = subprocess.Popen(["sleep", "600"])
     _, file = tempfile.mkstemp()
     port.send(StageEvent("compile", "started", program=file, index=process.pid))
+
+
+def show_progress(port, run, world):
+    """Show a progress bar, as torch does when it traces, and stay."""
+    from tqdm import tqdm
+
+    done = sum(tqdm(range(3), disable=True))
+    tqdm.get_lock()
+    port.send(StageEvent("load", "started", detail=str(done)))
+    signal.pause()

@@ -14,18 +14,51 @@ import psutil
 import pytest
 
 from sendnn_pipeline.config.schema import ConsoleName
+from sendnn_pipeline.config.serving import LogConfig
 from sendnn_pipeline.distributed.port import AsyncPort, new_address
 from sendnn_pipeline.distributed.ranks import start_ranks
 from sendnn_pipeline.errors import EngineError
 from sendnn_pipeline.messages import Drain
 from tests.distributed.jobs import COUNT
+from tests.served import ROOT, environment
 
 PROCESS = SimpleNamespace(override_signal_handlers=True)
-RUN = SimpleNamespace(config=SimpleNamespace(process=PROCESS, console=ConsoleName.stdout))
+RUN = SimpleNamespace(config=SimpleNamespace(process=PROCESS, console=ConsoleName.stdout, log=LogConfig()))
 
 
 async def start(job, **environment):
     return start_ranks(f"tests.distributed.jobs:{job}", RUN, environment)
+
+
+CODE = """
+import asyncio
+from tests.distributed.test_ranks import start
+
+async def main():
+    ranks = await start("show_progress")
+    async for message in ranks.messages():
+        assert message.detail
+        ranks.kill()
+        break
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_an_engine_that_is_killed_leaves_no_semaphore(tmp_path):
+    """Python's tracker of such things speaks when the parent ends."""
+    script = tmp_path / "script.py"
+    script.write_text(CODE)
+    ended = subprocess.run(
+        [sys.executable, script],
+        env=environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0 and "leaked" not in ended.stderr, ended.stderr
 
 
 async def read(job, found, **environment):

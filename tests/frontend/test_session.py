@@ -29,6 +29,7 @@ class Engine:
     """Says what it is told to; None ends it, an error ends it with that."""
 
     words: asyncio.Queue = field(default_factory=asyncio.Queue)
+    pid: int = 0
     killed: bool = False
     ends_when_drained: bool = True
 

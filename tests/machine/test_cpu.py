@@ -8,6 +8,7 @@ from sendnn_pipeline.machine.cpu import (
     computes_bfloat16,
     count_cpus,
     cpu_features,
+    cpu_name,
     read_cpu_facts,
     threads_per_worker,
 )
@@ -88,3 +89,13 @@ def test_code_is_generated_for_the_machine_and_its_vector_extensions(tmp_path):
     info.write_text("Features : fp asimd sve bf16\n")
     assert cpu_features(info, "aarch64") == "aarch64 asimd bf16 sve"
     assert cpu_features(tmp_path / "missing", "s390x") == "s390x"
+
+
+def test_the_machine_s_name(tmp_path):
+    info = tmp_path / "cpuinfo"
+    info.write_text("processor : 0\nvendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC 7B13\n")
+    assert cpu_name(info, "x86_64") == "AMD EPYC 7B13 (x86_64)"
+    info.write_text("processor : 0\ncpu\t\t: POWER10 (architected), altivec supported\n")
+    assert cpu_name(info, "ppc64le") == "POWER10 (architected), altivec supported (ppc64le)"
+    info.write_text("processor\t: 0\nBogoMIPS\t: 50.00\n")
+    assert cpu_name(info, "aarch64") == cpu_name(tmp_path / "missing", "aarch64") == "aarch64"

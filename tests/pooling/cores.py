@@ -38,9 +38,9 @@ class Core(PoolingCore):
         times = {program: {program.max_sizes: float(program.max_sizes[1])} for program in run.plan.programs}
         self.start(times, self.sent.append)
 
-    def put(self, request_id, items, deadline=float("inf")):
+    def put(self, request_id, items, deadline=float("inf"), name=""):
         """Send a request."""
-        self.take(Request(request_id, deadline, msgspec.Raw(msgspec.msgpack.encode(PoolingRequest(items)))))
+        self.take(Request(request_id, deadline, msgspec.Raw(msgspec.msgpack.encode(PoolingRequest(items))), name))
 
     def drain(self):
         """Make steps until nothing waits and nothing runs."""

@@ -154,3 +154,24 @@ def test_a_run_s_own_programs_on_the_eager_backend(run):
         assert core.about()["torch"] == torch.__version__ and core.about()["threads"] == torch.get_num_threads()
     finally:
         core.close()
+
+
+def test_a_step_that_fails_is_logged_with_its_requests_and_its_traceback(core, function, caplog):
+    def broken(*inputs):
+        raise RuntimeError("no memory")
+
+    one = core(broken)
+    one.put(1, [[2, 11, 3]], name="mine")
+    one.drain()
+    (record,) = caplog.records
+    assert (
+        record.levelname == "ERROR" and record.exc_info[0] is RuntimeError and record.fields["request_ids"] == ["mine"]
+    )
+    assert record.getMessage() == "pool[batch=4,len=16] failed"
+    caplog.set_level("DEBUG")
+    two = core(function)
+    two.put(1, [[2, 11, 3]] * 2, name="yours")
+    two.drain()
+    *_, record = caplog.records
+    assert record.levelname == "DEBUG" and record.getMessage() == "pool[batch=4,len=16] ran"
+    assert record.fields.items() >= {"texts": 2, "tokens": 6, "request_ids": ["yours"]}.items()

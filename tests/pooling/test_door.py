@@ -48,7 +48,7 @@ def run(tiny):
 @pytest.fixture
 def serve(run, tiny):
     """Make a core whose Programs raise on some token ids."""
-    model, made = PooledModel(AutoModel.from_pretrained(tiny).eval(), "mean", True), []
+    model, made = PooledModel(AutoModel.from_pretrained(tiny).eval(), "mean"), []
 
     def serve(errors=None):
         def function(ids, mask):

@@ -19,6 +19,8 @@ from sendnn_pipeline.server.http import QuietServer
 class Engine:
     """Warm at once, and there until it is told to drain, or fails."""
 
+    pid = 0
+
     def __init__(self, error=None):
         self.error, self.drained, self.killed = error, asyncio.Event(), False
 
@@ -48,7 +50,7 @@ def serve(monkeypatch):
             process = SimpleNamespace(override_signal_handlers=False)
             run = SimpleNamespace(
                 plan=SimpleNamespace(unit="texts"),
-                config=SimpleNamespace(serve=serving, process=process),
+                config=SimpleNamespace(serve=serving, process=process, log=SimpleNamespace(access=False)),
                 served_name="model",
             )
             session = Session(

@@ -327,6 +327,7 @@ def test_the_perf_log_is_appended_and_its_times_leave_nothing_out(tiny, tmp_path
     (program,) = done["programs"]
     assert done["padding_tokens"] == padding_of[program]
     assert done["timestamp"].endswith("Z") and failed["finish_reason"] == "error"
+    assert (failed["route"], failed["status"], failed["code"]) == ("/v1/embeddings", 400, "empty_input")
     startup = (tmp_path / "perf_log_rank_0.txt").read_text()
     for name in ("load model time", "compile time", "warmup 1 time", "total warmup time"):
         assert f", {name}, " in startup
@@ -363,10 +364,21 @@ def test_metrics_are_prometheus_text_under_the_pinned_names(served_echo):
         "sendnn_pipeline:rejected",
         "sendnn_pipeline:cancelled",
         "sendnn_pipeline:engine_last_step_timestamp_seconds",
+        "sendnn_pipeline:http_requests",
+        "sendnn_pipeline:engine_process_virtual_memory_bytes",
+        "sendnn_pipeline:engine_process_resident_memory_bytes",
+        "sendnn_pipeline:engine_process_start_time_seconds",
+        "sendnn_pipeline:engine_process_cpu_seconds",
+        "sendnn_pipeline:engine_process_open_fds",
+        "sendnn_pipeline:engine_process_max_fds",
     }
+    engine = psutil.Process(served_echo.get("/info").json()["engine"]["pid"])
+    resident = families["sendnn_pipeline:engine_process_resident_memory_bytes"].samples[0].value
+    assert resident == pytest.approx(engine.memory_info().rss, rel=0.2)
     assert families["sendnn_pipeline:recompiles"].samples[0].value == 0
     labels = {label for family in families.values() for sample in family.samples for label in sample.labels}
     assert labels <= {
         "model_name", "engine", "finished_reason", "bucket", "le", "phase", "shape", "source", "name", "version",
         "device", "event", "fallback", "reason", "stage", "implementation", "major", "minor", "patchlevel",
+        "route", "status",
     }  # fmt: skip

@@ -46,7 +46,7 @@ def ask(case):
     case.call_and_validate(checks=CHECKS, timeout=60)
 
 
-EVERY = {"/live", "/ready", "/startup", "/health", "/ping", "/info", "/version", "/metrics", "/docs"}
+EVERY = {"/live", "/ready", "/startup", "/health", "/ping", "/info", "/version", "/metrics", "/docs", "/"}
 EVERY |= {"/v1/models", "/v1/models/{name}", "/tokenize", "/detokenize", "/decode"}
 
 
@@ -75,7 +75,7 @@ def test_the_page_needs_no_key_and_nothing_from_elsewhere(tiny, tmp_path):
     (tmp_path / "key").write_text("secret")
     words = (f"serve.api_key_file={tmp_path / 'key'}", "serve.root_path=/echo")
     with Served(*ECHO, f"model.path={tiny}", *words, **with_echo()) as served:
-        for path in ("/docs", "/echo/docs"):
+        for path in ("/", "/docs", "/echo/docs"):
             page = served.get(path)
             assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
             assert "//" not in page.text
