@@ -105,7 +105,7 @@ def _reason(exit_code: int, folder: Path) -> str:
         return ""
     if exit_code < 0:
         return f"killed by {signal.Signals(-exit_code).name}"
-    lines = (folder / LOG_FILE).read_text(errors="replace").splitlines()
+    lines = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     message = next((line for line in reversed(lines) if line.startswith("error: ")), "")
     return message.removeprefix("error: ") or f"exit code {exit_code}; see {folder / LOG_FILE}"
 
