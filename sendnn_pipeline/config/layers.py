@@ -8,6 +8,7 @@ from sendnn_pipeline.config.command_line import Override
 from sendnn_pipeline.config.compose import Composed, Composer, OptionFile, open_composer, quote
 from sendnn_pipeline.config.draft import Draft, Layer, Origin
 from sendnn_pipeline.config.environment import EnvValue
+from sendnn_pipeline.config.exact_words import exact_words
 from sendnn_pipeline.config.options import PRIMARY, PROFILE, OptionTree, flatten
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.config.schemas import SchemaStore
@@ -57,6 +58,7 @@ def compose_layers(
         ConfigError: they do not compose.
     """
     groups = tree.groups
+    overrides = exact_words(overrides, schemas.keys())
     odd = next((one for one in overrides if one.key in groups and not isinstance(one.value, str)), None)
     if odd is not None:
         raise ConfigError(f"{odd.text} is not the name of an option", hint=nearest("", groups[odd.key]))
@@ -66,7 +68,7 @@ def compose_layers(
         words = [override for override in overrides if override.key not in replaced]
         choices = [f"{group}={choice.option}" for group, choice in replaced.items()]
         choices += [f"{value.key}={value.value}" for value in env if value.key in groups and value.key not in replaced]
-        files = composer.option_files([*choices, *(word.text for word in words if word.key in groups)])
+        files = composer.option_files([*choices, *(word.word for word in words if word.key in groups)])
         origins = _origins(tree, files, overrides, env, replaced)
         effective, overridden = _split(env, origins, groups)
         inserted = [
@@ -74,7 +76,7 @@ def compose_layers(
             *(f"{value.key}={quote(value.value)}" for value in effective),
             *_reordered(files, origins),
         ]
-        composed = _compose(composer, [*inserted, *(word.text for word in words)], effective)
+        composed = _compose(composer, [*inserted, *(word.word for word in words)], effective, origins)
     for key, value in _schema_defaults(composed).items():
         origins[key] = (*origins.get(key, ()), Origin(Layer.DEFAULT, "schema default", value))
     draft = Draft(composed.values, composed.schemas, origins, composed.choices)
@@ -88,7 +90,7 @@ def _is_auto(composer: Composer, group: str, overrides: Sequence[Override], env:
     named = [value.value for value in env if value.key == group] + [o.value for o in overrides if o.key == group]
     if named:
         return bool(named[-1] == AUTO)
-    words = [override.text for override in overrides if override.key in composer.tree.groups]
+    words = [override.word for override in overrides if override.key in composer.tree.groups]
     if not any(override.key == PROFILE for override in overrides):
         return True
     # A profile may choose the option.
@@ -174,7 +176,7 @@ def _reordered(files: Sequence[OptionFile], origins: Mapping[str, tuple[Origin, 
     """Return overrides for keys that Hydra, which merges in the order of files, would leave to a lower layer."""
     last: dict[str, Any] = {}
     for file in files:
-        last |= file.values
+        last |= file.merged
     overrides = []
     for key, value in last.items():
         winner = next((origin for origin in origins[key] if origin.layer <= Layer.COMMAND_LINE), None)
@@ -183,17 +185,25 @@ def _reordered(files: Sequence[OptionFile], origins: Mapping[str, tuple[Origin, 
     return overrides
 
 
-def _compose(composer: Composer, words: Sequence[str], effective: Sequence[EnvValue]) -> Composed:
+def _compose(
+    composer: Composer,
+    words: Sequence[str],
+    effective: Sequence[EnvValue],
+    origins: Mapping[str, tuple[Origin, ...]],
+) -> Composed:
     try:
         return composer.compose(words)
     except ConfigError as error:
         variable = next((value for value in effective if error.message == f"unknown key {value.key}"), None)
-        if variable is None:
-            raise
-        raise ConfigError(
-            f"{variable.variable} sets {variable.key}, which the chosen options do not have",
-            hint=f"choose the option of {variable.key.split('.')[0]} that has it, or unset {variable.variable}",
-        ) from None
+        if variable is not None:
+            raise ConfigError(
+                f"{variable.variable} sets {variable.key}, which the chosen options do not have",
+                hint=f"choose the option of {variable.key.split('.')[0]} that has it, or unset {variable.variable}",
+            ) from None
+        # A word is in sight already.
+        tops = (found[0] for key, found in origins.items() if key == error.key or key.startswith(f"{error.key}."))
+        top = next((origin for origin in tops if error.key and (origin.option or origin.layer == Layer.ENV)), None)
+        raise ConfigError(error.message, hint=error.hint, where=top.where if top else error.where) from None
 
 
 def _schema_defaults(composed: Composed) -> dict[str, Any]:
