@@ -9,6 +9,7 @@ import psutil
 
 from sendnn_pipeline.app.context import AppContext
 from sendnn_pipeline.app.source import NamedSource, choose_source
+from sendnn_pipeline.app.stored import missing_programs, refuse_missing
 from sendnn_pipeline.app.usage import note_unused_keys
 from sendnn_pipeline.backends.base import CompileBackend, Limits
 from sendnn_pipeline.backends.create import create_backend, create_simple_backend
@@ -62,6 +63,8 @@ class ResolvedRun:
     draft: Draft
     engine: Engine
     backend: CompileBackend
+    missing: Mapping[str, str]
+    """Why Programs have to be compiled, by the name of those that the store lacks."""
 
 
 def compose_run(context: AppContext, overrides: Sequence[Override]) -> ComposedRun:
@@ -133,12 +136,14 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     served = config.model.served_name or config.model.path.rstrip("/").rsplit("/", 1)[-1].split("==")[0]
     threads = draft.threads if config.process.update_thread_config else 0
     run = Run(config, draft.facts, plan, draft.cache_dir, served, threads, prefix)
-    _check_helpers(plugins, draft, plan)
+    simple = _check_helpers(plugins, draft, plan)
     _check_limits(run, backend, draft)
     problems = _find_problems(plugins, run)
     if problems:
         raise ConfigError("; ".join(problems))
-    return ResolvedRun(run, draft, engine, backend)
+    missing = missing_programs(run, backend, simple or backend)
+    refuse_missing(run, missing, draft)
+    return ResolvedRun(run, draft, engine, backend, missing)
 
 
 def _apply_known(context: AppContext, draft: Draft) -> None:
@@ -195,15 +200,18 @@ def _find_problems(plugins: Plugins, run: Run) -> list[str]:
     return problems
 
 
-def _check_helpers(plugins: Plugins, draft: Draft, plan: Plan) -> None:
+def _check_helpers(plugins: Plugins, draft: Draft, plan: Plan) -> CompileBackend | None:
+    """Return the backend of the plan's helper Programs; None where it has none."""
     if not any(program.helper for program in plan.programs):
         draft.note_unused("backend.simple", "the engine has no helper Programs")
-        return
+        return None
     name, where = draft["backend.simple"], draft.where("backend.simple")
-    if not create_simple_backend(plugins, name, where=where).limits.helpers:
+    simple = create_simple_backend(plugins, name, where=where)
+    if not simple.limits.helpers:
         raise ConfigError(
             f"backend.simple={name} compiles no helper Programs", where=where, hint="use inductor or eager"
         )
+    return simple
 
 
 def _check_limits(run: Run, backend: CompileBackend, draft: Draft) -> None:

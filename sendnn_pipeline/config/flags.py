@@ -41,8 +41,8 @@ def read_flags(argv: Sequence[str]) -> Flags:
     """
     unknown, rest = _split_unknown(argv)
     # Else it would take a word behind it for its value.
-    bare = [word in ("--info", "-i") and after not in INFO for word, after in zip(rest, [*rest[1:], ""], strict=True)]
-    rest = [f"--info={INFO[0]}" if alone else word for word, alone in zip(rest, bare, strict=True)]
+    pairs = zip(rest, [*rest[1:], ""], strict=False)
+    rest = [f"--info={INFO[0]}" if word in ("--info", "-i") and after not in INFO else word for word, after in pairs]
     found = _parser().parse_intermixed_args(rest)
     if found.config_name or found.config_path:
         raise ConfigError(FIXED, hint=OWN_FOLDER)

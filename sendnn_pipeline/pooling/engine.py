@@ -6,12 +6,13 @@ from sendnn_pipeline.backends.base import Limits
 from sendnn_pipeline.config.draft import Draft, Layer
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.engines.base import EngineCore
-from sendnn_pipeline.engines.lengths import describe_left_out
+from sendnn_pipeline.engines.lengths import describe_left_out, mixed_texts
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.models.facts import ModelFacts
 from sendnn_pipeline.pooling.choose import ShapeNeeds, choose_shapes, cost_of_steps, read_workload
 from sendnn_pipeline.pooling.config import SHAPES, Task
+from sendnn_pipeline.pooling.expected_padding import LOAD, expected_padding, sample_lengths
 from sendnn_pipeline.pooling.facts import PoolingFacts, read_pooling_facts
 from sendnn_pipeline.pooling.plan import PoolingPlan, make_plan
 from sendnn_pipeline.pooling.shapes import AUTO, FUNCTION, LENGTH, parse_shapes, shape_of
@@ -162,7 +163,11 @@ def _choose(draft: Draft, limits: Limits) -> tuple[Program, ...]:
     if choice.padding is None:
         reason = f"auto: the default of backend={draft['backend.name']}"
     else:
-        reason = f"auto for {needs.max_length} tokens, {choice.padding:.1%} padding expected"
+        texts = needs.workload if draft["warmup.trace"] else mixed_texts()
+        lengths = sample_lengths(texts.clipped(needs.max_length).shares)
+        steps = draft["process.concurrent_steps"]
+        padding = expected_padding(choice.programs, needs.cost, needs.step_tokens, steps, lengths)
+        reason = f"auto for {needs.max_length} tokens; {padding:.0%} padding expected with {LOAD}"
     draft.put(SHAPES, [shape_of(program) for program in choice.programs], Layer.CHOSEN, reason)
     return choice.programs
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 
 import numpy as np
@@ -229,3 +230,12 @@ def test_rankings_of_a_model_with_several_labels_are_refused_before_it_is_loaded
     ended = in_process(*WORDS, f"model.path={classifier}", "workload.task=rerank")
     assert ended.returncode == 2 and "gives 3 labels, not one score; use workload.task=texts" in ended.stderr
     assert "load" not in ended.stdout
+
+
+def test_the_plan_s_padding_is_about_what_a_bench_measures(tiny, tmp_path):
+    words = (*EAGER_FLOAT32, f"model.path={tiny}", f"serve.output={tmp_path}", "serve.rounds=1", "process.num_cpus=2")
+    ended = sendnn("serve=bench", *words)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    (expected,) = re.findall(r"; (\d+)% padding expected with 16 clients of 8 texts", ended.stdout)
+    measured = json.loads((tmp_path / "bench.json").read_text())["figures"]["padding"]
+    assert abs(int(expected) / 100 - measured) <= 0.1

@@ -4,6 +4,7 @@ import re
 import socket
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import yaml
@@ -138,7 +139,7 @@ def test_migrate_env_without_variables(in_process):
     [("bfloat16", "ok   bfloat16 is computed by this CPU"), ("float32", "ok   bfloat16 is not computed by this CPU")],
 )
 def test_doctor(tmp_path, in_process, answer, said):
-    ended = in_process("doctor", TESTS_CPU_ANSWER=answer)
+    ended = in_process("doctor", "serve.port=0", TESTS_CPU_ANSWER=answer)
     assert ended.returncode == 0 and said in ended.stdout.splitlines(), ended.stdout
     for word in (
         "torch 2.13",
@@ -166,7 +167,10 @@ def test_doctor(tmp_path, in_process, answer, said):
 
 
 def test_doctor_checks_what_a_run_would_refuse(tiny, in_process):
-    words = ("doctor", *EAGER_FLOAT32, f"model.path={tiny}")
+    words, in_process = (
+        ("doctor", *EAGER_FLOAT32, f"model.path={tiny}"),
+        partial(in_process, TESTS_CPU_ANSWER="float32"),
+    )
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = f"serve.port={taken.getsockname()[1]}"
         sick = in_process(*words, port)
@@ -176,13 +180,13 @@ def test_doctor_checks_what_a_run_would_refuse(tiny, in_process):
     assert in_process(*words, port).returncode == 0
     for wrong, message in (
         ("warmup.shapes=[128x1]", "longer than the model's 64 tokens"),
-        (f"model.path={tiny}/nowhere", "nowhere"),
+        ("backend.name=nowhere", "nowhere"),
         ("backend=sendnn", "torch_sendnn"),
         ("serve.api_key_file=/no/such/file", "serve.api_key_file"),
     ):
-        sick = in_process(*words, wrong)
+        sick = in_process(*words, port, wrong)
         assert sick.returncode == 1 and message in sick.stdout, sick.stdout
-    well = in_process(*words, "serve=batch")
+    well = in_process(*words, port, "serve=batch")
     assert well.returncode == 0 and "note not checked is what serve.target=batch opens" in well.stdout
     far = in_process("doctor", *FLOAT32, "backend=eager", "model.path=nobody/nothing-here")
     assert far.returncode == 0 and "nobody/nothing-here is not fetched yet: not checked are" in far.stdout
