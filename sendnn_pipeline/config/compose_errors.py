@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_origin
 
 from yaml import YAMLError
 
-from sendnn_pipeline.config.accepted import accepted
+from sendnn_pipeline.config.accepted import accepted, without_none
 from sendnn_pipeline.config.aliases import SHORT_FORMS
 from sendnn_pipeline.config.option_file import GLOBAL
 from sendnn_pipeline.config.options import PROFILE, OptionTree
@@ -88,7 +88,8 @@ def _wrong_value(text: str, cause: str, schemas: SchemaStore) -> ConfigError:
     if key and kind is not None:
         value = re.search(r"(?:to string:|Invalid value|Value) '(.*?)'", cause)
         written = "=null" if "is not Optional" in cause else f"={value[1]}" if value else ""
-        return ConfigError(f"{key[1]}{written} must be {accepted(kind)}", key=key[1].partition("[")[0])
+        hint = "write it in brackets, such as [64]" if get_origin(without_none(kind)) is list else ""
+        return ConfigError(f"{key[1]}{written} must be {accepted(kind)}", hint=hint, key=key[1].partition("[")[0])
     if key and "Invalid type assigned" in cause:
         hint = f"set one of them, such as {_below(key[1], types)}"
         return ConfigError(f"{key[1]} is a group of keys", hint=hint, key=key[1])

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from sendnn_pipeline.config.exact_words import holds_text
 from sendnn_pipeline.config.options import PROFILE, flatten
-from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.errors import ConfigError, nearest
 
 DEFAULTS = "defaults"
 MISSING = "???"
@@ -77,12 +77,15 @@ def find_problem(file: Path, groups: Mapping[str, Mapping[str, Any]]) -> ConfigE
     if content is not None and not isinstance(content, dict):
         kind = "a list" if isinstance(content, list) else "a single value"
         return ConfigError(f"{file} is {kind}, and must set keys", hint="write one 'key: value' on each line")
-    return _problem_of_header(file, text, header) or _problem_of_content(file, content or {}, header, groups)
+    return _problem_of_header(file, text, header, groups) or _problem_of_content(file, content or {}, header, groups)
 
 
-def _problem_of_header(file: Path, text: str, header: str | None) -> ConfigError | None:
+def _problem_of_header(
+    file: Path, text: str, header: str | None, groups: Mapping[str, Mapping[str, Any]]
+) -> ConfigError | None:
     if header is not None:
-        return None
+        known = header.split(".")[0] in ("_global_", "_group_", *groups)
+        return None if known else ConfigError(f"{file} has the header '# @package {header}', no group", hint=FORM)
     if re.search(r"^\s*#\s*@package\s", text, re.MULTILINE):
         return ConfigError(f"{file} has its header '# @package' below other lines", hint="make it the first line")
     return ConfigError(f"{file} has no header", hint=FORM) if file.parent.name == PROFILE else None
@@ -98,8 +101,9 @@ def _problem_of_content(
 
 def _problem_of_defaults(file: Path, defaults: Any, groups: Mapping[str, Mapping[str, Any]]) -> ConfigError | None:
     profile = file.parent.name == PROFILE
-    entries = defaults if isinstance(defaults, list) else []
-    for entry in entries:
+    if defaults is not None and not isinstance(defaults, list):
+        return ConfigError(f"{file} has no list under 'defaults'", hint=CHOICE.format(group="GROUP", option="OPTION"))
+    for entry in defaults or ():
         name, option = next(iter(entry.items())) if isinstance(entry, dict) and entry else (entry, "OPTION")
         group = str(name).removeprefix("override ").strip().removeprefix("/")
         if group == PROFILE or (profile and isinstance(entry, str) and entry in groups.get(PROFILE, ())):
@@ -110,6 +114,8 @@ def _problem_of_defaults(file: Path, defaults: Any, groups: Mapping[str, Mapping
             return ConfigError(
                 f"{file} has '{name}' in its defaults list", hint=CHOICE.format(group=group, option=option)
             )
+        if name == f"override /{group}" and option not in groups.get(group, (option,)):
+            return ConfigError(f"unknown option {group}={option}", where=str(file), hint=nearest(option, groups[group]))
     return None
 
 
@@ -117,6 +123,9 @@ def _problem_of_groups(
     file: Path, content: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]
 ) -> ConfigError | None:
     for group, value in content.items():
+        above, dot, below = str(group).partition(".")
+        if dot and above in groups:
+            return ConfigError(f"{file} sets {group} in one line", hint=f"write '{above}: {{{below}: {value}}}'")
         if group not in groups or isinstance(value, dict) or value is None:
             continue
         if isinstance(value, str) and value in groups[group]:

@@ -1,4 +1,4 @@
-"""What the store has of a run is known before anything is loaded: the plan shows it, and what is required is refused."""
+"""What the store has of a run is known before anything is loaded: the plan shows it, or the run is refused."""
 
 import io
 import re
