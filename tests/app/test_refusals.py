@@ -116,7 +116,9 @@ SHOWN = {
 
 @pytest.mark.parametrize("words", list(SHOWN))
 def test_every_flag_of_hydra_s_that_is_offered_works(words, in_process):
-    ended = in_process(*words.split(), COMP_LINE="sendnn-pipeline backend=", COMP_POINT="24")
+    # Of Hydra's own accounts, some leave their logging behind.
+    call = sendnn if words.startswith("--info") else in_process
+    ended = call(*words.split(), COMP_LINE="sendnn-pipeline backend=", COMP_POINT="24")
     assert ended.returncode == 0 and SHOWN[words] in ended.stdout, ended.stderr
 
 
