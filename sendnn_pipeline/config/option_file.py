@@ -1,5 +1,6 @@
 """An option's file: what it sets, and what is wrong with one that Hydra cannot use."""
 
+import io
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 from sendnn_pipeline.config.exact_words import holds_text
 from sendnn_pipeline.config.options import PROFILE, flatten
 from sendnn_pipeline.errors import ConfigError, nearest
+from sendnn_pipeline.files import read_text
 
 DEFAULTS = "defaults"
 MISSING = "???"
@@ -38,8 +40,9 @@ def read_option(file: Path, package: str, types: Mapping[str, Any]) -> tuple[dic
         package: where its keys lie, as Hydra found it.
         types: of keys.
     """
-    merged = dict(_leaves(OmegaConf.to_container(OmegaConf.load(file)), package))
-    characters = dict(_leaves(yaml.load(file.read_text(encoding="utf-8"), _Characters), package))
+    text = read_text(file)
+    merged = dict(_leaves(OmegaConf.to_container(OmegaConf.load(io.StringIO(text))), package))
+    characters = dict(_leaves(yaml.load(text, _Characters), package))
     exact = {
         key: characters[key] if value is not None and holds_text(_type(key, types)) else value
         for key, value in merged.items()
@@ -66,7 +69,7 @@ def find_problem(file: Path, groups: Mapping[str, Mapping[str, Any]]) -> ConfigE
         groups: options by group.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file)
         content = yaml.load(text, _Characters)
         header = ConfigSource._get_header_dict(text)["package"]
     except yaml.YAMLError:
