@@ -12,7 +12,7 @@ from sendnn_pipeline.app.stored import missing_programs, refuse_missing
 from sendnn_pipeline.app.usage import note_unused_keys
 from sendnn_pipeline.backends.base import CompileBackend, Limits
 from sendnn_pipeline.backends.create import create_backend
-from sendnn_pipeline.config.aliases import settle_renamed
+from sendnn_pipeline.config.aliases import settle_path, settle_renamed
 from sendnn_pipeline.config.check import check_draft
 from sendnn_pipeline.config.command_line import Override
 from sendnn_pipeline.config.draft import Draft, Layer
@@ -29,8 +29,6 @@ from sendnn_pipeline.machine.cpu import computes_bfloat16
 from sendnn_pipeline.machine.threads import plan_threads
 from sendnn_pipeline.models.facts import read_model_facts
 from sendnn_pipeline.programs.times import timing_prefix
-
-MAX_TOKENS_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,10 @@ class ComposedRun:
         Raises:
             ModelError: it cannot be had.
         """
-        return self.source.fetch(self.draft.config().model, self.draft.cache_dir)
+        folder = self.source.fetch(self.draft.config().model, self.draft.cache_dir)
+        for notice in getattr(self.source, "notices", ()):
+            self.draft.note(notice)
+        return folder
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def find_source(context: AppContext, layered: LayeredConfig) -> ComposedRun:
     """
     draft = layered.draft
     settle_renamed(draft)
+    settle_path(draft)
     for (group, name), schema in context.schemas.schemas.items():
         settle = getattr(schema, "settle", None)
         if settle is not None and name in ("", draft.choices.get(group)):
@@ -108,12 +110,8 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     """
     draft, plugins = composed.draft, context.plugins
     draft.facts = read_model_facts(folder)
-    beyond = draft.facts.tokens_beyond
-    if beyond:
-        draft.note(
-            f"tokenizer.json adds {', '.join(beyond[:MAX_TOKENS_NAMED])}{', …' if beyond[MAX_TOKENS_NAMED:] else ''} "
-            f"beyond the model's {draft.facts.vocab_size} embeddings: an input with such a token is refused"
-        )
+    for notice in draft.facts.notices:
+        draft.note(notice)
     _apply_known(context, draft)
     backend = create_backend(plugins, draft.config().backend, where=draft.where("backend.name"))
     limits = backend.limits

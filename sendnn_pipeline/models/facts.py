@@ -12,10 +12,14 @@ from sendnn_pipeline.files import BOM
 from sendnn_pipeline.models.checkpoint import read_checkpoint
 from sendnn_pipeline.models.json_files import read_config_json, read_object
 from sendnn_pipeline.models.positions import read_positions
+from sendnn_pipeline.models.sentence_files import read_module_weights
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 # What config.json calls the numbers of a token's hidden state.
 HIDDEN_SIZES = ("hidden_size", "dim")
+# Of these it is d_model; their encoder is loaded alone.
+D_MODEL_TYPES = ("t5", "mt5", "umt5")
+MAX_TOKENS_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,13 @@ class ModelFacts:
     position_limit: int
     """Most tokens by its positions; 0 where nothing limits them."""
     pad_token_id: int
-    weight_files: tuple[Path, ...]
+    weight_files: Mapping[Path, str]
+    """Each with what goes before the names of its tensors: nothing, or the sentence-transformers module's own name."""
     num_parameters: int
     structure_digest: str
     """Of config.json and of the tensors' names, dtypes and shapes."""
-    tokens_beyond: tuple[str, ...] = ()
-    """Tokens that the tokenizer adds and the embedding does not have."""
+    notices: tuple[str, ...] = ()
+    """What its files have that is not followed, a line each."""
 
     @property
     def text_config(self) -> Mapping[str, Any]:
@@ -59,7 +64,8 @@ def read_model_facts(folder: Path) -> ModelFacts:
     text = config.get("text_config", config)
     try:
         vocab_size, model_type = int(text["vocab_size"]), str(config["model_type"])
-        hidden_size = next((int(text[name]) for name in HIDDEN_SIZES if name in text), 0)
+        names = ("d_model",) if model_type in D_MODEL_TYPES else HIDDEN_SIZES
+        hidden_size = next((int(text[name]) for name in names if name in text), 0)
         limit, pad = read_positions(text, model_type, folder / "config.json")
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
@@ -75,7 +81,7 @@ def read_model_facts(folder: Path) -> ModelFacts:
         raise ModelError(
             f"{folder} has no tokenizer.json", hint="save the fast tokenizer with transformers' save_pretrained"
         )
-    weight_files = _weight_files(folder)
+    weight_files = dict.fromkeys(_weight_files(folder), "") | read_module_weights(folder)
     checkpoint = read_checkpoint(weight_files)
     return ModelFacts(
         folder=folder,
@@ -83,14 +89,25 @@ def read_model_facts(folder: Path) -> ModelFacts:
         architecture=str((config.get("architectures") or ["unknown"])[0]),
         model_type=model_type,
         hidden_size=hidden_size,
-        num_layers=int(text.get("num_hidden_layers", text.get("n_layers", 0))),
+        num_layers=int(text.get("num_hidden_layers", text.get("n_layers", text.get("num_layers", 0)))),
         vocab_size=vocab_size,
         position_limit=limit,
         pad_token_id=pad,
         weight_files=weight_files,
         num_parameters=checkpoint.num_parameters,
         structure_digest=checkpoint.structure_digest(config),
-        tokens_beyond=_tokens_beyond(folder / "tokenizer.json", vocab_size),
+        notices=(*_own_code(folder, config), *_tokens_beyond(folder / "tokenizer.json", vocab_size)),
+    )
+
+
+def _own_code(folder: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name code of the model's own: it is never run, so that what is computed is transformers' idea of the model."""
+    files = {"config.json": config, "tokenizer_config.json": read_object(folder / "tokenizer_config.json")}
+    return tuple(
+        f"{name} asks for code of its own (auto_map: {', '.join(sorted(map(str, content['auto_map'])))}), which is not "
+        "run: transformers' own model and tokenizer.json are used"
+        for name, content in files.items()
+        if content.get("auto_map")
     )
 
 
@@ -104,12 +121,19 @@ class _Tokenizer(msgspec.Struct):
 
 
 def _tokens_beyond(file: Path, vocab_size: int) -> tuple[str, ...]:
-    """Return the added tokens whose ids lie past the embedding; what is broken is named where it is loaded."""
+    """Name the added tokens whose ids lie past the embedding; what is broken is named where it is loaded."""
     try:
         tokenizer = msgspec.json.decode(file.read_bytes().removeprefix(BOM), type=_Tokenizer)
     except (OSError, msgspec.DecodeError):
         return ()
-    return tuple(token.content for token in tokenizer.added_tokens if token.id >= vocab_size)
+    beyond = [token.content for token in tokenizer.added_tokens if token.id >= vocab_size]
+    if not beyond:
+        return ()
+    named = ", ".join(beyond[:MAX_TOKENS_NAMED]) + (", …" if beyond[MAX_TOKENS_NAMED:] else "")
+    return (
+        f"tokenizer.json adds {named} beyond the model's {vocab_size} embeddings: an input with such a token is "
+        "refused",
+    )
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:

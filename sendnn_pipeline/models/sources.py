@@ -17,6 +17,8 @@ from sendnn_pipeline.config.schema import ModelConfig
 from sendnn_pipeline.errors import ConfigError, ModelError
 
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
+# Without which none runs.
+FILES_OF_MODEL = ("config.json", "tokenizer.json", "*.safetensors")
 
 
 class ModelSource(Protocol):
@@ -59,33 +61,63 @@ class FolderSource:
 class HubSource:
     """A model hub, through huggingface_hub and its cache."""
 
+    notices: tuple[str, ...] = ()
+    """What the user has to know of what was fetched."""
+
     def claims(self, path: str) -> bool:
         """Claim ``org/name`` and bare names that are not a folder."""
         return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) is not None and not FolderSource().claims(path)
 
     def locate(self, model: ModelConfig, cache_dir: Path) -> Path | None:
-        """Return the snapshot in the hub's own cache, if it is there."""
+        """Return the snapshot in the hub's own cache, if all that is wanted of it is there."""
         try:
-            return self._snapshot(model, local_files_only=True)
+            folder = self._snapshot(model, local_files_only=True)
         except Exception:  # any way of not being in the cache
             return None
+        return folder if _is_listed(folder) else None
 
     def fetch(self, model: ModelConfig, cache_dir: Path) -> Path:
-        """Download the configuration, tokenizer and safetensors files."""
+        """Download the configuration, tokenizer and safetensors files that are not there yet."""
         try:
-            return self._snapshot(model, local_files_only=False)
+            folder = self._snapshot(model, local_files_only=False)
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelError(
                 f"model.path={model.path} cannot be fetched from the hub: {reason}",
                 hint="check the name and the network, or name a folder",
             ) from error
+        if not _is_listed(folder):
+            self._take_unlisted(model, folder)
+        return folder
+
+    def _take_unlisted(self, model: ModelConfig, folder: Path) -> None:
+        """Note that nobody knows whether the cache has all files of a model, unless it surely has not."""
+        here = [name for name in FILES_OF_MODEL if any(folder.glob(name))]
+        lacking = [name for name in FILES_OF_MODEL if name not in here]
+        if lacking:
+            raise ModelError(
+                f"the hub cannot be reached, and its cache holds a part of {model.path}, without {', '.join(lacking)}",
+                hint=f"start once where the hub can be reached, or fetch it whole: hf download {model.path}",
+            )
+        modules = "" if (folder / "modules.json").is_file() else "; it has no modules.json"
+        self.notices = (
+            f"the hub cannot be reached, and whether its cache in {folder} has all files of {model.path} is not known"
+            f"{modules}",
+        )
 
     def _snapshot(self, model: ModelConfig, *, local_files_only: bool) -> Path:
         from huggingface_hub import snapshot_download
 
         options: dict[str, Any] = {"allow_patterns": [*WANTED, "*/*.json"], "revision": model.revision}
         return Path(snapshot_download(model.path, local_files_only=local_files_only, **options))
+
+
+def _is_listed(snapshot: Path) -> bool:
+    """Return whether the library has the list of the revision's files, by which it refuses a part of them.
+
+    Other programs leave single files there, which say nothing of the others.
+    """
+    return (snapshot.parent.parent / "trees" / f"{snapshot.name}.json").is_file()
 
 
 class PackageSource:
