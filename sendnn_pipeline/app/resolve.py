@@ -49,7 +49,7 @@ class ComposedRun:
             ModelError: it cannot be had.
         """
         folder = self.source.fetch(self.draft.config().model, self.draft.cache_dir)
-        for notice in getattr(self.source, "notices", ()):
+        for notice in self.source.notices:
             self.draft.note(notice)
         return folder
 
