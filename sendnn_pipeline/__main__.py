@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from io import TextIOWrapper
 
 
 def main() -> None:
@@ -11,6 +12,10 @@ def main() -> None:
     from sendnn_pipeline.errors import PipelineError
 
     argv = sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A terminal or log of another encoding gets a mark for what it cannot show; no run ends by it.
+            stream.reconfigure(errors="replace")
     try:
         from sendnn_pipeline.tools import TOOLS
 
@@ -32,7 +37,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader, a pager or head, has seen enough.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  kept open until the interpreter's last flush
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  kept open until the interpreter's last flush
         sys.exit(1)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

@@ -104,18 +104,18 @@ def _check(context: AppContext, command: CommandLine) -> tuple[LayeredConfig, li
         takes_text = holds_text(context.schemas.keys().get(key))
         other = f"""quote it: '{key}="{value}"'""" if takes_text else f"write '{key}=[{value}]' for a list"
         raise ConfigError(f"{sweeping.text} has several values for {key}", hint=f"add -m to sweep, or {other}")
-    layered = None
-    for job in _jobs(overrides):
-        layered = context.compose(job)
+    composed = [context.compose(job) for job in _jobs(overrides)]
+    for layered in composed:
         draft = layered.draft
         if command.flags.multirun and not command.flags.shows_only and "serve" in draft["pipeline.stages"]:
             target = draft["serve.target"]
             _refuse_endless(context, target)
             parallel = "serve.parallel_jobs" in draft and bool(draft["serve.parallel_jobs"])
             refuse_parallel(command.overrides, target, parallel)
-    assert layered is not None
     swept = {override.key for override in overrides if override.sweeps}
-    return layered, [text for text in layered.inserted if text.partition("=")[0] not in swept]
+    # Of a sweep what all jobs have: each reads the environment itself, and a variable may be for another's option.
+    shared = [text for text in composed[-1].inserted if all(text in layered.inserted for layered in composed)]
+    return composed[-1], [text for text in shared if text.partition("=")[0] not in swept]
 
 
 def _refuse_endless(context: AppContext, target: str) -> None:

@@ -9,10 +9,18 @@ from typing import Any
 from sendnn_pipeline.config.command_line import CommandLine, Override, parse_command_line
 from sendnn_pipeline.config.compose import store_schemas
 from sendnn_pipeline.config.decode import GROUP, is_mapping
-from sendnn_pipeline.config.environment import EnvRow, EnvValue, process_environment, read_environment, read_rows
+from sendnn_pipeline.config.environment import (
+    CONFIG_DIR,
+    EnvRow,
+    EnvValue,
+    process_environment,
+    read_environment,
+    read_rows,
+)
 from sendnn_pipeline.config.exact_words import exact_words
 from sendnn_pipeline.config.foreign_flags import unknown_flag
 from sendnn_pipeline.config.ignored import describe_ignored, read_retired
+from sendnn_pipeline.config.kubernetes import without_services
 from sendnn_pipeline.config.layers import Choice, LayeredConfig, compose_layers
 from sendnn_pipeline.config.options import OptionTree
 from sendnn_pipeline.config.schemas import SchemaStore
@@ -20,6 +28,9 @@ from sendnn_pipeline.errors import ConfigError, PipelineError
 from sendnn_pipeline.hooks.loading import load_plugins
 from sendnn_pipeline.hooks.manager import CONFIG_PLUGIN, Plugins
 from sendnn_pipeline.known.entry import KnownConfiguration, check_names, read_known, read_known_file
+from sendnn_pipeline.paths import expand_path
+
+FLAG = "--config-dir"
 
 
 @dataclass(frozen=True)
@@ -116,28 +127,42 @@ def load_context(
         ConfigError: a variable does not decode, or ``config_dir`` is not a folder.
         PluginError: two plugins have one name for different things.
     """
+    environ, of_services = without_services(environ)
     plugins = load_plugins(environ)
-    folders = _config_folders(plugins)
-    own = folders[CONFIG_PLUGIN]
-    if config_dir is not None:
-        if not Path(config_dir).is_dir():
-            raise ConfigError(f"--config-dir {config_dir} is not a folder", hint="name a folder of config groups")
-        folders["--config-dir"] = Path(config_dir).absolute()
-    tree = OptionTree(own, folders)
     schemas = SchemaStore()
     plugins.collect("register_schemas", store=lambda _: schemas)
+    # Of those whose types are known: an option without its type would not compose.
+    folders = _config_folders(plugins)
+    own = folders[CONFIG_PLUGIN]
+    folders |= _own_folder(config_dir, environ.get(CONFIG_DIR))
+    tree = OptionTree(own, folders)
     store_schemas(schemas)
     (rows, of_rows), retired = read_rows(folders), read_retired(folders)
     adopted = retired.find_former(environ, rows) if adopt_retired else {}
     env, warnings = read_environment(environ, rows, types_of(schemas, tree), adopted)
     ignored = describe_ignored(environ, rows, retired, adopted)
     failed = [f"plugin {f.name} ({f.distribution}) is not loaded: {f.reason}" for f in plugins.failures]
-    return AppContext(environ, plugins, tree, schemas, rows, env, (*failed, *of_rows, *warnings, *ignored))
+    return AppContext(
+        environ, plugins, tree, schemas, rows, env, (*failed, *of_rows, *warnings, *of_services, *ignored)
+    )
+
+
+def _own_folder(flag: str | None, variable: str | None) -> dict[str, Path]:
+    """Return the user's folder of options; the flag counts before the variable."""
+    text, name = (flag, FLAG) if flag is not None else (variable, CONFIG_DIR)
+    if not text:
+        return {}
+    folder = expand_path(text, name)
+    if not folder.is_dir():
+        raise ConfigError(f"{name}={text} is not a folder", hint="name a folder of config groups")
+    return {FLAG: folder}
 
 
 def _config_folders(plugins: Plugins) -> dict[str, Path]:
     folders = {}
-    for name, path in plugins.collect("config_paths").items():
+    found = plugins.collect("config_paths")
+    for name in plugins.names("config_paths"):
+        path = found.get(name)
         if isinstance(path, str | Path) and Path(path).is_dir():
             folders[name] = Path(path)
         else:

@@ -6,11 +6,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 
+# What an engine may take to see that its parent is gone.
+ENGINE_SECONDS = 2.0
 ROW_FILE, LOG_FILE, RESULT_FILE = "row.json", "log.txt", "bench.json"
 
 
@@ -39,7 +43,7 @@ def run_job(number: int, words: Sequence[str], flags: Sequence[str], folder: Pat
     """
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    with (folder / LOG_FILE).open("w") as log:
+    with (folder / LOG_FILE).open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "sendnn_pipeline", *flags, *words],
             stdout=log,
@@ -79,10 +83,21 @@ def forget_rows(folder: Path) -> None:
 
 
 def _kill_session(pid: int) -> None:
+    """End the job; its engine ends with it, removing what is temporary, and what does not is ended, too."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    others = [process for process in psutil.process_iter() if process.pid != pid and _session_of(process.pid) == pid]
+    _, alive = psutil.wait_procs(others, timeout=ENGINE_SECONDS)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _session_of(pid: int) -> int:
     try:
-        os.killpg(pid, signal.SIGKILL)
+        return os.getsid(pid)
     except ProcessLookupError:
-        return
+        return 0
 
 
 def _reason(exit_code: int, folder: Path) -> str:

@@ -28,6 +28,7 @@ from sendnn_pipeline.known.layer import Platform, apply_known
 from sendnn_pipeline.machine.cpu import computes_bfloat16
 from sendnn_pipeline.machine.threads import plan_threads
 from sendnn_pipeline.models.facts import read_model_facts
+from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.programs.times import timing_prefix
 
 
@@ -89,17 +90,24 @@ def find_source(context: AppContext, layered: LayeredConfig) -> ComposedRun:
         if settle is not None and name in ("", draft.choices.get(group)):
             settle(draft)
     check_draft(draft)
-    draft.cache_dir = cache_dir_of(draft["cache_dir"], context.environ)
+    draft.cache_dir = cache_dir_of(draft["cache_dir"], context.environ, draft.where("cache_dir"))
     source = choose_source(context.plugins, draft)
     return ComposedRun(draft, source)
 
 
-def cache_dir_of(cache_dir: str | None, environ: Mapping[str, str]) -> Path:
-    """Return the folder of fetched models and compiler caches."""
+def cache_dir_of(cache_dir: str | None, environ: Mapping[str, str], where: str = "") -> Path:
+    """Return the folder of fetched models and compiler caches.
+
+    Raises:
+        ConfigError: there is no home folder for it, or it cannot be used.
+    """
     if cache_dir:
-        return Path(cache_dir).expanduser().absolute()
-    base = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "sendnn_pipeline"
+        return expand_path(cache_dir, "cache_dir", where)
+    base = environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        return expand_path(f"{base}/sendnn_pipeline", "cache_dir")
+    except ConfigError as error:
+        raise ConfigError(error.message, hint="set cache_dir (SENDNN_PIPELINE__cache_dir) or HOME") from None
 
 
 def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> ResolvedRun:

@@ -38,6 +38,7 @@ from sendnn_pipeline.observe.metrics import Metrics
 from sendnn_pipeline.observe.observers import Observers, StageListener
 from sendnn_pipeline.observe.perf_log import PerfLog
 from sendnn_pipeline.observe.startup import Startup
+from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.pipeline.rank import JOB
 from sendnn_pipeline.programs.times import CompileTimes, StepTimes
 
@@ -197,7 +198,9 @@ def observe_run(plugins: Plugins, resolved: ResolvedRun, progress: Console, say:
     startup, perf_log = Startup(), None
     listeners: list[StageListener] = [startup, metrics, ConsoleProgress(progress)]
     if run.config.metrics.perf_log.enabled:
-        perf_log = PerfLog(Path(run.config.metrics.perf_log.dir), uuid.uuid4().hex[:12], run.served_name)
+        perf_log = PerfLog(
+            expand_path(run.config.metrics.perf_log.dir, "metrics.perf_log.dir"), uuid.uuid4().hex[:12], run.served_name
+        )
         perf_log.open()
         listeners.append(perf_log)
 

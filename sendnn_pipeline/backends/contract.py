@@ -1,10 +1,13 @@
 """Plugins' backends against the contract: what is wrong is one line that names the plugin, not a traceback of ours."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sendnn_pipeline.backends.base import CompileBackend, CompiledCall, CompiledProgram, Graph, Limits
+import msgspec
+
+from sendnn_pipeline.backends.base import DTYPES, CompileBackend, CompiledCall, CompiledProgram, Graph, Limits
+from sendnn_pipeline.backends.guard import blaming
 from sendnn_pipeline.errors import BackendError, PluginError
 
 if TYPE_CHECKING:
@@ -12,6 +15,7 @@ if TYPE_CHECKING:
 
     import torch
 
+LIMITS = "see Limits in backends/base.py"
 CONTRACT = "see `What changed` in plugins/README.md"
 # What a backend of 0.1 had, and where that is now.
 MOVED = {
@@ -45,6 +49,14 @@ def check_backend(backend: Any, what: str) -> CompileBackend:
         raise PluginError(f"{what} lacks {', '.join(lacking)}", hint="see CompileBackend in backends/base.py")
     if not isinstance(backend.limits, Limits):
         raise PluginError(f"{what} has limits that are not a Limits, but {backend.limits!r}", hint=CONTRACT)
+    try:
+        limits = msgspec.convert(asdict(backend.limits), Limits)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise PluginError(f"{what} has limits of another type: {error}", hint=LIMITS) from None
+    odd = [dtype for dtype in (*limits.dtypes, *limits.embeds_weights) if dtype not in DTYPES]
+    if odd or not limits.dtypes or limits.token_multiple < 1:
+        wrong = f"the dtype {odd[0]}" if odd else "no dtypes" if not limits.dtypes else "token_multiple below 1"
+        raise PluginError(f"{what} has limits with {wrong}", hint=LIMITS)
     if backend.limits.artifacts == "files" and getattr(type(backend), "open", None) is CompileBackend.open:
         raise PluginError(f"{what} has limits.artifacts=files and no open", hint="see CompileBackend.open")
     checked: CompileBackend = backend
@@ -75,11 +87,18 @@ class CheckedProgram(CompiledProgram):
 
     def bind(self, weights: "Mapping[str, torch.Tensor]") -> CompiledCall:
         """Return its call, checked."""
-        return _CheckedCall(self.compiled.bind(weights), self.graph.name, self.graph.outputs, self.backend)
+        with blaming(f"backend={self.backend}", f"bind {self.graph.name}"):
+            call = self.compiled.bind(weights)
+        return _CheckedCall(call, self.graph.name, self.graph.outputs, self.backend)
 
     def save(self, folder: Path) -> None:
-        """Write it."""
-        self.compiled.save(folder)
+        """Write it; a disk that takes no more is the store's to explain."""
+        try:
+            self.compiled.save(folder)
+        except OSError:
+            raise
+        except Exception as error:
+            raise BackendError(f"backend={self.backend} failed to save {self.graph.name}: {error}") from error
 
 
 def check_compiled(compiled: Any, graph: Graph, backend: str) -> CompiledProgram:
@@ -106,8 +125,10 @@ class _CheckedCall:
     checked: bool = field(default=False, init=False)
 
     def __call__(self, *inputs: "torch.Tensor") -> "Sequence[torch.Tensor]":
-        returned = self.call(*inputs)
-        if not self.checked:
+        if self.checked:
+            return self.call(*inputs)
+        with blaming(f"backend={self.backend}", f"run {self.program}"):
+            returned = self.call(*inputs)
             if not isinstance(returned, tuple | list) or len(returned) != len(self.outputs):
                 count = f"{len(returned)} outputs" if isinstance(returned, tuple | list) else type(returned).__name__
                 raise BackendError(
@@ -115,7 +136,7 @@ class _CheckedCall:
                     f"({', '.join(self.outputs)})",
                     hint="a CompiledCall returns every output of its graph, in order",
                 )
-            self.checked = True
+        self.checked = True
         return returned
 
 

@@ -2,9 +2,10 @@
 
 from sendnn_pipeline.backends.base import CompileBackend
 from sendnn_pipeline.backends.contract import CONTRACT, check_backend, refuse_older
+from sendnn_pipeline.backends.guard import GuardedBackend, blaming
 from sendnn_pipeline.config.schema import BackendConfig
 from sendnn_pipeline.config.schemas import SchemaStore
-from sendnn_pipeline.errors import PipelineError, PluginError
+from sendnn_pipeline.errors import BackendError, PluginError
 from sendnn_pipeline.hooks.manager import Plugins
 
 
@@ -25,14 +26,14 @@ def create_backend(plugins: Plugins, options: BackendConfig, *, where: str = "")
     what = f"compile backend {options.name} of plugin {entry.owner}"
     refuse_older(entry.factory, what)
     try:
-        backend = entry.factory(options)
-    except PipelineError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise PluginError(f"{what} cannot be made of its options: {reason}", hint=CONTRACT) from error
-    refuse_older(backend, what)
-    return check_backend(backend, what)
+        with blaming(what, "be made of its options"):
+            backend = entry.factory(options)
+        with blaming(what, "tell its limits"):
+            refuse_older(backend, what)
+            checked = check_backend(backend, what)
+    except BackendError as error:
+        raise PluginError(error.message, hint=error.hint or CONTRACT) from error
+    return GuardedBackend(checked, what, checked.name, checked.limits)
 
 
 def create_simple_backend(plugins: Plugins, name: str, *, where: str = "") -> CompileBackend:

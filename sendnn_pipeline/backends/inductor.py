@@ -1,9 +1,7 @@
 """PyTorch's own compiler for CPUs: ahead of time, into a library that opens in a millisecond without a compiler."""
 
 import json
-import shlex
 import shutil
-import sysconfig
 import tempfile
 import warnings
 import weakref
@@ -12,9 +10,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sendnn_pipeline.backends.base import DTYPES, CompileBackend, CompiledCall, CompiledProgram, Graph, Limits
+from sendnn_pipeline.backends.compiler import (
+    CACHE_VARIABLE,
+    EAGER,
+    PREFIX,
+    check_cache,
+    check_compiler,
+    compiler_words,
+    mounted_noexec,
+    single_command,
+    what_failed,
+)
 from sendnn_pipeline.backends.config import InductorConfig
 from sendnn_pipeline.backends.export import export_graph
 from sendnn_pipeline.config.environment import process_environment
@@ -58,7 +67,7 @@ class AotProgram(CompiledProgram):
         from safetensors.torch import save_file
 
         shutil.copyfile(self.library.file, folder / LIBRARY)
-        (folder / CONSTANTS).write_text(json.dumps({"names": dict(self.names)}, indent=1))
+        (folder / CONSTANTS).write_text(json.dumps({"names": dict(self.names)}, indent=1), encoding="utf-8")
         save_file({name: tensor.clone() for name, tensor in self.others.items()}, folder / EMBEDDED)
 
 
@@ -80,16 +89,22 @@ class InductorBackend(CompileBackend):
         )
 
     def prepare(self, cache_dir: Path, environ: Mapping[str, str]) -> dict[str, str]:
-        """Make the folder of the compiler's own cache."""
-        folder = Path(environ.get("TORCHINDUCTOR_CACHE_DIR") or cache_dir / "inductor")
-        check_writable(folder)
-        return {"TORCHINDUCTOR_CACHE_DIR": str(folder)}
+        """Say where the compiler's own cache is; it is made, and proved, where something has to be compiled."""
+        return {CACHE_VARIABLE: environ.get(CACHE_VARIABLE) or str(cache_dir / "inductor")}
 
     def compile(self, graph: Graph) -> AotProgram:
         """Export the graph and generate, build and open its library."""
-        check_compiler(process_environment())
+        environ = process_environment()
+        check_compiler(environ)
+        cache = environ.get(CACHE_VARIABLE)
+        if cache:
+            check_cache(Path(cache))
+        # Until it is saved; once it is open, the library needs its file no more. In the cache and not where temporary
+        # files go: those are often mounted noexec.
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=cache))
         frozen = graph.dtype in self.limits.embeds_weights
         options = {
+            "cpp.cxx": (None, single_command(compiler_words(environ), folder)),
             "freezing": frozen,
             "aot_inductor.package_constants_in_so": frozen,
             # Else vectors of up to eight numbers, such as a classifier's bias, become part of the code.
@@ -97,8 +112,6 @@ class InductorBackend(CompileBackend):
             # Else the number of threads at compile time is baked in, and any other crashes.
             "cpp.dynamic_threads": True,
         }
-        # Until it is saved; once it is open, the library needs its file no more.
-        folder = Path(tempfile.mkdtemp(prefix="sendnn_pipeline-"))
         try:
             compiled = self._compile(graph, folder, options)
         except BaseException:
@@ -107,7 +120,7 @@ class InductorBackend(CompileBackend):
         weakref.finalize(compiled, shutil.rmtree, folder, ignore_errors=True)
         return compiled
 
-    def _compile(self, graph: Graph, folder: Path, options: Mapping[str, bool]) -> AotProgram:
+    def _compile(self, graph: Graph, folder: Path, options: Mapping[str, Any]) -> AotProgram:
         from sendnn_pipeline.backends.aot_library import open_library
 
         try:
@@ -129,10 +142,7 @@ class InductorBackend(CompileBackend):
         except BackendError:
             raise
         except Exception as error:
-            raise BackendError(
-                f"{graph.name} does not compile: {type(error).__name__}: {(str(error).splitlines() or ['?'])[0][:300]}",
-                hint="backend=eager runs without a compiler",
-            ) from error
+            raise BackendError(f"{graph.name} does not compile: {what_failed(error)}", hint=EAGER) from error
         if graph.dtype in self.limits.embeds_weights:
             return AotProgram(opened, graph, {}, {}, holds_parameters=True)
         constants, checkpoint = opened.constants(), graph.parameters()
@@ -153,12 +163,12 @@ class InductorBackend(CompileBackend):
         from sendnn_pipeline.backends.aot_library import open_library
 
         try:
-            names = json.loads((folder / CONSTANTS).read_text())["names"]
+            names = json.loads((folder / CONSTANTS).read_text(encoding="utf-8"))["names"]
             return AotProgram(open_library(folder / LIBRARY), graph, names, load_file(folder / EMBEDDED))
         except Exception as error:
-            raise BackendError(
-                f"{folder} cannot be opened: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            ) from error
+            why = "its file system is mounted noexec" if mounted_noexec(folder) else ""
+            why = why or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise BackendError(f"{folder} cannot be opened: {why}") from error
 
     def fingerprint(self) -> dict[str, str]:
         """Return torch's version and the form of the files."""
@@ -182,41 +192,3 @@ def embedded_weights(
     read = {tensors[name].data_ptr() for name in constants}
     used = {targets[node.name] for node in exported.graph.nodes if node.name in targets and node.users}
     return {name for name in used & {*signature.parameters, *checkpoint} if tensors[name].data_ptr() not in read}
-
-
-def check_compiler(environ: Mapping[str, str]) -> None:
-    """Find the C++ compiler and Python's headers.
-
-    Raises:
-        BackendError: one is missing.
-    """
-    command = shlex.split(environ.get("CXX", "")) or ["g++"]
-    if shutil.which(command[0], path=environ.get("PATH")) is None:
-        raise BackendError(
-            f"backend=inductor needs a C++ compiler, and {command[0]} is not on PATH",
-            hint="install g++, set CXX, or use backend=eager",
-        )
-    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    if not header.is_file():
-        raise BackendError(
-            f"backend=inductor needs Python's headers, and {header} is missing",
-            hint="install the python3-dev package, or use backend=eager",
-        )
-
-
-def check_writable(folder: Path) -> None:
-    """Make ``folder`` and prove that files can be written there.
-
-    Raises:
-        BackendError: they cannot.
-    """
-    probe = folder / ".writable"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink(missing_ok=True)
-    except OSError as error:
-        raise BackendError(
-            f"the compiler's cache {folder} cannot be written: {error.strerror}",
-            hint="set cache_dir= to a folder that can",
-        ) from None

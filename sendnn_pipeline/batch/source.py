@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from sendnn_pipeline.batch.lines import Line, read_lines
 from sendnn_pipeline.errors import ConfigError, ServeError
 from sendnn_pipeline.files import HEAD_BYTES, check_head
+from sendnn_pipeline.paths import expand_path
 
 T = TypeVar("T")
 STANDARD_INPUT = "-"
@@ -75,7 +76,7 @@ def open_source(path: str | None) -> Source:
     """
     if not path:
         raise ConfigError("serve.input is not set", hint="name a JSONL file of texts with serve.input=FILE")
-    file = Path("/dev/stdin" if path == STANDARD_INPUT else path).expanduser()
+    file = expand_path("/dev/stdin" if path == STANDARD_INPUT else path, "serve.input")
     try:
         facts = file.stat()
         if stat.S_ISDIR(facts.st_mode):

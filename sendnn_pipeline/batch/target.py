@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from sendnn_pipeline.batch.config import BatchConfig
@@ -22,6 +21,7 @@ from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.target import Session
 from sendnn_pipeline.frontend.tokenizer import load_tokenizer
+from sendnn_pipeline.paths import expand_path
 
 # Chunks that the engine has at once: it must never wait for the next one to be read and tokenized.
 CHUNKS_AHEAD = 3
@@ -45,7 +45,7 @@ class BatchTarget:
         source = open_source(options.input)
         if not options.output:
             raise ConfigError("serve.output is not set", hint="name the file of answers with serve.output=FILE")
-        output = Path(options.output).expanduser()
+        output = expand_path(options.output, "serve.output")
         if output.suffix not in FORMATS:
             raise ConfigError(
                 f"serve.output={options.output} ends in none of {', '.join(FORMATS)}", hint="give it one of those"

@@ -113,8 +113,8 @@ def compare(console: Console, rows: list[dict[str, Any]], title: str, folder: Pa
         if row not in measured:
             console.print(f"{row['label']}: {row['status']}", markup=False)
     written = [{name: value for name, value in row.items() if name != "point"} for row in rows]
-    (folder / "sweep.json").write_text(json.dumps(written, indent=1))
-    with (folder / "sweep.csv").open("w", newline="") as stream:
+    (folder / "sweep.json").write_text(json.dumps(written, indent=1), encoding="utf-8")
+    with (folder / "sweep.csv").open("w", encoding="utf-8", newline="") as stream:
         # A job that failed has no facts: the columns are those of all rows.
         writer = csv.DictWriter(stream, fieldnames=list(dict.fromkeys(name for row in written for name in row)))
         writer.writeheader()

@@ -5,13 +5,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 from sendnn_pipeline.config.serving import Lengths, WorkloadConfig
 from sendnn_pipeline.engines.lengths import describe_left_out, read_trace
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.frontend.endpoint import BenchItems
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer
+from sendnn_pipeline.paths import expand_path
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ def check_workload(workload: WorkloadConfig) -> str:
             raise ConfigError(
                 "workload.lengths=trace needs a file of lengths", hint="name one with workload.trace=FILE"
             )
-        return describe_left_out(read_trace(Path(workload.trace)), f"workload.trace={workload.trace}")
+        found = read_trace(expand_path(workload.trace, "workload.trace"))
+        return describe_left_out(found, f"workload.trace={workload.trace}")
     return ""
 
 
@@ -101,7 +102,7 @@ def _lengths(workload: WorkloadConfig, chooser: random.Random, count: int) -> li
     if workload.lengths == Lengths.uniform:
         return [chooser.randint(workload.min_tokens, workload.max_tokens) for _ in range(count)]
     if workload.lengths == Lengths.trace:
-        shares = read_trace(Path(workload.trace or "")).shares
+        shares = read_trace(expand_path(workload.trace or "", "workload.trace")).shares
         return chooser.choices([length for length, _ in shares], [share for _, share in shares], k=count)
     drawn = (round(workload.median * chooser.lognormvariate(0.0, workload.sigma)) for _ in range(count))
     return [min(workload.max_tokens, max(workload.min_tokens, length)) for length in drawn]

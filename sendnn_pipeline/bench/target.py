@@ -25,6 +25,7 @@ from sendnn_pipeline.frontend.tokenizer import TextTokenizer, load_tokenizer
 from sendnn_pipeline.machine.cpu import cpu_name
 from sendnn_pipeline.messages import FromEngine, StepDone
 from sendnn_pipeline.observe.console import open_console
+from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.programs.times import CompileTimes
 
 
@@ -50,7 +51,7 @@ class BenchTarget:
             if options.output is None:
                 self.folder = Path(tempfile.mkdtemp(prefix="sendnn_pipeline-bench-"))
             else:
-                self.folder = Path(options.output).expanduser().absolute()
+                self.folder = expand_path(options.output, "serve.output")
                 self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"serve.output={options.output} cannot be written: {error.strerror}") from None
@@ -116,7 +117,7 @@ def _write(session: Session, rounds: Sequence[Round], folder: Path) -> None:
         "compiled": dict(session.startup.compiled),
         "figures": figures,
     }
-    (folder / "bench.json").write_text(json.dumps(about, indent=1))
+    (folder / "bench.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
     samples = [sample for found, _ in rounds for sample in found]
     (folder / "samples.json").write_bytes(msgspec.json.encode(samples))
     if figures["num_failed"] < figures["num_requests"]:

@@ -29,7 +29,8 @@ from sendnn_pipeline.errors import ConfigError
 
 VERSION_BASE = "1.3"
 HYDRA = "hydra"
-# Of a file that is neither a mapping nor a list, Hydra makes an OSError; of a circle of defaults, the third.
+# Of a file that is neither a mapping nor a list, and of a name that no file system takes, Hydra makes an OSError; of a
+# circle of defaults, the third.
 FAILURES = (HydraException, OmegaConfBaseException, RecursionError, YAMLError, OSError, ValueError)
 
 

@@ -54,6 +54,10 @@ def _first_cause(error: BaseException) -> BaseException:
 
 def _wrong_file(text: str, cause: BaseException, groups: Groups) -> ConfigError | None:
     """Return the error for an option's file that is not YAML, or whose defaults list cannot be followed."""
+    if isinstance(cause, RecursionError):
+        return ConfigError("options name each other in their defaults lists, in a circle", hint="take one out")
+    if isinstance(cause, OSError) and cause.strerror:
+        return ConfigError(f"the option's file {str(cause.filename)[-160:]} cannot be read: {cause.strerror}")
     if isinstance(cause, YAMLError):
         return ConfigError(f"an option's file cannot be read as YAML: {' '.join(str(cause).split())}")
     match = re.search(r"In '([^']+)': Could not override '([^'@]+)(@?)", text)

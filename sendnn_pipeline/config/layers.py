@@ -1,6 +1,6 @@
 """Layers, low to high: schema default, conf/ choice, profile, environment, command line; who set what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
@@ -71,15 +71,19 @@ def compose_layers(
         files = composer.option_files([*choices, *(word.word for word in words if word.key in groups)])
         origins = _origins(tree, files, overrides, env, replaced)
         effective, overridden = _split(env, origins, groups)
-        inserted = [
-            *choices,
-            *(f"{value.key}={quote(value.value)}" for value in effective),
-            *_reordered(files, origins),
-        ]
-        composed = _compose(composer, [*inserted, *(word.word for word in words)], effective, origins)
+        reordered, text = _reordered(files, origins), [word.word for word in words]
+        composed, homeless = _compose(
+            composer, schemas, effective, lambda env: [*choices, *env, *reordered, *text], origins
+        )
+    for value in homeless:
+        del origins[value.key]
+    inserted = [*choices, *_assignments(value for value in effective if value not in homeless), *reordered]
     for key, value in _schema_defaults(composed).items():
         origins[key] = (*origins.get(key, ()), Origin(Layer.DEFAULT, "schema default", value))
     draft = Draft(composed.values, composed.schemas, origins, composed.choices)
+    for value in homeless:
+        owners = " and ".join(schemas.owners(value.key))
+        draft.note(f"{value.variable} is ignored: it sets {value.key}, and only {owners} has it")
     for value, winner in overridden:
         if winner.value != value.value:
             draft.note(f"{value.variable} is overridden by {winner.option or winner.where} on the command line")
@@ -90,8 +94,9 @@ def _is_auto(composer: Composer, group: str, overrides: Sequence[Override], env:
     named = [value.value for value in env if value.key == group] + [o.value for o in overrides if o.key == group]
     if named:
         return bool(named[-1] == AUTO)
-    words = [override.word for override in overrides if override.key in composer.tree.groups]
-    if not any(override.key == PROFILE for override in overrides):
+    words = [f"{value.key}={value.value}" for value in env if value.key in composer.tree.groups]
+    words += [override.word for override in overrides if override.key in composer.tree.groups]
+    if not any(word.startswith(f"{PROFILE}=") for word in words):
         return True
     # A profile may choose the option.
     return any(file.group == group and file.option == AUTO for file in composer.option_files(words))
@@ -187,23 +192,45 @@ def _reordered(files: Sequence[OptionFile], origins: Mapping[str, tuple[Origin, 
 
 def _compose(
     composer: Composer,
-    words: Sequence[str],
+    schemas: SchemaStore,
     effective: Sequence[EnvValue],
+    words: Callable[[Sequence[str]], list[str]],
     origins: Mapping[str, tuple[Origin, ...]],
-) -> Composed:
-    try:
-        return composer.compose(words)
-    except ConfigError as error:
-        variable = next((value for value in effective if error.message == f"unknown key {value.key}"), None)
-        if variable is not None:
-            raise ConfigError(
-                f"{variable.variable} sets {variable.key}, which the chosen options do not have",
-                hint=f"choose the option of {variable.key.split('.')[0]} that has it, or unset {variable.variable}",
-            ) from None
-        # A word is in sight already.
-        tops = (found[0] for key, found in origins.items() if key == error.key or key.startswith(f"{error.key}."))
-        top = next((origin for origin in tops if error.key and (origin.option or origin.layer == Layer.ENV)), None)
-        raise ConfigError(error.message, hint=error.hint, where=top.where if top else error.where) from None
+) -> tuple[Composed, list[EnvValue]]:
+    """Compose with the environment's values, but for those whose keys the chosen options do not have.
+
+    An image sets variables for one option, and a run, or a job of a sweep, chooses another.
+
+    Args:
+        composer: over all options.
+        schemas: of all options.
+        effective: the environment's values.
+        words: puts them, as overrides, among all the others.
+        origins: what each layer sets, for errors.
+
+    Returns:
+        The composition, and the values that are left out.
+    """
+    homeless: list[EnvValue] = []
+    while True:
+        try:
+            return composer.compose(words(_assignments(one for one in effective if one not in homeless))), homeless
+        except ConfigError as error:
+            lost = next((one for one in effective if error.message == f"unknown key {one.key}"), None)
+            if lost is None or lost in homeless or not schemas.owners(lost.key):
+                raise _located(error, origins) from None
+            homeless.append(lost)
+
+
+def _located(error: ConfigError, origins: Mapping[str, tuple[Origin, ...]]) -> ConfigError:
+    """Return an error with what set its key, unless that is a word, which is in sight already."""
+    tops = (found[0] for key, found in origins.items() if key == error.key or key.startswith(f"{error.key}."))
+    top = next((origin for origin in tops if error.key and (origin.option or origin.layer == Layer.ENV)), None)
+    return ConfigError(error.message, hint=error.hint, where=top.where if top else error.where)
+
+
+def _assignments(values: Iterable[EnvValue]) -> list[str]:
+    return [f"{value.key}={quote(value.value)}" for value in values]
 
 
 def _schema_defaults(composed: Composed) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from sendnn_pipeline.config.options import flatten
 from sendnn_pipeline.config.schema import RunConfig
-from sendnn_pipeline.errors import PluginError
+from sendnn_pipeline.errors import PluginError, nearest
 
 T = TypeVar("T")
 # The group whose schemas are there all at once.
@@ -28,7 +28,13 @@ class SchemaStore:
 
         Raises:
             PluginError: the name is taken in that group, or is no name of a part.
+            TypeError: it is no dataclass that can be made without arguments, or there is no such group.
         """
+        if not (isinstance(schema, type) and is_dataclass(schema)):
+            raise TypeError(f"the schema of {group}/{name} is not a dataclass, but {schema!r}")
+        if group not in get_type_hints(RunConfig):
+            raise TypeError(f"there is no group {group} for a schema; {nearest(str(group), get_type_hints(RunConfig))}")
+        keys_of(schema), asdict(schema())
         if group == OBSERVE and not name.isidentifier():
             raise PluginError(f"schema {schema.__name__} of {OBSERVE} needs a name such as acme, not {name!r}")
         taken = self.schemas.get((group, name), schema)

@@ -1,11 +1,11 @@
 """The API keys: from a file or a variable, never from the configuration, never printed."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from sendnn_pipeline.config.environment import API_KEY
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.files import read_text
+from sendnn_pipeline.paths import expand_path
 
 REDACTED = "******"
 
@@ -22,7 +22,7 @@ def read_api_keys(environ: Mapping[str, str], file: str | None, where: str = "")
     if variable:
         raise ConfigError(f"serve.api_key_file and {API_KEY} are both set", where=where, hint="keep one")
     try:
-        lines = read_text(Path(file).expanduser()).splitlines()
+        lines = read_text(expand_path(file, "serve.api_key_file", where)).splitlines()
     except (OSError, ValueError) as error:
         raise ConfigError(f"serve.api_key_file={file} cannot be read: {error}", where=where) from None
     keys = tuple(line.strip() for line in lines if line.strip())

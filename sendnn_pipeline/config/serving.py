@@ -15,8 +15,8 @@ class ServeConfig:
 
     target: str = "http"
     """Registered serve target."""
-    host: str = "127.0.0.1"
-    """Address to listen on."""
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 is every IPv4 address of the machine, :: every one."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     """Port to listen on; 0 takes a free one."""
     uds: str | None = None

@@ -1,6 +1,8 @@
-"""The typed message port between the edge and the engine: msgpack frames over a socket file only we can open."""
+"""The typed message port between the edge and the engine: msgpack frames over a socket that only we can open."""
 
 import asyncio
+import os
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -14,6 +16,11 @@ from sendnn_pipeline.messages import FromEngine, ToEngine
 
 # The end of a connection is announced a moment before its last messages can be read.
 LAST_MESSAGE_MS = 20
+
+
+def new_address() -> str:
+    """Return an address in Linux's abstract namespace: no file, so no path that is too long and none that stays."""
+    return f"ipc://@sendnn-{secrets.token_hex(16)}"
 
 
 class Port:
@@ -62,6 +69,8 @@ class AsyncPort:
         self._socket = zmq.asyncio.Context.instance().socket(zmq.PAIR)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)
+        # Without a file there are no file permissions: whoever connects must be this user.
+        self._socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
         self._events = self._socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self._socket.bind(address)
         self._waiting: asyncio.Future[bytes] | None = None

@@ -2,15 +2,19 @@
 
 import asyncio
 import multiprocessing
+import os
+import secrets
+import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from sendnn_pipeline.distributed import worker
-from sendnn_pipeline.distributed.port import AsyncPort
+from sendnn_pipeline.distributed.port import AsyncPort, new_address
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import EngineError
@@ -21,14 +25,15 @@ FINAL_MESSAGES_SECONDS = 5.0
 JOIN_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ranks:
     """The engine's processes and the port to them; one so far."""
 
     process: SpawnProcess
     port: AsyncPort
-    folder: "tempfile.TemporaryDirectory[str]"
-    """Of the port's socket file."""
+    scratch: Path
+    """Temporary files of the engine and of what it starts; the engine makes it."""
+    _over: bool = field(default=False, init=False)
 
     @property
     def pid(self) -> int:
@@ -37,12 +42,21 @@ class Ranks:
         return self.process.pid
 
     def kill(self) -> None:
-        """End the processes at once."""
-        if self.process.is_alive():
-            self.process.kill()
+        """End the processes, and what they started, at once; nothing of theirs stays in the temporary folder."""
+        self._end_group()
         self.process.join(timeout=JOIN_SECONDS)
         self.port.close()
-        self.folder.cleanup()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _end_group(self) -> None:
+        """End whatever still runs; once, since the group's number is ours only until the process is waited for."""
+        if self._over:
+            return
+        self._over = True
+        # A compiler that the engine started would go on. Its group is there once the engine is, which may be too soon.
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid or 0, signal.SIGKILL)
+        self.process.kill()
 
     async def send(self, message: ToEngine) -> None:
         """Queue a message to the engine."""
@@ -71,6 +85,7 @@ class Ranks:
             loop.remove_reader(self.process.sentinel)
         async for message in self.port.rest(FINAL_MESSAGES_SECONDS):
             yield _checked(message)
+        self._end_group()
         self.process.join(timeout=JOIN_SECONDS)
         if self.process.exitcode != 0:
             raise EngineError(
@@ -79,19 +94,28 @@ class Ranks:
 
 
 def start_ranks(job: str, run: Run, environment: Mapping[str, str]) -> Ranks:
-    """Spawn the processes that run ``job`` (``module:function``), ``environment`` set before torch is imported."""
-    folder = tempfile.TemporaryDirectory(prefix="sendnn-")
-    address = f"ipc://{Path(folder.name) / 'port'}"
+    """Spawn the processes that run ``job`` (``module:function``), ``environment`` set before torch is imported.
+
+    Raises:
+        EngineError: there is no folder for temporary files.
+    """
+    try:
+        scratch = Path(tempfile.gettempdir()) / f"sendnn-{secrets.token_hex(8)}"
+    except FileNotFoundError:
+        raise EngineError(
+            "there is no folder for temporary files", hint="set TMPDIR to one that can be written"
+        ) from None
+    address = new_address()
     port = AsyncPort(address)
     world = World()
     process = multiprocessing.get_context("spawn").Process(
         target=worker.main,
-        args=(job, run, world, address, dict(environment)),
+        args=(job, run, world, address, {**environment, "TMPDIR": str(scratch)}),
         name=f"sendnn-rank-{world.rank}",
         daemon=True,
     )
     process.start()
-    return Ranks(process, port, folder)
+    return Ranks(process, port, scratch)
 
 
 def _checked(message: FromEngine) -> FromEngine:

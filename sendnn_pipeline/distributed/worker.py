@@ -4,11 +4,16 @@ import importlib
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing.connection import wait
+from pathlib import Path
+
+import psutil
 
 from sendnn_pipeline.config.schema import ConsoleName
 from sendnn_pipeline.distributed.port import Port
@@ -18,7 +23,6 @@ from sendnn_pipeline.errors import PipelineError
 from sendnn_pipeline.messages import Fatal
 from sendnn_pipeline.observe.logs import logging_to_stderr
 
-EXIT_ORPHANED = 70
 log = logging.getLogger(__name__)
 
 
@@ -28,7 +32,11 @@ def main(job: str, run: Run, world: World, address: str, environment: Mapping[st
     A string, since unpickling a function imports its module, and torch reads thread variables when it is imported.
     """
     os.environ.update(environment)  # noqa: TID251  the one place where a rank's environment is set
-    watch_parent()
+    # What it starts ends with it, by its group; a terminal's Ctrl-C is the parent's.
+    os.setpgid(0, 0)
+    scratch = Path(environment["TMPDIR"])
+    scratch.mkdir(mode=0o700)
+    watch_parent(scratch)
     if run.config.console != ConsoleName.stdout:
         # What a library prints is no answer of the target, whose stdout is.
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -78,14 +86,18 @@ def lock_progress_bars() -> None:
     tqdm.set_lock(threading.RLock())
 
 
-def watch_parent() -> None:
-    """End this process when its parent is gone: nobody else would."""
+def watch_parent(scratch: Path) -> None:
+    """End this process, what it started and its temporary files when its parent is gone: nobody else would."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
 
     def end_with_parent() -> None:
         wait([parent.sentinel])
-        os._exit(EXIT_ORPHANED)
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=end_with_parent, name="watch-parent", daemon=True).start()

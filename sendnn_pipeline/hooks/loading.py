@@ -15,6 +15,7 @@ from sendnn_pipeline.hooks.specs import HOOKS, PROJECT, SPECS
 from sendnn_pipeline.hooks.timeout import one_line, time_limit
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
+MAX_TIMEOUT_SECONDS = 3600.0
 
 
 def load_plugins(environ: Mapping[str, str]) -> Plugins:
@@ -100,6 +101,12 @@ def _names(environ: Mapping[str, str], variable: str) -> list[str] | None:
 def _timeout_seconds(environ: Mapping[str, str]) -> float:
     text = environ.get(PLUGIN_TIMEOUT_SECONDS, "")
     try:
-        return float(text) if text else DEFAULT_TIMEOUT_SECONDS
+        seconds = float(text) if text else DEFAULT_TIMEOUT_SECONDS
     except ValueError:
-        raise ConfigError(f"{PLUGIN_TIMEOUT_SECONDS}={text!r} must be a number of seconds") from None
+        seconds = 0.0
+    if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
+        raise ConfigError(
+            f"{PLUGIN_TIMEOUT_SECONDS}={text!r} must be a number of seconds, more than 0 and at most "
+            f"{MAX_TIMEOUT_SECONDS:g}"
+        )
+    return seconds

@@ -1,6 +1,8 @@
 """A plugin's code within a time limit, and its failure as one line."""
 
+import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -11,24 +13,77 @@ from typing import Any
 from sendnn_pipeline.config.environment import PLUGIN_TIMEOUT_SECONDS
 from sendnn_pipeline.errors import PipelineError, PluginError
 
+STREAMS = ("stdout", "stderr")
+
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in a body that runs longer; only the main thread can be interrupted, others run free."""
+    """Run a plugin's code within a time; what is the process's, its Ctrl-C and its output, stays the process's.
+
+    Only the main thread can be interrupted; others run free.
+
+    Raises:
+        TimeoutError: it took longer.
+        RuntimeError: it raised KeyboardInterrupt although nobody interrupts, or closed the output.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    interrupted = False
 
     def expire(_signal: int, _frame: Any) -> None:
         raise TimeoutError(f"it took more than {seconds:g} s ({PLUGIN_TIMEOUT_SECONDS})")
 
-    previous = signal.signal(signal.SIGALRM, expire)
+    def interrupt(_signal: int, _frame: Any) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    alarm, interrupting = signal.signal(signal.SIGALRM, expire), signal.getsignal(signal.SIGINT)
+    if interrupting is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        with _output_stays_open():
+            yield
+    except KeyboardInterrupt:
+        # Somebody else's handler may have raised it; where it is ignored, nobody's has.
+        if interrupted or interrupting not in (signal.default_int_handler, signal.SIG_IGN):
+            raise
+        raise RuntimeError("it raised KeyboardInterrupt") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, alarm)
+        if interrupting is signal.default_int_handler:
+            signal.signal(signal.SIGINT, interrupting)
+
+
+@contextmanager
+def _output_stays_open() -> Iterator[None]:
+    """Open the process's output again where the block closed it, and call that a failure."""
+    numbers = {name: number for name in STREAMS if (number := _number_of(name)) is not None}
+    copies = {name: os.dup(number) for name, number in numbers.items()}
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        closed = [name for name in copies if getattr(sys, name).closed]
+        for name in closed:
+            os.dup2(copies[name], numbers[name])
+            stream = open(numbers[name], "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115, PTH123
+            setattr(sys, name, stream)
+        for copy in copies.values():
+            os.close(copy)
+    if closed:
+        raise RuntimeError(f"it closed {' and '.join(closed)}")
+
+
+def _number_of(name: str) -> int | None:
+    """Return the descriptor of a stream; None where it has none, such as one in memory."""
+    try:
+        number: int = getattr(sys, name).fileno()
+    except (AttributeError, OSError, ValueError):
+        return None
+    return number
 
 
 def one_line(error: BaseException) -> str:

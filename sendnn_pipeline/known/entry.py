@@ -10,6 +10,7 @@ import yaml
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.files import read_text
 from sendnn_pipeline.known.registry_form import convert_models
+from sendnn_pipeline.paths import expand_path
 
 # Values of known.name that name no entry.
 AUTO, NONE = CHOICES = ("auto", "none")
@@ -113,7 +114,7 @@ def read_known_file(path: str, where: str) -> tuple[KnownConfiguration, ...]:
     Raises:
         ConfigError: it cannot be read, or is not of any form.
     """
-    file = Path(path).expanduser()
+    file = expand_path(path, "known.file", where)
     if not file.is_file():
         raise ConfigError(f"known.file={path} is not a file", where=where, hint="name a YAML file")
     content = _parse(_read(file), file)

@@ -35,13 +35,13 @@ def read_cpu_facts(cgroup: Path = Path("/sys/fs/cgroup")) -> CpuFacts:
 def _cgroup_quota(cgroup: Path) -> float | None:
     """Return the CPUs a cgroup grants: v2 ``cpu.max``, else v1 ``cpu.cfs_quota_us`` over its period."""
     try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
+        quota, period = (cgroup / "cpu.max").read_text(encoding="utf-8").split()
         return None if quota == "max" else int(quota) / int(period)
     except (OSError, ValueError):
         pass
     try:
-        quota_us = int((cgroup / "cpu" / "cpu.cfs_quota_us").read_text())
-        period_us = int((cgroup / "cpu" / "cpu.cfs_period_us").read_text())
+        quota_us = int((cgroup / "cpu" / "cpu.cfs_quota_us").read_text(encoding="utf-8"))
+        period_us = int((cgroup / "cpu" / "cpu.cfs_period_us").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return quota_us / period_us if quota_us > 0 and period_us > 0 else None
@@ -91,7 +91,7 @@ def check_threads(environ: Mapping[str, str], threads: int) -> list[str]:
 def computes_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = platform.machine()) -> bool:
     """Return whether the CPU multiplies bfloat16 in hardware rather than by emulation."""
     try:
-        words = set(cpuinfo.read_text().split())
+        words = set(cpuinfo.read_text(encoding="utf-8").split())
     except OSError:
         return False
     return bool(words & {"avx512_bf16", "amx_bf16"}) if machine == "x86_64" else "bf16" in words
@@ -100,7 +100,7 @@ def computes_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = plat
 def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = platform.machine()) -> str:
     """Return the architecture and the vector extensions for which native code may have been generated."""
     try:
-        words = set(cpuinfo.read_text().split())
+        words = set(cpuinfo.read_text(encoding="utf-8").split())
     except OSError:
         words = set()
     return " ".join([machine, *sorted(word for word in words if VECTOR_EXTENSION.fullmatch(word))])
@@ -109,7 +109,7 @@ def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = platform.
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = platform.machine()) -> str:
     """Return what the CPU is called, or its architecture where the machine does not say."""
     try:
-        text = cpuinfo.read_text()
+        text = cpuinfo.read_text(encoding="utf-8")
     except OSError:
         return machine
     # As x86-64, Power and s390x have it.

@@ -82,7 +82,7 @@ def _digest(file: Path) -> str:
 
 def _read(file: Path) -> dict[str, str]:
     try:
-        content: Any = json.loads(file.read_text())
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -94,7 +94,7 @@ def _remember(file: Path, digests: Mapping[str, str]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{file}.lock"):
             partial = file.with_suffix(f".{os.getpid()}.partial")
-            partial.write_text(json.dumps(_read(file) | dict(digests), indent=1))
+            partial.write_text(json.dumps(_read(file) | dict(digests), indent=1), encoding="utf-8")
             partial.replace(file)
     except OSError:
         return

@@ -3,23 +3,57 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.files import BOM
 from sendnn_pipeline.models.checkpoint import read_checkpoint
-from sendnn_pipeline.models.json_files import read_config_json, read_object
+from sendnn_pipeline.models.json_files import convert, file_in, read_config_json, read_struct
 from sendnn_pipeline.models.positions import read_positions
 from sendnn_pipeline.models.sentence_files import read_module_weights
 
+Count = Annotated[int, msgspec.Meta(ge=1)]
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-# What config.json calls the numbers of a token's hidden state.
-HIDDEN_SIZES = ("hidden_size", "dim")
-# Of these it is d_model; their encoder is loaded alone.
+# Of these the numbers of a token's hidden state are d_model; their encoder is loaded alone.
 D_MODEL_TYPES = ("t5", "mt5", "umt5")
 MAX_TOKENS_NAMED = 8
+
+
+class TextConfig(msgspec.Struct):
+    """What config.json says of the text model, under the names that architectures have for it."""
+
+    vocab_size: Count
+    hidden_size: Count | None = None
+    dim: Count | None = None
+    d_model: Count | None = None
+    max_position_embeddings: int | None = None
+    n_positions: int | None = None
+    num_hidden_layers: int | None = None
+    n_layers: int | None = None
+    num_layers: int | None = None
+    pad_token_id: int | None = None
+
+
+class ConfigJson(msgspec.Struct):
+    """What config.json says of the model as a whole."""
+
+    model_type: str
+    architectures: list[str] | None = None
+    text_config: dict[str, Any] | None = None
+
+
+class WeightIndex(msgspec.Struct):
+    """model.safetensors.index.json."""
+
+    weight_map: dict[str, str]
+
+
+class OwnCode(msgspec.Struct):
+    """What a file says of code that the model brings."""
+
+    auto_map: dict[str, Any] | list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +82,7 @@ class ModelFacts:
     @property
     def text_config(self) -> Mapping[str, Any]:
         """The part of config.json that describes the text model."""
-        part: Mapping[str, Any] = self.config.get("text_config", self.config)
+        part: Mapping[str, Any] = self.config.get("text_config") or self.config
         return part
 
 
@@ -60,21 +94,15 @@ def read_model_facts(folder: Path) -> ModelFacts:
     """
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder", hint="name a model folder, hub id or package in model.path")
-    config = read_config_json(folder)
-    text = config.get("text_config", config)
-    try:
-        vocab_size, model_type = int(text["vocab_size"]), str(config["model_type"])
-        names = ("d_model",) if model_type in D_MODEL_TYPES else HIDDEN_SIZES
-        hidden_size = next((int(text[name]) for name in names if name in text), 0)
-        limit, pad = read_positions(text, model_type, folder / "config.json")
-    except (KeyError, TypeError, ValueError) as error:
+    config, file = read_config_json(folder), folder / "config.json"
+    whole = convert(config, ConfigJson, file)
+    part = config.get("text_config") or config
+    text = convert(part, TextConfig, file)
+    limit, pad = read_positions(part, whole.model_type, file)
+    hidden_size = text.d_model if whole.model_type in D_MODEL_TYPES else text.hidden_size or text.dim
+    if hidden_size is None:
         raise ModelError(
-            f"{folder / 'config.json'} lacks a usable {error}", hint="is this a transformers model?"
-        ) from None
-    if hidden_size < 1 or vocab_size < 1:
-        raise ModelError(
-            f"{folder / 'config.json'} has no {HIDDEN_SIZES[0] if hidden_size < 1 else 'vocab_size'}: models of the "
-            f"type {model_type} are not supported",
+            f"{file} has no hidden_size: models of the type {whole.model_type} are not supported",
             hint="use another model",
         )
     if not (folder / "tokenizer.json").is_file():
@@ -86,28 +114,31 @@ def read_model_facts(folder: Path) -> ModelFacts:
     return ModelFacts(
         folder=folder,
         config=config,
-        architecture=str((config.get("architectures") or ["unknown"])[0]),
-        model_type=model_type,
+        architecture=(whole.architectures or ["unknown"])[0],
+        model_type=whole.model_type,
         hidden_size=hidden_size,
-        num_layers=int(text.get("num_hidden_layers", text.get("n_layers", text.get("num_layers", 0)))),
-        vocab_size=vocab_size,
+        num_layers=text.num_hidden_layers or text.n_layers or text.num_layers or 0,
+        vocab_size=text.vocab_size,
         position_limit=limit,
         pad_token_id=pad,
         weight_files=weight_files,
         num_parameters=checkpoint.num_parameters,
         structure_digest=checkpoint.structure_digest(config),
-        notices=(*_own_code(folder, config), *_tokens_beyond(folder / "tokenizer.json", vocab_size)),
+        notices=(*_own_code(folder, config), *_tokens_beyond(folder / "tokenizer.json", text.vocab_size)),
     )
 
 
 def _own_code(folder: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
     """Name code of the model's own: it is never run, so that what is computed is transformers' idea of the model."""
-    files = {"config.json": config, "tokenizer_config.json": read_object(folder / "tokenizer_config.json")}
+    files = {
+        "config.json": convert(config, OwnCode, folder / "config.json"),
+        "tokenizer_config.json": read_struct(folder / "tokenizer_config.json", OwnCode),
+    }
     return tuple(
-        f"{name} asks for code of its own (auto_map: {', '.join(sorted(map(str, content['auto_map'])))}), which is not "
+        f"{name} asks for code of its own (auto_map: {', '.join(sorted(map(str, own.auto_map)))}), which is not "
         "run: transformers' own model and tokenizer.json are used"
-        for name, content in files.items()
-        if content.get("auto_map")
+        for name, own in files.items()
+        if own.auto_map
     )
 
 
@@ -141,8 +172,8 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
     if single.is_file():
         return (single,)
     if index.is_file():
-        names = sorted(set(read_object(index).get("weight_map", {}).values()))
-        files = tuple(folder / str(name) for name in names)
+        names = sorted(set(read_struct(index, WeightIndex).weight_map.values()))
+        files = tuple(file_in(folder, name, index) for name in names)
         missing = next((file for file in files if not file.is_file()), None)
         if missing is not None or not files:
             raise ModelError(f"{missing or index} is missing or empty", hint="fetch the model again")

@@ -42,7 +42,7 @@ def read_positions(text: Mapping[str, Any], model_type: str, file: Path) -> tupl
     Raises:
         ModelError: positions begin behind a padding index that is not there.
     """
-    limit = int(text.get("max_position_embeddings", text.get("n_positions", 0)))
+    limit = int(text.get("max_position_embeddings") or text.get("n_positions") or 0)
     pad = text.get("pad_token_id", PADDING_INDEX.get(model_type, 0))
     if model_type not in PADDING_INDEX:
         # Padding is masked, so any token will do where the model has none of its own.

@@ -2,14 +2,11 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated
 
 import msgspec
 
-from sendnn_pipeline.errors import ModelError
-from sendnn_pipeline.models.json_files import read_json, read_object
-
-T = TypeVar("T")
+from sendnn_pipeline.models.json_files import convert, file_in, read_json, read_object, read_struct
 
 MODULES = "modules.json"
 MODULE_WEIGHTS = "model.safetensors"
@@ -37,7 +34,7 @@ class TransformerFile(msgspec.Struct, frozen=True):
 
     name: str = ""
     """Of the file; empty where there is none."""
-    max_seq_length: int | None = None
+    max_seq_length: Annotated[int, msgspec.Meta(ge=1)] | None = None
     do_lower_case: bool = False
     transformer_task: str = "feature-extraction"
     module_output_name: str = "token_embeddings"
@@ -59,11 +56,10 @@ def read_module_entries(folder: Path) -> tuple[ModuleEntry, ...] | None:
     file = folder / MODULES
     if not file.is_file():
         return None
-    entries = convert_file(file, read_json(file), tuple[ModuleEntry, ...])
+    entries = convert(read_json(file), list[ModuleEntry], file)
     for entry in entries:
-        if not (folder / entry.path).resolve().is_relative_to(folder.resolve()):
-            raise ModelError(f"{file} names {entry.path}, which is outside of {folder}", hint="fetch the model again")
-    return entries
+        file_in(folder, entry.path, file)
+    return tuple(entries)
 
 
 def read_module_weights(folder: Path) -> dict[Path, str]:
@@ -87,7 +83,7 @@ def read_transformer_file(folder: Path) -> TransformerFile:
     for name in TRANSFORMER_FILES:
         content = read_object(folder / name)
         if content:
-            return convert_file(folder / name, {**content, "name": name}, TransformerFile)
+            return convert({**content, "name": name}, TransformerFile, folder / name)
     return TransformerFile()
 
 
@@ -97,21 +93,8 @@ def read_tokenizer_limit(folder: Path) -> int | None:
     Raises:
         ModelError: it is broken.
     """
-    file = folder / "tokenizer_config.json"
-    limit = convert_file(file, read_object(file), TokenizerFile).model_max_length
+    limit = read_struct(folder / "tokenizer_config.json", TokenizerFile).model_max_length
     return None if limit is None else int(limit)
-
-
-def convert_file(file: Path, content: object, kind: type[T]) -> T:
-    """Return what a file holds in its type; what the type does not name is left out.
-
-    Raises:
-        ModelError: an entry is of another type; the message names it.
-    """
-    try:
-        return msgspec.convert(content, kind)
-    except msgspec.ValidationError as error:
-        raise ModelError(f"{file} is not of its form: {error}", hint="fetch the model again") from None
 
 
 def unknown_entries(file: Path, known: Iterable[str]) -> list[str]:

@@ -15,7 +15,10 @@ from filelock import FileLock
 
 from sendnn_pipeline.config.schema import ModelConfig
 from sendnn_pipeline.errors import ConfigError, ModelError
+from sendnn_pipeline.paths import expand_path
 
+# What a hub may take to answer; what it sends after that may take as long as it likes.
+HUB_SECONDS = 15.0
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
 # Without which none runs.
 FILES_OF_MODEL = ("config.json", "tokenizer.json", "*.safetensors")
@@ -43,11 +46,11 @@ class FolderSource:
 
     def claims(self, path: str) -> bool:
         """Claim what exists, and what is written as a path."""
-        return path.startswith(("/", ".", "~")) or Path(path).is_dir()
+        return path.startswith(("/", ".", "~")) or expand_path(path, "model.path").is_dir()
 
     def locate(self, model: ModelConfig, cache_dir: Path) -> Path | None:
         """Return the folder if it is there."""
-        folder = Path(model.path).expanduser().absolute()
+        folder = expand_path(model.path, "model.path")
         return folder if folder.is_dir() else None
 
     def fetch(self, model: ModelConfig, cache_dir: Path) -> Path:
@@ -78,12 +81,14 @@ class HubSource:
 
     def fetch(self, model: ModelConfig, cache_dir: Path) -> Path:
         """Download the configuration, tokenizer and safetensors files that are not there yet."""
+        silence = self._silence(model)
         try:
-            folder = self._snapshot(model, local_files_only=False)
+            # The library itself waits without end for an answer.
+            folder = self._snapshot(model, local_files_only=bool(silence))
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelError(
-                f"model.path={model.path} cannot be fetched from the hub: {reason}",
+                f"model.path={model.path} cannot be fetched from the hub: {silence or reason}",
                 hint="check the name and the network, or name a folder",
             ) from error
         if not _is_listed(folder):
@@ -104,6 +109,18 @@ class HubSource:
             f"the hub cannot be reached, and whether its cache in {folder} has all files of {model.path} is not known"
             f"{modules}",
         )
+
+    def _silence(self, model: ModelConfig) -> str:
+        """Return that the hub answers nothing within a time; empty where it answers, or is known not to be there."""
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        try:
+            api.model_info(model.path, revision=model.revision, timeout=HUB_SECONDS)
+        except Exception as error:  # any other is met again, and said, where the files are fetched
+            if "timeout" in type(error).__name__.lower():
+                return f"{api.endpoint} does not answer within {HUB_SECONDS:g} s"
+        return ""
 
     def _snapshot(self, model: ModelConfig, *, local_files_only: bool) -> Path:
         from huggingface_hub import snapshot_download

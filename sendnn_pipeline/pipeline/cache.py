@@ -6,10 +6,10 @@ from typing import Literal
 
 from sendnn_pipeline.backends.base import CompileBackend, CompiledProgram, Graph
 from sendnn_pipeline.backends.contract import check_compiled, check_graph
+from sendnn_pipeline.backends.guard import blaming
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
-from sendnn_pipeline.errors import ArtifactError, BackendError
-from sendnn_pipeline.hooks.timeout import one_line
+from sendnn_pipeline.errors import ArtifactError, PipelineError
 from sendnn_pipeline.machine.cpu import cpu_features
 from sendnn_pipeline.models.checkpoint import weights_digest
 from sendnn_pipeline.programs.key import ArtifactKey, ArtifactKeys, artifact_keys
@@ -45,18 +45,18 @@ class ProgramCache:
         if self.store is None:
             return self._compile(graph), "compiled", ""
         key = self.keys.key(graph.name)
-        opened, reason = self._open(self.store, key, graph)
-        if opened is not None:
+        opened = self._open(self.store, key, graph)
+        if not isinstance(opened, Miss):
             return opened, "artifact", ""
+        reason = opened.reason
         if self.require:
             raise ArtifactError(
-                f"{graph.name} has no artifact and artifacts.require=true: {reason}",
-                hint="compile it first with pipeline=precompile",
+                f"{graph.name} has no artifact and artifacts.require=true: {reason}", hint=opened.advice
             )
         with self.store.compiling(key):
             # Another process may have published it while this one waited.
-            opened, _ = self._open(self.store, key, graph)
-            if opened is not None:
+            opened = self._open(self.store, key, graph)
+            if not isinstance(opened, Miss):
                 return opened, "artifact", ""
             compiled = self._compile(graph)
             only_for = self.weights() if compiled.holds_parameters and not self.embedded else ""
@@ -67,19 +67,17 @@ class ProgramCache:
         check_graph(graph, self.backend)
         return check_compiled(self.backend.compile(graph), graph, self.backend.name)
 
-    def _open(self, store: ArtifactStore, key: ArtifactKey, graph: Graph) -> tuple[CompiledProgram | None, str]:
-        """Return the Program of an artifact; None, and why, where there is none that opens."""
+    def _open(self, store: ArtifactStore, key: ArtifactKey, graph: Graph) -> CompiledProgram | Miss:
+        """Return the Program of an artifact, or why there is none that opens."""
         found = store.find(key, self.weights)
         if isinstance(found, Miss):
-            return None, found.reason
+            return found
         try:
-            opened = self.backend.open(found.folder, graph)
-        except BackendError as error:
-            # Compiled again, in its place: else it would end every start. So is what a plugin's library raises itself.
-            return None, error.message
-        except Exception as error:
-            return None, f"backend={self.backend.name} cannot open it: {one_line(error)}"
-        return check_compiled(opened, graph, self.backend.name), ""
+            with blaming(f"backend={self.backend.name}", "open it"):
+                return check_compiled(self.backend.open(found.folder, graph), graph, self.backend.name)
+        except PipelineError as error:
+            # Compiled again, in its place: else it would end every start.
+            return Miss(error.message, error.hint or "set artifacts.dir to a folder whose files can be opened")
 
 
 def program_cache(run: Run, backend: CompileBackend, store: ArtifactStore, world: World) -> ProgramCache:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from sendnn_pipeline.backends.base import Limits
 from sendnn_pipeline.engines.lengths import MIXED_TEXTS, Histogram, histogram_of, read_trace
+from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.pooling.auto_shapes import ShapeChoice, choose_fixed, choose_range
 from sendnn_pipeline.pooling.shapes import FUNCTION, parse_shapes
 from sendnn_pipeline.pooling.step_cost import UNMEASURED, StepCost, fit_step_cost
@@ -45,7 +45,7 @@ def read_workload(trace: str | None, where: str = "") -> Histogram:
     Raises:
         ConfigError: the trace cannot be used.
     """
-    return read_trace(Path(trace), where) if trace else histogram_of(MIXED_TEXTS)
+    return read_trace(expand_path(trace, "warmup.trace", where), where) if trace else histogram_of(MIXED_TEXTS)
 
 
 def cost_of_steps(recorded: Mapping[str, Mapping[Sizes, float]]) -> StepCost:

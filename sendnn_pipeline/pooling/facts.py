@@ -3,14 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.models.facts import ModelFacts
+from sendnn_pipeline.models.json_files import convert
 from sendnn_pipeline.models.sentence_files import MODULES, read_tokenizer_limit
-from sendnn_pipeline.pooling.labels import activation_of_files, labels_of
+from sendnn_pipeline.pooling.labels import ClassifierConfig, activation_of_files, labels_of
 from sendnn_pipeline.pooling.modules import USE_ANOTHER, Module, Normalize
 from sendnn_pipeline.pooling.sentence_model import SENTENCE_CONFIG, SentenceModel, read_sentence_model
 
 GENERATES = "ForCausalLM"
+
+
+class TextOptions(msgspec.Struct):
+    """What config.json says of how its text model reads."""
+
+    type_vocab_size: int | None = None
+    is_causal: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -59,23 +69,24 @@ def read_pooling_facts(model: ModelFacts) -> PoolingFacts:
     config, folder = model.config, model.folder
     said = read_sentence_model(folder)
     has_modules = (folder / MODULES).is_file()
-    labels = labels_of(config)
+    classifier = convert(config, ClassifierConfig, folder / "config.json")
+    reads = convert(model.text_config, TextOptions, folder / "config.json")
+    labels = labels_of(model.architecture, classifier)
     if has_modules and not said.pooling and not labels:
         raise ModelError(f"{folder / MODULES} has no Pooling, so it gives no vectors", hint=USE_ANOTHER)
-    activation, activation_file = activation_of_files(
-        config, {"activation_fn": said.config.activation_fn}, len(labels), folder
-    )
+    activation, activation_file = activation_of_files(classifier, said.config.activation_fn, len(labels), folder)
     generates = model.architecture.endswith(GENERATES) and not said.pooling
     # As sentence-transformers: what attends to the past only has read the whole text at its end.
-    assumed = "last" if generates and model.text_config.get("is_causal") is not False else "mean"
+    assumed = "last" if generates and reads.is_causal is not False else "mean"
     max_length, length_file = _max_length(model, said)
     trained = bool(config.get("is_matryoshka") or config.get("matryoshka_dimensions") or said.config.truncate_dim)
+    prompts = {name: prompt or "" for name, prompt in (said.config.prompts or {}).items()}
     sources = {
         "pooling": said.pooling_file,
         "modules": MODULES if said.modules else "",
         "max_length": length_file,
         "lower_case": said.transformer.name if said.transformer.do_lower_case else "",
-        "prompts": SENTENCE_CONFIG if any(said.config.prompts.values()) else "",
+        "prompts": SENTENCE_CONFIG if any(prompts.values()) else "",
         "activation": activation_file if labels else "",
     }
     normalize = bool(said.modules) and isinstance(said.modules[-1], Normalize)
@@ -90,8 +101,8 @@ def read_pooling_facts(model: ModelFacts) -> PoolingFacts:
         generates=generates,
         labels=labels,
         activation=activation,
-        token_type_ids=int(model.text_config.get("type_vocab_size") or 0) > 1,
-        prompts={name: prompt or "" for name, prompt in said.config.prompts.items()},
+        token_type_ids=(reads.type_vocab_size or 0) > 1,
+        prompts=prompts,
         default_prompt=said.config.default_prompt_name,
         lower_case=said.transformer.do_lower_case,
         sources={name: file for name, file in sources.items() if file},

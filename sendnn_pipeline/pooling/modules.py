@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from sendnn_pipeline.errors import ModelError
-from sendnn_pipeline.models.json_files import read_object
-from sendnn_pipeline.models.sentence_files import MODULE_WEIGHTS, ModuleEntry, convert_file, module_name
+from sendnn_pipeline.models.json_files import convert, read_object, read_struct
+from sendnn_pipeline.models.sentence_files import MODULE_WEIGHTS, ModuleEntry, module_name
 
 # Classes of torch.nn that are made without arguments, by the last part of the name in a module's config.json.
 # fmt: off
@@ -106,11 +106,11 @@ def read_module(folder: Path, entry: ModuleEntry) -> Module | None:
     if entry.kind == "Dropout":
         return None
     if entry.kind == "Normalize":
-        options = convert_file(file, read_object(file), NormalizeFile)
+        options = read_struct(file, NormalizeFile)
         _check_names(file, options.module_input_name, options.module_output_name)
         return Normalize()
     if entry.kind == "Dense":
-        dense = convert_file(file, read_object(file, required=True), DenseFile)
+        dense = convert(read_object(file, required=True), DenseFile, file)
         _check_names(file, dense.module_input_name, dense.module_output_name)
         _check_weights(file.parent)
         return Dense(
@@ -123,7 +123,7 @@ def read_module(folder: Path, entry: ModuleEntry) -> Module | None:
         )
     if entry.kind == "LayerNorm":
         _check_weights(file.parent)
-        size = convert_file(file, read_object(file, required=True), LayerNormFile).dimension
+        size = convert(read_object(file, required=True), LayerNormFile, file).dimension
         return LayerNorm(module_name(entry.path), size)
     raise ModelError(f"{folder / 'modules.json'} has a module {entry.kind}, which is not supported", hint=USE_ANOTHER)
 

@@ -7,12 +7,11 @@ from typing import Any
 import msgspec
 
 from sendnn_pipeline.errors import ModelError
-from sendnn_pipeline.models.json_files import read_object
+from sendnn_pipeline.models.json_files import convert, read_object, read_struct
 from sendnn_pipeline.models.sentence_files import (
     MODULES,
     ModuleEntry,
     TransformerFile,
-    convert_file,
     read_module_entries,
     read_transformer_file,
     unknown_entries,
@@ -52,7 +51,7 @@ class PoolingFile(msgspec.Struct, frozen=True):
 class SentenceConfig(msgspec.Struct, frozen=True):
     """config_sentence_transformers.json."""
 
-    prompts: dict[str, str | None] = {}
+    prompts: dict[str, str | None] | None = None
     default_prompt_name: str | None = None
     similarity_fn_name: str | None = None
     truncate_dim: int | None = None
@@ -125,9 +124,10 @@ def read_sentence_model(folder: Path) -> SentenceModel:
 
 def _read_config(folder: Path) -> SentenceConfig:
     file = folder / SENTENCE_CONFIG
-    config = convert_file(file, read_object(file), SentenceConfig)
-    if config.default_prompt_name is not None and config.default_prompt_name not in config.prompts:
-        known = f"it has {', '.join(config.prompts)}" if config.prompts else "it has none"
+    config = read_struct(file, SentenceConfig)
+    prompts = config.prompts or {}
+    if config.default_prompt_name is not None and config.default_prompt_name not in prompts:
+        known = f"it has {', '.join(prompts)}" if prompts else "it has none"
         raise ModelError(
             f"{file} has default_prompt_name={config.default_prompt_name} and no such prompt; {known}",
             hint="correct the file",
@@ -137,7 +137,7 @@ def _read_config(folder: Path) -> SentenceConfig:
 
 def _read_pooling(file: Path) -> tuple[list[str], bool]:
     content: dict[str, Any] = read_object(file, required=True)
-    options = convert_file(file, content, PoolingFile)
+    options = convert(content, PoolingFile, file)
     named = options.pooling_mode
     modes = [named] if isinstance(named, str) else named
     if modes is None:

@@ -9,6 +9,8 @@ from sendnn_pipeline.programs.program import Dim, Program
 
 AUTO = "auto"
 FUNCTION, BATCH, LENGTH = "pool", "batch", "len"
+# More than any model or memory takes, and still a number that every library can count.
+MAX_SIZE = 2**31 - 1
 
 
 def pool_program(length: int, batch: int, min_length: int | None = None, min_batch: int | None = None) -> Program:
@@ -53,6 +55,8 @@ def _parse_shape(word: str, where: str) -> Program:
             where=where,
             hint="write LENGTHxBATCH, both 1 or more, such as 64x8; a range is written 8..256x1..32",
         )
+    if max(number or 0 for number in numbers) > MAX_SIZE:
+        raise ConfigError(f"warmup.shapes has {word[:80]!r}, and sizes are at most {MAX_SIZE}", where=where)
     min_length, length, min_batch, batch = numbers
     assert length is not None and batch is not None
     for low, high in ((min_length, length), (min_batch, batch)):
@@ -68,8 +72,8 @@ def zip_shapes(prompt_lens: Sequence[int], batch_sizes: Sequence[int], where: st
         ConfigError: the lists differ in length, or a number is not positive.
     """
     for key, numbers in (("warmup.prompt_lens", prompt_lens), ("warmup.batch_sizes", batch_sizes)):
-        if not numbers or min(numbers) < 1:
-            raise ConfigError(f"{key}={list(numbers)} must hold numbers of 1 or more", where=where)
+        if not numbers or min(numbers) < 1 or max(numbers) > MAX_SIZE:
+            raise ConfigError(f"{key}={list(numbers)} must hold numbers from 1 to {MAX_SIZE}", where=where)
     if 1 not in (len(prompt_lens), len(batch_sizes)) and len(prompt_lens) != len(batch_sizes):
         raise ConfigError(
             f"warmup.prompt_lens has {len(prompt_lens)} values and warmup.batch_sizes has {len(batch_sizes)}",

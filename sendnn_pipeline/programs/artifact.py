@@ -62,7 +62,7 @@ class Artifact:
             if not pinned and (facts.st_uid not in (0, os.getuid()) or facts.st_mode & OTHERS_WRITE):
                 raise ArtifactError(
                     f"{path} can be written by others (owner {facts.st_uid}, mode {stat.S_IMODE(facts.st_mode):o})",
-                    hint="take their rights away, or name the manifest's sha256 in artifacts.trusted",
+                    hint=f"chmod -R go-w {store}, or trust it as it is: artifacts.trusted=[{self.manifest_digest}]",
                 )
         for name, (size, digest) in self.files.items():
             file = self.folder / name
@@ -77,7 +77,7 @@ def read_artifact(folder: Path) -> Artifact:
         ArtifactError: it is missing or broken.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         fields = tuple((str(name), str(value)) for name, value in manifest["key"])
         files = {str(name): (int(size), str(digest)) for name, (size, digest) in manifest["files"].items()}
         weights, model = str(manifest.get("weights", "")), str(manifest.get("model", ""))
@@ -93,7 +93,7 @@ def write_manifest(folder: Path, key: ArtifactKey, weights: str, model: str) -> 
     """Describe the files that ``folder`` holds, make them this user's alone, and sync them."""
     files = {file.name: (file.stat().st_size, file_digest(file)) for file in sorted(folder.iterdir())}
     manifest = {"key": key.fields, "files": files, "weights": weights, "model": model}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     for file in folder.iterdir():
         file.chmod(0o600)
         sync(file)

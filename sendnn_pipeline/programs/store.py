@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from sendnn_pipeline.config.schema import ArtifactsConfig
 from sendnn_pipeline.errors import ArtifactError
+from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.programs.artifact import MANIFEST, Artifact, read_artifact, sync, write_manifest
 from sendnn_pipeline.programs.key import ArtifactKey
 
@@ -24,7 +25,7 @@ UNWRITABLE = "set artifacts.dir to a folder that can be written, or artifacts.en
 
 def store_at(options: ArtifactsConfig, cache_dir: Path) -> "ArtifactStore":
     """Return the store that the options name."""
-    folder = Path(options.dir).expanduser().absolute() if options.dir else cache_dir / "artifacts"
+    folder = expand_path(options.dir, "artifacts.dir") if options.dir else cache_dir / "artifacts"
     return ArtifactStore(folder, frozenset(options.trusted))
 
 
@@ -33,6 +34,8 @@ class Miss:
     """Why no artifact is used: one line."""
 
     reason: str
+    advice: str = "compile it first with pipeline=precompile"
+    """What to do where nothing may be compiled."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class ArtifactStore:
             except (ArtifactError, OSError) as error:
                 # Replaced by another process in the middle: look again.
                 if _inode(folder) == before:
-                    return Miss(f"{folder.name} is not used: {error}")
+                    advice = error.hint if isinstance(error, ArtifactError) and error.hint else Miss.advice
+                    return Miss(f"{folder.name} is not used: {getattr(error, 'message', error)}", advice)
         else:
             return Miss(self._why_missing(key))
         # A store that is shared read-only knows no last use.

@@ -112,7 +112,7 @@ class StepTimes:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        recorded = json.loads(file.read_text())
+        recorded = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return recorded if isinstance(recorded, dict) else {}
@@ -123,5 +123,5 @@ def _update(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> N
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):
         partial = file.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(change(_read(file)), indent=1, sort_keys=True))
+        partial.write_text(json.dumps(change(_read(file)), indent=1, sort_keys=True), encoding="utf-8")
         partial.replace(file)

@@ -5,7 +5,6 @@ import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from sendnn_pipeline.engines.run import Run
@@ -13,8 +12,12 @@ from sendnn_pipeline.errors import ServeError
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.target import Session
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer, load_tokenizer
+from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.server.tls import read_tls
 from sendnn_pipeline.server.unix_socket import bind_unix
+
+# Connections that wait to be accepted; as uvicorn's own.
+BACKLOG = 2048
 
 
 @dataclass
@@ -32,7 +35,7 @@ class HttpTarget:
         self.tokenizer = load_tokenizer(run.model.folder)
         self.tls = read_tls(run.config.serve)
         if run.config.serve.uds is not None:
-            self.listening = bind_unix(Path(run.config.serve.uds).expanduser())
+            self.listening = bind_unix(expand_path(run.config.serve.uds, "serve.uds"))
             return
         host, port = run.config.serve.host, run.config.serve.port
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -40,6 +43,8 @@ class HttpTarget:
         self.listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self.listening.bind((host, port))
+            # From here on the port is ours: one that is only bound can be bound, and listened at, by others, too.
+            self.listening.listen(BACKLOG)
         except OSError as error:
             self.listening.close()
             taken = error.errno == errno.EADDRINUSE
@@ -68,4 +73,4 @@ class HttpTarget:
                 uvloop.run(serve(session, self.listening, self.tokenizer, self.tls))
             finally:
                 if session.run.config.serve.uds is not None:
-                    Path(session.run.config.serve.uds).expanduser().unlink(missing_ok=True)
+                    expand_path(session.run.config.serve.uds, "serve.uds").unlink(missing_ok=True)

@@ -1,10 +1,10 @@
 """HTTPS without a proxy."""
 
 import ssl
-from pathlib import Path
 
 from sendnn_pipeline.config.serving import ServeConfig
 from sendnn_pipeline.errors import ServeError
+from sendnn_pipeline.paths import expand_path
 
 
 def read_tls(serve: ServeConfig) -> ssl.SSLContext | None:
@@ -18,10 +18,10 @@ def read_tls(serve: ServeConfig) -> ssl.SSLContext | None:
             raise ServeError(f"serve.ssl_keyfile={serve.ssl_keyfile} has no certificate", hint="set serve.ssl_certfile")
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    key = None if serve.ssl_keyfile is None else Path(serve.ssl_keyfile).expanduser()
+    key = None if serve.ssl_keyfile is None else expand_path(serve.ssl_keyfile, "serve.ssl_keyfile")
     try:
         # Without the function the library would ask for the password of an encrypted key at the terminal.
-        context.load_cert_chain(Path(serve.ssl_certfile).expanduser(), key, password=lambda: "")
+        context.load_cert_chain(expand_path(serve.ssl_certfile, "serve.ssl_certfile"), key, password=lambda: "")
     except (OSError, ValueError) as error:
         files = " and ".join(str(file) for file in (serve.ssl_certfile, serve.ssl_keyfile) if file is not None)
         raise ServeError(

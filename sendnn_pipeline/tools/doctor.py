@@ -1,6 +1,5 @@
 """``doctor``: is this machine ready, and if not, what to do."""
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,13 @@ from pathlib import Path
 from sendnn_pipeline.app.context import AppContext, load_command_line
 from sendnn_pipeline.app.resolve import cache_dir_of, compose_run, resolve_run
 from sendnn_pipeline.app.start_check import check_start
-from sendnn_pipeline.backends.inductor import check_writable
+from sendnn_pipeline.backends.compiler import (
+    CACHE_VARIABLE,
+    check_cache,
+    check_compiler,
+    check_writable,
+    compiler_words,
+)
 from sendnn_pipeline.config.command_line import Override
 from sendnn_pipeline.errors import PipelineError
 from sendnn_pipeline.machine.cpu import THREAD_VARIABLES, computes_bfloat16, count_cpus, read_cpu_facts
@@ -98,12 +103,14 @@ def _configured(context: AppContext, overrides: Sequence[Override]) -> Iterator[
         yield from (Finding("note", warning) for warning in threads.warnings)
     except PipelineError as error:
         yield Finding("fail", str(error))
-    compiler = context.environ.get("CXX", "g++")
-    if shutil.which(compiler, path=context.environ.get("PATH", os.defpath)):
-        yield Finding("ok", f"C++ compiler {compiler}")
-    else:
-        state = "fail" if config.backend.name == "inductor" else "note"
-        yield Finding(state, f"no C++ compiler {compiler}; backend=inductor needs one: install g++ or set CXX")
+    compiles = config.backend.name == "inductor"
+    try:
+        check_compiler(context.environ)
+        if compiles:
+            check_cache(Path(context.environ.get(CACHE_VARIABLE) or cache_dir / "inductor"))
+        yield Finding("ok", f"C++ compiler {' '.join(compiler_words(context.environ))}")
+    except PipelineError as error:
+        yield Finding("fail" if compiles else "note", str(error))
     yield Finding("ok", f"backend {config.backend.name} ({draft.where('backend')})")
 
 

@@ -13,6 +13,7 @@ from sendnn_pipeline.app.resolve import compose_run, resolve_run
 from sendnn_pipeline.engines.lengths import describe_left_out, read_trace
 from sendnn_pipeline.errors import ConfigError, ModelError
 from sendnn_pipeline.observe.console import open_console
+from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.pooling.auto_shapes import ShapeChoice, choose_fixed, choose_range
 from sendnn_pipeline.pooling.choose import cost_of_steps
 from sendnn_pipeline.pooling.config import pooling_config
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     arguments = parser.parse_intermixed_args(list(argv))
     if not re.fullmatch(r"[A-Za-z_]\w*", arguments.name):
         raise ConfigError(f"--name {arguments.name} is not a name of an option")
-    workload = read_trace(Path(arguments.trace))
+    workload = read_trace(expand_path(arguments.trace, "TRACE"))
     left_out = describe_left_out(workload, arguments.trace)
     if left_out:
         sys.stdout.write(f"note: {left_out}\n")
@@ -77,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
     shapes = ", ".join(map(shape_of, choices[chosen].programs))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"# Chosen for {Path(arguments.trace).name}, {chosen}.\nshapes: [{shapes}]\n")
+        file.write_text(f"# Chosen for {Path(arguments.trace).name}, {chosen}.\nshapes: [{shapes}]\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             f"{file} cannot be written: {error.strerror}", hint="name another folder with --into"

@@ -38,6 +38,9 @@ REFUSED = [
     ("model.path=a,b", "add -m to sweep, or quote it: 'model.path=\"a,b\"'"),
     ("warmup.shapes=16x1,32x1", "add -m to sweep, or write 'warmup.shapes=[16x1,32x1]' for a list"),
     ("serve.port=70000", "serve.port=70000 must be int <= 65535 (set by serve.port=70000)"),
+    ("serve.host=", "serve.host= must be text of length >= 1"),
+    ("warmup.shapes=[64x99999999999999999999]", "sizes are at most 2147483647 (set by warmup.shapes="),
+    (f"{'y' * 300}=1", "File name too long"),
     ("serve.max_queue=0", "serve.max_queue=0 must be int >= 1"),
     ("serve.request_timeout_seconds=nan", "serve.request_timeout_seconds=nan must be float > 0.0"),
     ("process.num_cpus=-1", "process.num_cpus=-1 must be int >= 0"),
@@ -135,6 +138,15 @@ def test_a_process_ends_with_its_error_and_its_exit_code(word, minilm, in_proces
 def test_an_option_of_the_auto_backend_reaches_a_run(words, in_process):
     ended = in_process(*words, "--cfg", "job")
     assert ended.returncode == 0 and "freezing: true" in ended.stdout, ended.stderr
+
+
+def test_options_that_name_each_other_are_one_line(tmp_path, in_process):
+    (tmp_path / "profile").mkdir()
+    for name, other in (("one", "two"), ("two", "one")):
+        (tmp_path / "profile" / f"{name}.yaml").write_text(f"# @package _global_\ndefaults: [{other}]\n")
+    ended = in_process("--config-dir", str(tmp_path), "profile=one", "model.dtype=float32")
+    (line,) = ended.stderr.splitlines()
+    assert ended.returncode == 2 and "in a circle" in line
 
 
 def test_cfg_job_shows_what_a_run_would_have(in_process):

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from sendnn_pipeline.app.job import Row, forget_rows, read_rows, run_job
-from tests.served import EAGER_FLOAT32, ECHO, ROOT, environment, sendnn, with_echo
+from tests.served import EAGER_FLOAT32, ECHO, FLOAT32, ROOT, environment, sendnn, with_echo
 
 BENCH = ("serve=bench", "workload.num_requests=6", "workload.texts_per_request=2", "serve.rounds=2", *ECHO)
 ENDLESS = "workload.num_requests=1000000"
@@ -185,3 +185,12 @@ def test_rows_of_an_earlier_sweep_are_forgotten(tmp_path):
     assert read_rows(tmp_path) == [row]
     forget_rows(tmp_path)
     assert read_rows(tmp_path) == []
+
+
+def test_a_variable_for_one_backend_is_ignored_where_another_is_swept(tiny, tmp_path):
+    words = ("-m", *FLOAT32, f"model.path={tiny}", "pipeline.stages=[load]", "backend=inductor,eager")
+    ended = sendnn(*words, f"hydra.sweep.dir={tmp_path}", SENDNN_PIPELINE__backend__freezing="true")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    logs = [(tmp_path / str(job) / "log.txt").read_text() for job in (0, 1)]
+    note = "SENDNN_PIPELINE__backend__freezing is ignored: it sets backend.freezing, and only backend=inductor has it"
+    assert note not in logs[0] and note in logs[1]

@@ -1,5 +1,7 @@
 """Backends of plugins that break their contract: one line that names the plugin and what is wrong."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -35,7 +37,7 @@ BROKEN = {
     "no name": (LIMITS + FINGERPRINT, f"{WHO} lacks name; see CompileBackend in backends/base.py"),
     "no fingerprint": (
         NAME + LIMITS,
-        f"{WHO} cannot be made of its options: TypeError: Can't instantiate abstract class",
+        f"{WHO} failed to be made of its options: TypeError: Can't instantiate abstract class",
     ),
     "limits that are none": (
         NAME + FINGERPRINT + "    limits = {'ranges': True}\n",
@@ -45,9 +47,26 @@ BROKEN = {
         NAME + FINGERPRINT + "    limits = Limits(artifacts='files')\n",
         f"{WHO} has limits.artifacts=files and no open; see CompileBackend.open",
     ),
+    "limits that raise": (
+        NAME + FINGERPRINT + "    @property\n    def limits(self): raise OSError('no card')\n",
+        f"{WHO} failed to tell its limits: OSError: no card",
+    ),
+    "limits of another type": (
+        NAME + FINGERPRINT + "    limits = Limits(token_multiple='x')\n",
+        f"{WHO} has limits of another type: Expected `int`, got `str` - at `$.token_multiple`; see Limits",
+    ),
+    "a dtype that is none": (
+        NAME + FINGERPRINT + "    limits = Limits(dtypes=('float8',))\n",
+        f"{WHO} has limits with the dtype float8; see Limits in backends/base.py",
+    ),
+    "no dtypes": (NAME + FINGERPRINT + "    limits = Limits(dtypes=())\n", f"{WHO} has limits with no dtypes"),
+    "a constructor that ends the process": (
+        NAME + LIMITS + FINGERPRINT + "    def __init__(self, options): raise SystemExit(3)\n",
+        f"{WHO} failed to be made of its options: SystemExit: 3",
+    ),
     "a constructor that raises": (
         NAME + LIMITS + FINGERPRINT + "    def __init__(self, options): raise OSError('no card')\n",
-        f"{WHO} cannot be made of its options: OSError: no card",
+        f"{WHO} failed to be made of its options: OSError: no card",
     ),
 }
 
@@ -67,7 +86,42 @@ def test_a_backend_that_is_whole(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     options = BackendConfig(name="acme")
     backend = create_backend(load_plugins(clean_environ()), options)
-    assert backend.options is options and backend.prepare(tmp_path, {}) == {}
+    assert backend.backend.options is options and backend.prepare(tmp_path, {}) == {}
+
+
+METHODS = {
+    "prepare(self, cache_dir, environ)": (lambda b: b.prepare(Path(), {}), "prepare"),
+    "compile(self, graph)": (lambda b: b.compile(graph_of("out")), "compile step[batch=2]"),
+    "open(self, folder, graph)": (lambda b: b.open(Path("/x/y"), graph_of("out")), "open y"),
+    "tracing(self)": (lambda b: b.tracing().__enter__(), "trace"),
+    "seal(self)": (lambda b: b.seal(), "seal"),
+    "fingerprint(self)": (lambda b: b.fingerprint(), "tell its fingerprint"),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_that_raises_names_backend_and_plugin(method, tmp_path, monkeypatch):
+    call, action = METHODS[method]
+    body = NAME + LIMITS + FINGERPRINT + f"    def {method}: raise OSError('no\\ncard')\n"
+    install(tmp_path, "acme", HEAD + body, distribution=f"acme-raises-{method.partition('(')[0]}")
+    monkeypatch.syspath_prepend(tmp_path)
+    backend = create_backend(load_plugins(clean_environ()), BackendConfig(name="acme"))
+    with pytest.raises(BackendError) as caught:
+        call(backend)
+    assert str(caught.value) == f"{WHO} failed to {action}: OSError: no card"
+
+
+@pytest.mark.parametrize("returned", ["None", "['a']", "{'THREADS': 4}"])
+@pytest.mark.parametrize("method", ["prepare(self, cache_dir, environ)", "fingerprint(self)"])
+def test_a_method_that_returns_no_texts_names_backend_and_plugin(method, returned, tmp_path, monkeypatch):
+    name = method.partition("(")[0]
+    body = NAME + LIMITS + FINGERPRINT + f"    def {method}: return {returned}\n"
+    install(tmp_path, "acme", HEAD + body, distribution=f"acme-returns-{name}-{len(returned)}")
+    monkeypatch.syspath_prepend(tmp_path)
+    backend = create_backend(load_plugins(clean_environ()), BackendConfig(name="acme"))
+    with pytest.raises(BackendError) as caught:
+        METHODS[method][0](backend)
+    assert str(caught.value) == f"{WHO} returned {returned} from {name}, not a mapping of text to text"
 
 
 def graph_of(*outputs, written=False):
@@ -100,6 +154,24 @@ def test_a_call_must_return_every_output(returned, what):
     with pytest.raises(BackendError) as caught:
         call()
     assert f"step[batch=2] by backend=acme returned {what}, not the tuple (vectors, finite)" in str(caught.value)
+
+
+def test_a_program_that_raises_names_its_backend(tmp_path):
+    class Broken(CompiledProgram):
+        def bind(self, weights):
+            return lambda *inputs: 1 / 0
+
+        def save(self, folder):
+            raise ValueError("no form")
+
+    program = check_compiled(Broken(), graph_of("out"), "acme")
+    with pytest.raises(BackendError, match=r"^backend=acme failed to run step\[batch=2\]: ZeroDivisionError"):
+        program.bind({})()
+    with pytest.raises(BackendError, match=r"^backend=acme failed to save step\[batch=2\]: no form"):
+        program.save(tmp_path)
+    Broken.bind = None
+    with pytest.raises(BackendError, match=r"^backend=acme failed to bind step\[batch=2\]: TypeError"):
+        program.bind({})
 
 
 def test_a_program_that_keeps_the_contract_is_passed_on(tmp_path):

@@ -195,3 +195,32 @@ def test_every_key_is_reachable_by_prefix(tiny):
 def test_a_prefixed_variable_for_no_key_is_refused():
     with pytest.raises(ConfigError, match=r"did you mean serve\.port"):
         load_context(clean_environ(SENDNN_PIPELINE__serve__prt="1"))
+
+
+SERVICE = {
+    "SENDNN_PIPELINE_SERVICE_HOST": "10.9.8.7",
+    "SENDNN_PIPELINE_SERVICE_PORT": "8000",
+    "SENDNN_PIPELINE_SERVICE_PORT_HTTP": "8000",
+    "SENDNN_PIPELINE_PORT": "tcp://10.9.8.7:8000",
+    "SENDNN_PIPELINE_PORT_8000_TCP": "tcp://10.9.8.7:8000",
+    "SENDNN_PIPELINE_PORT_8000_TCP_PROTO": "tcp",
+    "SENDNN_PIPELINE_PORT_8000_TCP_PORT": "8000",
+    "SENDNN_PIPELINE_PORT_8000_TCP_ADDR": "10.9.8.7",
+}
+
+
+@pytest.mark.parametrize("name", ["SENDNN_PIPELINE", "SENDNN_PIPELINE_MINILM", "SENDNN_PIPELINE__SERVE", "VLLM_SPYRE"])
+def test_what_kubernetes_sets_for_a_service_is_one_line(name):
+    service = {variable.replace("SENDNN_PIPELINE", name): text for variable, text in SERVICE.items()}
+    for adopt_retired in (False, True):
+        context = load_context(clean_environ(**service, SENDNN_INFERENCE_NUM_CPUS="3"), adopt_retired=adopt_retired)
+        assert context.warnings == (
+            f"8 variables that Kubernetes sets for the Service {name.lower().replace('_', '-')} are ignored; "
+            "enableServiceLinks: false in the pod keeps them out",
+        )
+        assert [value.variable for value in context.env] == ["SENDNN_INFERENCE_NUM_CPUS"]
+
+
+def test_without_a_service_host_they_are_ours():
+    (warning,) = load_context(clean_environ(SENDNN_PIPELINE_PORT="8000")).warnings
+    assert warning.startswith("unknown variable SENDNN_PIPELINE_PORT is ignored")

@@ -376,3 +376,25 @@ def test_a_new_name_of_a_lower_layer_gives_way_to_an_old_one(context):
     assert draft["process.concurrent_steps"] == 3 and draft.where("process.concurrent_steps") == "process.streams=3"
     draft = compose_run(context, parse_overrides(["process.streams=3", "process.concurrent_steps=2"])).draft
     assert draft["process.concurrent_steps"] == 2 and "is ignored" in draft.notices[0]
+
+
+@pytest.mark.parametrize("way", ["flag", "variable"])
+@pytest.mark.parametrize("profile", ["word", "variable"])
+def test_a_profile_stays_below_the_environment_however_it_is_named(site, way, profile):
+    folder = site(profile__site=f"{GLOBAL}defaults: [override /backend: eager]\nserve: {{port: 1, max_queue: 5}}\n")
+    variables = {"SENDNN_PIPELINE__serve__port": "2"}
+    variables |= {"SENDNN_PIPELINE_CONFIG_DIR": str(folder)} if way == "variable" else {}
+    variables |= {"SENDNN_PIPELINE__profile": "site"} if profile == "variable" else {}
+    context = load_context(clean_environ(**variables), str(folder) if way == "flag" else None)
+    draft = context.compose(parse_overrides(["profile=site"] if profile == "word" else [])).draft
+    assert context.warnings == () and draft["backend.name"] == "eager"
+    assert (draft["serve.port"], draft.layer("serve.port")) == (2, ENV)
+    assert (draft["serve.max_queue"], draft.layer("serve.max_queue")) == (5, PROFILE)
+
+
+def test_the_flag_for_options_counts_before_the_variable(site, tmp_path):
+    folder = site(profile__site=f"{GLOBAL}serve: {{port: 1}}\n")
+    context = load_context(clean_environ(SENDNN_PIPELINE_CONFIG_DIR=str(tmp_path / "none")), str(folder))
+    assert "site" in context.tree.groups["profile"]
+    with pytest.raises(ConfigError, match=r"SENDNN_PIPELINE_CONFIG_DIR=\S+ is not a folder"):
+        load_context(clean_environ(SENDNN_PIPELINE_CONFIG_DIR=str(tmp_path / "none")))

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 
 from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.messages import Drain, StageEvent
@@ -58,6 +60,26 @@ def wait(port, run, world):
     """Stay."""
     port.send(StageEvent("load", "started"))
     signal.pause()
+
+
+def compile(port, run, world):
+    """Do what a compiler's driver does: start a process, leave a temporary file, and wait."""
+    start_compiler(port)
+    signal.pause()
+
+
+def compile_and_be_killed(port, run, world):
+    """End in the middle of it, once that was read."""
+    start_compiler(port)
+    await_drain(port)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def start_compiler(port):
+    """Say which process and which file it is."""
+    process = subprocess.Popen(["sleep", "600"])
+    _, file = tempfile.mkstemp()
+    port.send(StageEvent("compile", "started", program=file, index=process.pid))
 
 
 def show_progress(port, run, world):

@@ -1,23 +1,29 @@
 """The process of a rank as its parent sees it: what it says, how it ends, and who else may end the reading."""
 
 import asyncio
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from sendnn_pipeline.config.schema import ConsoleName
 from sendnn_pipeline.config.serving import LogConfig
+from sendnn_pipeline.distributed.port import AsyncPort, new_address
 from sendnn_pipeline.distributed.ranks import start_ranks
 from sendnn_pipeline.errors import EngineError
-from sendnn_pipeline.messages import Cancel, Drain
+from sendnn_pipeline.messages import Drain
 from tests.distributed.jobs import COUNT
 from tests.served import ROOT, environment
 
-RUN = SimpleNamespace(config=SimpleNamespace(process=SimpleNamespace(override_signal_handlers=True), log=LogConfig()))
+PROCESS = SimpleNamespace(override_signal_handlers=True)
+RUN = SimpleNamespace(config=SimpleNamespace(process=PROCESS, console=ConsoleName.stdout, log=LogConfig()))
 
 
 async def start(job, **environment):
@@ -61,7 +67,7 @@ async def read(job, found, **environment):
     try:
         async for message in started.messages():
             found.append(message)
-            if job == "talk_and_be_killed" and len(found) == COUNT:
+            if job.endswith("_and_be_killed") and len(found) == (COUNT if job.startswith("talk") else 1):
                 await started.send(Drain())
     finally:
         started.kill()
@@ -100,57 +106,95 @@ def test_a_bug_is_one_line(capfd):
 def test_its_environment_is_its_own_and_it_hears_what_it_is_told():
     async def main():
         started = await start("wait_for_drain", ONLY_OF_THE_RANK="so")
-        folder = started.folder.name
         async for message in started.messages():
             assert message.detail == "so" and "ONLY_OF_THE_RANK" not in os.environ
             await started.send(Drain())
         started.kill()
         assert started.process.exitcode == 0
-        return folder
 
-    assert not os.path.exists(asyncio.run(main()))  # noqa: PTH110
+    asyncio.run(main())
 
 
-@pytest.mark.parametrize("job", ["wait", "talk"])
-def test_a_task_that_is_cancelled_is_cancelled_even_when_the_process_has_just_ended(job):
+def test_what_it_started_and_its_temporary_files_end_with_it():
     async def main():
-        started = await start(job)
-        heard = asyncio.Event()
+        started = await start("compile")
+        async for message in started.messages():
+            assert Path(message.program).parent == started.scratch and Path(message.program).is_file()
+            started.kill()
+            return message.index, started.scratch
+        raise AssertionError("it said nothing")
 
-        async def follow():
-            async for _ in started.messages():
-                heard.set()
-
-        following = asyncio.create_task(follow())
-        await heard.wait()
-        if job == "talk":
-            # In the time in which the last words of a process that ended are awaited.
-            while started.process.is_alive():
-                await asyncio.sleep(0.01)
-        following.cancel()
-        await asyncio.wait({following})
-        pid = started.process.pid
-        started.kill()
-        # And nothing of it strikes later.
-        await asyncio.sleep(0.5)
-        return following.cancelled(), pid
-
-    cancelled, pid = asyncio.run(main())
-    assert cancelled and not psutil.pid_exists(pid)
+    child, scratch = asyncio.run(main())
+    assert gone(child) and not scratch.exists()
 
 
-def test_what_is_sent_to_a_rank_that_is_gone_waits_for_nobody():
+def test_what_it_started_ends_with_it_also_when_it_dies():
+    found = []
+    with pytest.raises(EngineError, match="killed by SIGKILL"):
+        asyncio.run(read("compile_and_be_killed", found))
+    (message,) = found
+    assert gone(message.index) and not Path(message.program).parent.exists()
+
+
+PARENT = """
+import asyncio
+from tests.distributed.test_ranks import start
+async def main():
+    started = await start("compile")
+    async for message in started.messages():
+        print(message.index, message.program, started.process.pid, flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
+def test_nothing_stays_of_it_when_its_parent_is_ended(number, tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        child, file, engine = parent.stdout.readline().split()
+        assert Path(file).is_file() and Path(file).is_relative_to(tmp_path)
+        parent.send_signal(number)
+        parent.communicate(timeout=30)
+    for pid in (child, engine):
+        wait_for(lambda pid=pid: gone(int(pid)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def gone(pid):
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def wait_for(condition, seconds=30):
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, "the condition never came true"
+        time.sleep(0.02)
+
+
+SOMEBODY = """
+import os, sys, time
+import msgspec, zmq
+from sendnn_pipeline.messages import StageEvent
+os.setuid(int(sys.argv[1]))
+socket = zmq.Context().socket(zmq.PAIR)
+socket.connect(sys.argv[2])
+socket.send(msgspec.msgpack.encode(StageEvent("load", "started", detail=sys.argv[1])))
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_another_user_is_not_heard_at_the_port():
     async def main():
-        started = await start("wait")
-        async for _ in started.messages():
-            started.process.kill()
-            started.process.join()
-            began = time.monotonic()
-            for number in range(100):
-                await asyncio.wait_for(started.send(Cancel(number)), 5)
-                await asyncio.sleep(0.002)
-            break
-        started.kill()
-        return time.monotonic() - began
+        address = new_address()
+        port = AsyncPort(address)
+        with contextlib.ExitStack() as ending:
+            for uid in ("65534", "0"):
+                other = subprocess.Popen([sys.executable, "-c", SOMEBODY, uid, address])
+                ending.enter_context(other)
+                ending.callback(other.kill)
+            message = await asyncio.wait_for(port.receive(), 30)
+        port.close()
+        return message.detail
 
-    assert asyncio.run(main()) < 5
+    assert asyncio.run(main()) == "0"

@@ -19,6 +19,7 @@ FAILING = {
     "misses": ("import a_library_that_is_not_here\n", "ModuleNotFoundError"),
     "exits": ("import sys; sys.exit(3)\n", "it called exit(3)"),
     "hangs": ("import time; time.sleep(60)\n", "more than 0.5 s"),
+    "interrupts": ("raise KeyboardInterrupt\n", "it raised KeyboardInterrupt"),
     "misspelled": (
         implement("register_compile_backend(register)", "..."),
         "there is no hook register_compile_backend; did you mean register_compile_backends?",
@@ -45,6 +46,91 @@ def test_a_plugin_that_fails_to_load_is_named_and_the_others_go_on(site, kind):
     (failure,) = plugins.failures
     assert failure.name == "bad" and reason in failure.reason and failure.distribution == f"bad-{kind} 1.0"
     assert failure.trace and loaded(plugins) == [*BUILTINS, "good"]
+
+
+@pytest.mark.parametrize("text", ["-1", "0", "nan", "inf", "1e300", "soon"])
+def test_a_time_limit_that_is_none_is_refused(text):
+    with pytest.raises(ConfigError, match=r"SENDNN_PIPELINE_PLUGIN_TIMEOUT_SECONDS=.* must be a number of seconds"):
+        load_plugins(clean_environ(SENDNN_PIPELINE_PLUGIN_TIMEOUT_SECONDS=text))
+
+
+def test_a_plugin_that_closes_the_output_is_named_and_the_run_is_still_seen(site, tiny, with_echo):
+    install(site, "shuts", "import sys\nsys.stdout.close()\nsys.stderr.close()\n")
+    ended = sendnn(*ECHO, f"model.path={tiny}", "pipeline=precompile", **with_echo)
+    assert ended.returncode == 0 and "is warm" in ended.stdout, ended.stderr
+    assert "plugin shuts (shuts 1.0) is not loaded: RuntimeError: it closed stdout and stderr" in ended.stdout
+
+
+def test_a_real_interrupt_is_no_plugin_s_fault(site):
+    code = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    install(site, "slow", code)
+    with pytest.raises(KeyboardInterrupt):
+        load_plugins(clean_environ())
+
+
+SCHEMAS = {
+    "no class": ("{'cores': 1}", "the schema of backend/acme is not a dataclass, but {'cores': 1}"),
+    "a plain class": ("type('Acme', (), {})", "is not a dataclass"),
+    "an instance": ("make_dataclass('Acme', [('a', int, 1)])()", "is not a dataclass"),
+    "no defaults": ("make_dataclass('Acme', [('a', int)])", "TypeError"),
+    "a type that is none": ("make_dataclass('Acme', [('a', 'nowhere.Type', 1)])", "NameError"),
+}
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_a_schema_that_is_none_is_its_plugins_fault(site, kind):
+    code, reason = SCHEMAS[kind]
+    (site / "conf" / "backend").mkdir(parents=True)
+    (site / "conf" / "backend" / "acme.yaml").write_text("defaults: [acme_schema, _self_]\nname: acme\n")
+    body = implement("register_schemas(store)", f"store('backend', 'acme', {code})")
+    paths = implement("config_paths()", "return HERE / 'conf'")
+    install(site, "odd", "from dataclasses import make_dataclass\n" + body + paths, distribution=f"odd-{len(kind)}")
+    context = load_context(clean_environ())
+    (warning,) = context.warnings
+    assert warning.startswith("plugin odd") and "register_schemas failed" in warning and reason in warning
+    assert context.compose([]).draft["backend.name"] == "inductor"
+    with pytest.raises(ConfigError, match=r"unknown option backend=acme; .*plugin odd failed \(register_schemas"):
+        context.compose(parse_overrides(["backend=acme"]))
+
+
+def test_a_schema_of_no_group_is_its_plugins_fault(site):
+    body = implement("register_schemas(store)", "store('backends', 'acme', make_dataclass('A', [('a', int, 1)]))")
+    install(site, "odd", "from dataclasses import make_dataclass\n" + body, distribution="odd-group")
+    (warning,) = load_context(clean_environ()).warnings
+    assert "there is no group backends for a schema; did you mean backend?" in warning
+
+
+@pytest.mark.parametrize("returned", ["None", "HERE / 'nowhere'", "3"])
+def test_a_folder_of_options_that_is_none_is_its_plugins_fault(site, returned):
+    install(site, "odd", implement("config_paths()", f"return {returned}"), distribution=f"odd-{len(returned)}")
+    (warning,) = load_context(clean_environ()).warnings
+    assert warning.startswith("plugin odd") and "config_paths failed" in warning and "is not a folder" in warning
+
+
+CHECKS = {
+    "raises": ("raise OSError('no card')", "check_config failed: OSError: no card"),
+    "hangs": ("import time; time.sleep(60)", "check_config failed: TimeoutError: it took more than 1 s"),
+    "gives a string": ("return 'too many'", "check_config failed: it returned 'too many' and not a list of problems"),
+    "interrupts": ("raise KeyboardInterrupt", "check_config failed: RuntimeError: it raised KeyboardInterrupt"),
+}
+
+
+@pytest.mark.parametrize("kind", CHECKS)
+def test_a_check_that_fails_is_named_and_the_run_goes_on(site, tiny, with_echo, kind, in_process):
+    body, reason = CHECKS[kind]
+    install(site, "checks", implement("check_config(run)", body), distribution=f"checks-{len(kind)}")
+    words = (*ECHO, f"model.path={tiny}", "pipeline=precompile")
+    ended = sendnn(*words, **with_echo, SENDNN_PIPELINE_PLUGIN_TIMEOUT_SECONDS="1")
+    assert ended.returncode == 0 and "is warm" in ended.stdout, ended.stdout + ended.stderr
+    assert f"warning: plugin checks is called no more: {reason}" in ended.stdout
+
+
+def test_a_metric_of_our_name_is_its_plugins_fault(site, tiny, with_echo):
+    body = "from prometheus_client import Gauge\nGauge('vllm:num_requests_running', 'Mine.', registry=registry)"
+    install(site, "counts", implement("register_metrics(registry)", body))
+    ended = sendnn(*ECHO, f"model.path={tiny}", "pipeline=precompile", **with_echo)
+    assert ended.returncode == 0 and "is warm" in ended.stdout, ended.stdout + ended.stderr
+    assert "warning: plugin counts is called no more: register_metrics failed: DuplicateTimeseries: " in ended.stdout
 
 
 def test_an_entry_point_that_names_a_function_is_said(site, tiny, in_process):
@@ -154,10 +240,13 @@ def test_a_plugin_adds_options_types_variables_and_a_backend(acme, in_process):
     assert "  backend.cores=1\n      backend=acme: Cores of it.\n" in shown.stdout
 
 
-def test_a_variable_of_another_option_names_itself(acme, in_process):
-    ended = in_process("explain", "backend", "backend=eager", ACME_CORES="2")
-    assert ended.returncode == 2
-    assert "ACME_CORES sets backend.cores, which the chosen options do not have" in ended.stderr
+def test_a_variable_of_another_option_is_ignored_with_a_note(acme, in_process):
+    """An image sets it for one option, and a run chooses another."""
+    draft = load_context(clean_environ(ACME_CORES="2")).compose(parse_overrides(["backend=eager"])).draft
+    assert draft.notices == ["ACME_CORES is ignored: it sets backend.cores, and only backend=acme has it"]
+    assert "cores" not in draft.values["backend"] and "backend.cores" not in draft.origins
+    refused = in_process("explain", "backend", "backend=eager", "backend.cores=2", ACME_CORES="2")
+    assert refused.returncode == 2 and "unknown key backend.cores" in refused.stderr
 
 
 def test_a_row_of_the_release_before_is_read_with_a_note(acme):

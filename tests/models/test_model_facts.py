@@ -128,11 +128,16 @@ def scribble(file):
     file.write_bytes(b"\xff" * 64)
 
 
+def index(folder, weight_map):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
 BREAKS = {
     "no config": (lambda f: (f / "config.json").unlink(), "config.json is missing"),
     "broken config": (lambda f: (f / "config.json").write_text("{"), "config.json is not readable as JSON"),
     "config of another kind": (lambda f: (f / "config.json").write_text("[]"), "config.json holds no JSON object"),
-    "foreign config": (lambda f: (f / "config.json").write_text('{"a": 1}'), "config.json lacks a usable"),
+    "foreign config": (lambda f: (f / "config.json").write_text('{"a": 1}'), "config.json lacks model_type"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "no tokenizer.json"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
     "pickled weights": (
@@ -148,6 +153,16 @@ BREAKS = {
         ),
         "model-1.safetensors is missing",
     ),
+    "a shard elsewhere": (
+        lambda f: index(f, {"a": "../outside.safetensors"}),
+        "model.safetensors.index.json names ../outside.safetensors, which is outside the model's folder",
+    ),
+    "a shard at the root": (lambda f: index(f, {"a": "/etc/passwd"}), "names /etc/passwd, which is outside"),
+    "an index of another kind": (
+        lambda f: index(f, ["model.safetensors"]),
+        "model.safetensors.index.json: weight_map must be mapping",
+    ),
+    "an index of other names": (lambda f: index(f, {"a": 3}), "weight_map[...] must be text"),
     "no folder": (shutil.rmtree, "is not a folder"),
 }
 
@@ -159,3 +174,35 @@ def test_broken_models_are_named_before_anything_is_loaded(folder, kind):
     with pytest.raises(ModelError) as caught:
         read_model_facts(folder)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+WRONG = {
+    "pad_token_id": ("x", "int"),
+    "vocab_size": (0, "int >= 1"),
+    "hidden_size": ("32", "int"),
+    "max_position_embeddings": ([64], "int"),
+    "num_hidden_layers": ({}, "int"),
+    "architectures": ("BertModel", "list"),
+    "model_type": (3, "text"),
+    "text_config": ([], "mapping"),
+}
+
+
+@pytest.mark.parametrize("entry", WRONG)
+def test_a_wrong_entry_of_config_json_is_one_line(folder, entry):
+    value, must = WRONG[entry]
+    edit(folder / "config.json", **{entry: value})
+    with pytest.raises(ModelError) as caught:
+        read_model_facts(folder)
+    line = f"{folder / 'config.json'}: {entry} must be {must}; fetch the model again, or correct the file"
+    assert str(caught.value) == line
+
+
+def test_the_part_of_a_text_model_is_read_the_same_way(folder):
+    config = json.loads((folder / "config.json").read_text())
+    edit(folder / "config.json", text_config=config | {"pad_token_id": 3})
+    assert read_model_facts(folder).pad_token_id == 3
+    del config["vocab_size"]
+    edit(folder / "config.json", text_config=config)
+    with pytest.raises(ModelError, match=r"config\.json lacks vocab_size; is this a transformers model\?"):
+        read_model_facts(folder)

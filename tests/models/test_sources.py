@@ -1,5 +1,6 @@
 """Model sources, against the real package index and real files."""
 
+import socket
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
@@ -9,6 +10,7 @@ from sendnn_pipeline.app.resolve import compose_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.config.schema import ModelConfig
 from sendnn_pipeline.errors import ConfigError, ModelError
+from sendnn_pipeline.models import sources
 from sendnn_pipeline.models.loader import load_encoder
 from sendnn_pipeline.models.sources import FolderSource, HubSource, PackageSource
 from tests.conftest import make_tiny
@@ -86,6 +88,18 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(ModelError, match=r"model.path=org/name cannot be fetched from the hub") as caught:
         HubSource().fetch(ModelConfig(path="org/name"), tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_hub_that_never_answers_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "HUB_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        with pytest.raises(ModelError) as caught:
+            HubSource().fetch(ModelConfig(path="org/name"), tmp_path)
+    line = f"model.path=org/name cannot be fetched from the hub: {endpoint} does not answer within 0.5 s; "
+    assert str(caught.value).startswith(line)
 
 
 def test_missing_tensors_are_an_error_not_random_numbers(tmp_path):

@@ -89,7 +89,7 @@ def test_where_the_key_has_the_weights_nothing_more_is_noted(get):
 
 CANNOT_OPEN = {
     "its own word": (BackendError("made by another card"), "made by another card"),
-    "what its library raises": (OSError("wrong magic"), "backend=fake cannot open it: OSError: wrong magic"),
+    "what its library raises": (OSError("wrong magic"), "backend=fake failed to open it: OSError: wrong magic"),
 }
 
 

@@ -155,10 +155,36 @@ BREAKS = {
         write("sentence_bert_config.json", '{"transformer_task": "fill-mask"}'),
         "has transformer_task=fill-mask",
     ),
-    "no list of modules": (write("modules.json", '{"0": "Pooling"}'), "modules.json is not of its form"),
-    "a length that is none": (
-        write("sentence_bert_config.json", '{"max_seq_length": "many"}'),
-        "sentence_bert_config.json is not of its form: Expected `int | null`, got `str` - at `$.max_seq_length`",
+    "no list of modules": (write("modules.json", '{"0": "Pooling"}'), "modules.json: its content must be list"),
+    "a module without a type": (write("modules.json", '[{"path": ""}]'), "modules.json lacks [0].type"),
+    "a module elsewhere": (
+        write("modules.json", '[{"type": "sentence_transformers.models.Pooling", "path": "../1_Pooling"}]'),
+        "modules.json names ../1_Pooling, which is outside the model's folder",
+    ),
+    "a length of another type": (
+        write("sentence_bert_config.json", '{"max_seq_length": "64"}'),
+        "sentence_bert_config.json: max_seq_length must be int",
+    ),
+    "a length below one": (
+        write("sentence_bert_config.json", '{"max_seq_length": 0}'),
+        "sentence_bert_config.json: max_seq_length must be int >= 1",
+    ),
+    "prompts in a list": (
+        write("config_sentence_transformers.json", '{"prompts": ["query"]}'),
+        "config_sentence_transformers.json: prompts must be mapping",
+    ),
+    "a prompt that is none": (
+        write("config_sentence_transformers.json", '{"prompts": {"query": 3}}'),
+        "config_sentence_transformers.json: prompts[...] must be text",
+    ),
+    "labels in a list": (lambda f: edit(f / "config.json", id2label=["no"]), "config.json: id2label must be mapping"),
+    "a number of labels that is none": (
+        lambda f: edit(f / "config.json", num_labels="three"),
+        "config.json: num_labels must be int",
+    ),
+    "an activation that is none": (
+        lambda f: edit(f / "config.json", sentence_transformers={"activation_fn": 3}),
+        "config.json: sentence_transformers.activation_fn must be text",
     ),
     "no config of the pooling": (
         lambda f: (f / "1_Pooling" / "config.json").unlink(),

@@ -5,7 +5,6 @@ Of the echo engine, which takes as long as it is told to; and what the pooling e
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import time
@@ -16,6 +15,8 @@ import httpx
 import psutil
 import pytest
 
+from sendnn_pipeline.server.target import HttpTarget
+from tests.conftest import resolved_run
 from tests.served import EAGER_FLOAT32, ECHO, Served, with_echo
 
 # A tenth of a second for each step of eight texts.
@@ -237,13 +238,21 @@ def test_without_the_handlers_sigterm_has_its_default_effect(start):
         wait_for(lambda: gone(engine))
 
 
-def test_no_file_of_a_server_stays_after_it(slow):
-    """Of one that drains; the socket file of the engine's port."""
-    sockets = {line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if "sendnn-" in line}
-    assert slow.post("/v1/echo", **texts(2)).status_code == 200
-    slow.terminate()
-    assert slow.exit_code() == 0
-    assert any(not os.path.exists(socket) for socket in sockets)  # noqa: PTH110
+@pytest.mark.parametrize("ending", ["drained", "second signal", "hangup", "no handlers", "killed"])
+def test_no_file_of_a_server_stays_after_it(start, tmp_path, ending):
+    handlers = {"SENDNN_INFERENCE_OVERRIDE_SIGNALS_HANDLER": "0"} if ending == "no handlers" else {}
+    with start(TMPDIR=str(tmp_path), **handlers) as served, contextlib.suppress(httpx.HTTPError):
+        engine = engine_of(served)
+        (scratch,) = tmp_path.iterdir()
+        assert scratch.name.startswith("sendnn-")
+        with asked(served, 800) if ending == "second signal" else contextlib.nullcontext():
+            served.process.send_signal({"hangup": signal.SIGHUP, "killed": signal.SIGKILL}.get(ending, signal.SIGTERM))
+            if ending == "second signal":
+                served.wait_line("draining")
+                served.terminate()
+            served.exit_code()
+        wait_for(lambda: gone(engine))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +288,18 @@ def test_a_port_in_use_is_one_line_before_anything_is_loaded(tiny, in_process):
     (line,) = [line for line in (ended.stdout + ended.stderr).splitlines() if line.startswith("error")]
     assert f"serve.port={port}" in line and "in use" in line and "serve.port" in line.split(";")[1]
     assert "load" not in ended.stdout
+
+
+def test_a_port_that_is_prepared_is_nobody_elses(tiny):
+    """Two sockets that are only bound share a port, and the second to listen fails: long after the first was told."""
+    resolved = resolved_run([*EAGER_FLOAT32, f"model.path={tiny}", "serve.port=0"])
+    target = HttpTarget()
+    target.prepare(resolved.run, {})
+    with target.listening as listening, socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            other.bind(listening.getsockname())
+    target.tokenizer.close()
 
 
 def test_the_perf_log_is_appended_and_its_times_leave_nothing_out(tiny, tmp_path: Path):

@@ -26,9 +26,9 @@ def main() -> None:
     plain.save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name, local_files_only=True)
     tokenizer.save_pretrained(folder)
-    (folder / "modules.json").write_text(json.dumps(MODULES))
+    (folder / "modules.json").write_text(json.dumps(MODULES), encoding="utf-8")
     (folder / "1_Pooling").mkdir()
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def missing_features(cpuinfo: Path) -> str:
             ``Features`` rather than ``flags``), lacks them all.
     """
     try:
-        lines = cpuinfo.read_text().splitlines()
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])

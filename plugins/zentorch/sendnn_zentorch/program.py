@@ -52,7 +52,7 @@ class ZentorchProgram(CompiledProgram):
     def save(self, folder: Path) -> None:
         """Write the code, its names and its buffers into ``folder``."""
         shutil.copyfile(self.package, folder / PACKAGE)
-        (folder / NAMES).write_text(json.dumps(dict(self.names)))
+        (folder / NAMES).write_text(json.dumps(dict(self.names)), encoding="utf-8")
         save_file({name: tensor.contiguous().clone() for name, tensor in self.buffers.items()}, folder / BUFFERS)
 
 
@@ -119,7 +119,7 @@ def open_program(folder: Path, name: str) -> ZentorchProgram:
     """
     load_kernels()
     try:
-        names = json.loads((folder / NAMES).read_text())
+        names = json.loads((folder / NAMES).read_text(encoding="utf-8"))
         return ZentorchProgram(name, folder / PACKAGE, names, load_file(folder / BUFFERS))
     except (OSError, ValueError) as error:
         raise BackendError(f"zentorch cannot open {folder}: {(str(error).splitlines() or ['?'])[0]}") from error
