@@ -1,10 +1,14 @@
 """What can go wrong, as one line a user can act on: what, where it was set, what to do."""
 
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+# Of difflib's measure. Below it lie words that have some letters in common by chance.
+MIN_LIKENESS = 0.7
 
 
 class PipelineError(Exception):
@@ -35,6 +39,11 @@ class ConfigError(PipelineError):
 
     exit_code = 2
 
+    def __init__(self, message: str, *, hint: str = "", where: str = "", key: str = "") -> None:
+        """Of one key, name it: whoever knows what set it adds where."""
+        super().__init__(message, hint=hint, where=where)
+        self.key = key
+
 
 class ModelError(PipelineError):
     """A model cannot be fetched, read or used."""
@@ -61,9 +70,23 @@ class ServeError(PipelineError):
 
 
 def nearest(word: str, known: "Iterable[str]") -> str:
-    """Return a "did you mean" hint for ``word``, or the known words when none is close."""
+    """Return a "did you mean" hint for ``word``, or the known words when none is close and they are few.
+
+    What two names begin with in common, such as the group of a key, makes them no more alike. A word that is the
+    last part of one key is that key.
+    """
     names = sorted(known)
-    close = get_close_matches(word, names, n=1, cutoff=0.5)
-    if close:
+    ends = [name for name in names if name.rpartition(".")[2] == word.rpartition(".")[2] and "." in name]
+    close = ends if len(ends) == 1 else sorted(names, key=lambda name: -_likeness(word, name))[:1]
+    if close and (close == ends or _likeness(word, close[0]) >= MIN_LIKENESS):
         return f"did you mean {close[0]}?"
     return f"known: {', '.join(names)}" if 0 < len(names) <= 16 else ""
+
+
+def _likeness(word: str, name: str) -> float:
+    differ = next((at for at, pair in enumerate(zip(word, name, strict=False)) if len(set(pair)) > 1), 0)
+    start = max(word.rfind(mark, 0, differ) for mark in "._/") + 1
+    whole, rest = (SequenceMatcher(None, word[at:], name[at:]) for at in (0, start))
+    matching = sum(block.size for block in whole.get_matching_blocks())
+    # One letter that is another, or is missing, counts little whatever the length of the part it is in.
+    return whole.ratio() if len(word) + len(name) - 2 * matching <= 2 else rest.ratio()

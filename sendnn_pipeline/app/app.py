@@ -8,14 +8,14 @@ from typing import Any
 
 import hydra
 
-from sendnn_pipeline.app.context import AppContext, load_context
+from sendnn_pipeline.app.context import AppContext, load_command_line
 from sendnn_pipeline.app.help import help_override
 from sendnn_pipeline.app.run import run_composed
-from sendnn_pipeline.app.sweep import conclude, make_task, refuse_parallel, sweep_folder
+from sendnn_pipeline.app.sweep import conclude, count_jobs, make_task, refuse_parallel, sweep_folder
 from sendnn_pipeline.config.aliases import settle_renamed
-from sendnn_pipeline.config.command_line import CommandLine, Override, parse_command_line, parse_overrides
+from sendnn_pipeline.config.command_line import CommandLine, Override, parse_overrides
 from sendnn_pipeline.config.compose import VERSION_BASE, search_path_override
-from sendnn_pipeline.config.environment import process_environment
+from sendnn_pipeline.config.exact_words import holds_text
 from sendnn_pipeline.config.layers import LayeredConfig
 from sendnn_pipeline.config.options import PRIMARY
 from sendnn_pipeline.errors import ConfigError, EngineError
@@ -32,8 +32,10 @@ def run_app(argv: Sequence[str], started: float) -> None:
     Raises:
         PipelineError: it does not compose, or a run failed.
     """
-    command = parse_command_line(argv)
-    context = load_context(process_environment(), command.config_dir)
+    context, command = load_command_line(argv)
+    if command.flags.of_hydra:
+        _call_hydra(context, [*command.flags.for_hydra, *command.flags.words], lambda _: None)
+        return
     notes = progress = open_console()
     try:
         layered, inserted = _check(context, command)
@@ -41,9 +43,9 @@ def run_app(argv: Sequence[str], started: float) -> None:
     finally:
         for warning in context.warnings:
             notes.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
-    if command.shows_only:
+    if command.flags.shows_only:
         _run_hydra(context, command, inserted, layered.removed, lambda _: None)
-    elif command.multirun:
+    elif command.flags.multirun:
         _run_sweep(context, command, inserted, layered)
     else:
         run_composed(context, layered, notes, progress, started)
@@ -53,8 +55,8 @@ def _run_sweep(context: AppContext, command: CommandLine, inserted: Sequence[str
     settle_renamed(layered.draft)
     limit_seconds = layered.draft.group("sweep").job_timeout_seconds
     folder, words = sweep_folder(command.overrides)
-    flags = ["--config-dir", command.config_dir] if command.config_dir else []
-    task = make_task(flags, partial(_without, inserted), folder, limit_seconds)
+    flags = ["--config-dir", command.flags.config_dir] if command.flags.config_dir else []
+    task = make_task(flags, partial(_without, inserted), folder, limit_seconds, count_jobs(command.overrides))
     try:
         _run_hydra(context, command, [*words, *inserted], layered.removed, task)
     except BaseException:
@@ -72,9 +74,14 @@ def _run_hydra(
     removed: Sequence[str],
     task: Callable[[Any], Any],
 ) -> None:
-    """Hand the command line to Hydra, which reads it from where Python keeps it."""
-    own = [*search_path_override(context.tree), *(help_override(context) if command.shows_help else [])]
-    sys.argv = [sys.argv[0], *command.argv([*own, *inserted], removed)]
+    """Hand a command line to Hydra, with what is inserted."""
+    own = [*search_path_override(context.tree), *(help_override(context) if command.flags.shows_help else [])]
+    _call_hydra(context, command.argv([*own, *inserted], removed), task)
+
+
+def _call_hydra(context: AppContext, argv: Sequence[str], task: Callable[[Any], Any]) -> None:
+    """Have Hydra read its words from where Python keeps them."""
+    sys.argv = [sys.argv[0], *argv]
     hydra.main(version_base=VERSION_BASE, config_path=str(context.tree.own), config_name=PRIMARY)(task)()
 
 
@@ -92,15 +99,15 @@ def _check(context: AppContext, command: CommandLine) -> tuple[LayeredConfig, li
     """
     overrides = [override for override in command.overrides if not override.of_hydra]
     sweeping = next((override for override in overrides if override.sweeps), None)
-    if sweeping is not None and not command.multirun:
-        key = sweeping.key
-        raise ConfigError(
-            f"{sweeping.text} has several values for {key}", hint=f"add -m to sweep, or write '{key}=[...]' for a list"
-        )
+    if sweeping is not None and not command.flags.multirun:
+        key, _, value = sweeping.text.partition("=")
+        takes_text = holds_text(context.schemas.keys().get(key))
+        other = f"""quote it: '{key}="{value}"'""" if takes_text else f"write '{key}=[{value}]' for a list"
+        raise ConfigError(f"{sweeping.text} has several values for {key}", hint=f"add -m to sweep, or {other}")
     composed = [context.compose(job) for job in _jobs(overrides)]
     for layered in composed:
         draft = layered.draft
-        if command.multirun and not command.shows_only and "serve" in draft["pipeline.stages"]:
+        if command.flags.multirun and not command.flags.shows_only and "serve" in draft["pipeline.stages"]:
             target = draft["serve.target"]
             _refuse_endless(context, target)
             parallel = "serve.parallel_jobs" in draft and bool(draft["serve.parallel_jobs"])

@@ -2,14 +2,23 @@
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sendnn_pipeline.config.command_line import Override
+from sendnn_pipeline.config.command_line import CommandLine, Override, parse_command_line
 from sendnn_pipeline.config.compose import store_schemas
 from sendnn_pipeline.config.decode import GROUP, is_mapping
-from sendnn_pipeline.config.environment import CONFIG_DIR, EnvRow, EnvValue, read_environment, read_rows
+from sendnn_pipeline.config.environment import (
+    CONFIG_DIR,
+    EnvRow,
+    EnvValue,
+    process_environment,
+    read_environment,
+    read_rows,
+)
+from sendnn_pipeline.config.exact_words import exact_words
+from sendnn_pipeline.config.foreign_flags import unknown_flag
 from sendnn_pipeline.config.ignored import describe_ignored, read_retired
 from sendnn_pipeline.config.kubernetes import without_services
 from sendnn_pipeline.config.layers import Choice, LayeredConfig, compose_layers
@@ -84,6 +93,24 @@ class AppContext:
                 )
         configs += read_known_file(file, where) if file else ()
         return check_names(configs), tuple(problems)
+
+
+def load_command_line(argv: Sequence[str], *, takes_names: bool = False) -> tuple[AppContext, CommandLine]:
+    """Read a command line, and what it can ask for in this process's environment.
+
+    Args:
+        argv: without the program's name and that of a tool.
+        takes_names: whether words without ``=`` may be among them.
+
+    Raises:
+        ConfigError: as ``load_context``; or a flag is unknown, or a word is not an override.
+    """
+    command = parse_command_line(argv, takes_names=takes_names)
+    context = load_context(process_environment(), command.flags.config_dir)
+    keys = context.schemas.keys()
+    if command.flags.unknown:
+        raise unknown_flag(command.flags.unknown, keys)
+    return context, replace(command, overrides=exact_words(command.overrides, keys))
 
 
 def load_context(

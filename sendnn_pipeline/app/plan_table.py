@@ -47,13 +47,19 @@ def print_plan(console: Console, resolved: ResolvedRun, lines: Sequence[Line]) -
     for line in lines:
         show(line)
     recorded = CompileTimes(run.cache_dir).read()
-    seconds = [recorded.get(run.timing_prefix + program.name) for program in plan.programs]
+    known = {program.name: recorded.get(run.timing_prefix + program.name) for program in plan.programs}
+    keeps = resolved.backend.limits.artifacts == "files" and run.config.artifacts.enabled
     table = Table(box=None, pad_edge=False)
     table.add_column("Program")
+    table.add_column("stored")
     table.add_column("compile", justify="right")
-    for program, cost in zip(plan.programs, seconds, strict=True):
-        table.add_row(program.name.replace("[", r"\["), "not measured yet" if cost is None else f"{cost:.1f} s")
+    for name, seconds in known.items():
+        stored = name not in resolved.missing
+        cost = "none" if stored else "not measured yet" if seconds is None else f"{seconds:.1f} s"
+        table.add_row(name.replace("[", r"\["), "yes" if stored else "no" if keeps else "never", cost)
     console.print(table, highlight=False)
-    total = "not all measured yet" if None in seconds else f"{sum(cost or 0 for cost in seconds):.0f} s"
+    todo = [known[name] for name in resolved.missing]
+    total = "not all measured yet" if None in todo else f"about {sum(cost or 0 for cost in todo):.0f} s"
     memory = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in plan.memory_bytes.items())
-    show(Line("cost", f"{memory}; compile without caches {total}" if memory else f"compile without caches {total}"))
+    compiling = f"compile {total}" if todo else "nothing to compile"
+    show(Line("cost", "; ".join(filter(None, (memory, compiling)))))

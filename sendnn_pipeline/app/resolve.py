@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
+from sendnn_pipeline.app.backend_checks import check_helpers, check_limits
 from sendnn_pipeline.app.context import AppContext
 from sendnn_pipeline.app.source import NamedSource, choose_source
+from sendnn_pipeline.app.stored import missing_programs, refuse_missing
 from sendnn_pipeline.app.usage import note_unused_keys
 from sendnn_pipeline.backends.base import CompileBackend, Limits
-from sendnn_pipeline.backends.create import create_backend, create_simple_backend
-from sendnn_pipeline.config.aliases import settle_renamed
+from sendnn_pipeline.backends.create import create_backend
+from sendnn_pipeline.config.aliases import settle_path, settle_renamed
 from sendnn_pipeline.config.check import check_draft
 from sendnn_pipeline.config.command_line import Override
 from sendnn_pipeline.config.draft import Draft, Layer
@@ -20,7 +20,6 @@ from sendnn_pipeline.config.layers import LayeredConfig
 from sendnn_pipeline.config.schema import Dtype, EngineConfig
 from sendnn_pipeline.engines.base import Engine
 from sendnn_pipeline.engines.create import choose_engine, create_engine
-from sendnn_pipeline.engines.plan import Plan
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ConfigError, PluginError
 from sendnn_pipeline.hooks.manager import Plugins
@@ -31,8 +30,6 @@ from sendnn_pipeline.machine.threads import plan_threads
 from sendnn_pipeline.models.facts import read_model_facts
 from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.programs.times import timing_prefix
-
-MAX_TOKENS_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,10 @@ class ComposedRun:
         Raises:
             ModelError: it cannot be had.
         """
-        return self.source.fetch(self.draft.config().model, self.draft.cache_dir)
+        folder = self.source.fetch(self.draft.config().model, self.draft.cache_dir)
+        for notice in self.source.notices:
+            self.draft.note(notice)
+        return folder
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class ResolvedRun:
     draft: Draft
     engine: Engine
     backend: CompileBackend
+    missing: Mapping[str, str]
+    """Why Programs have to be compiled, by the name of those that the store lacks."""
 
 
 def compose_run(context: AppContext, overrides: Sequence[Override]) -> ComposedRun:
@@ -82,6 +84,7 @@ def find_source(context: AppContext, layered: LayeredConfig) -> ComposedRun:
     """
     draft = layered.draft
     settle_renamed(draft)
+    settle_path(draft)
     for (group, name), schema in context.schemas.schemas.items():
         settle = getattr(schema, "settle", None)
         if settle is not None and name in ("", draft.choices.get(group)):
@@ -115,12 +118,8 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     """
     draft, plugins = composed.draft, context.plugins
     draft.facts = read_model_facts(folder)
-    beyond = draft.facts.tokens_beyond
-    if beyond:
-        draft.note(
-            f"tokenizer.json adds {', '.join(beyond[:MAX_TOKENS_NAMED])}{', …' if beyond[MAX_TOKENS_NAMED:] else ''} "
-            f"beyond the model's {draft.facts.vocab_size} embeddings: an input with such a token is refused"
-        )
+    for notice in draft.facts.notices:
+        draft.note(notice)
     _apply_known(context, draft)
     backend = create_backend(plugins, draft.config().backend, where=draft.where("backend.name"))
     limits = backend.limits
@@ -141,12 +140,14 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     served = config.model.served_name or config.model.path.rstrip("/").rsplit("/", 1)[-1].split("==")[0]
     threads = draft.threads if config.process.update_thread_config else 0
     run = Run(config, draft.facts, plan, draft.cache_dir, served, threads, prefix)
-    _check_helpers(plugins, draft, plan)
-    _check_limits(run, backend, draft)
+    simple = check_helpers(plugins, draft, plan)
+    check_limits(run, backend, draft)
     problems = _find_problems(plugins, run)
     if problems:
         raise ConfigError("; ".join(problems))
-    return ResolvedRun(run, draft, engine, backend)
+    missing = missing_programs(run, backend, simple or backend)
+    refuse_missing(run, missing, draft)
+    return ResolvedRun(run, draft, engine, backend, missing)
 
 
 def _apply_known(context: AppContext, draft: Draft) -> None:
@@ -201,36 +202,3 @@ def _find_problems(plugins: Plugins, run: Run) -> list[str]:
         else:
             plugins.fail(name, f"check_config failed: it returned {found!r} and not a list of problems")
     return problems
-
-
-def _check_helpers(plugins: Plugins, draft: Draft, plan: Plan) -> None:
-    if not any(program.helper for program in plan.programs):
-        draft.note_unused("backend.simple", "the engine has no helper Programs")
-        return
-    name, where = draft["backend.simple"], draft.where("backend.simple")
-    if not create_simple_backend(plugins, name, where=where).limits.helpers:
-        raise ConfigError(
-            f"backend.simple={name} compiles no helper Programs", where=where, hint="use inductor or eager"
-        )
-
-
-def _check_limits(run: Run, backend: CompileBackend, draft: Draft) -> None:
-    limits = backend.limits
-    if run.config.artifacts.require and limits.artifacts != "files":
-        raise ConfigError(
-            f"artifacts.require=true, and backend={backend.name} keeps no artifacts",
-            where=draft.where("artifacts.require"),
-            hint="use backend=inductor, or artifacts.require=false",
-        )
-    if run.config.model.dtype not in limits.embeds_weights or limits.artifacts != "files":
-        return
-    # While they are compiled, the model itself is there, too.
-    copies = 1 + len(run.plan.programs)
-    needed = copies * sum(file.stat().st_size for file in run.model.weight_files)
-    available = psutil.virtual_memory().available
-    if needed > available:
-        raise ConfigError(
-            f"Programs that hold the weights take {copies} copies of them, {needed / 2**30:.1f} GiB, and "
-            f"{available / 2**30:.1f} GiB are free",
-            hint="use fewer Programs, or shared weights (backend.freezing=false where the backend has it)",
-        )

@@ -44,6 +44,11 @@ class NamedSource:
             found = self.source.fetch(model, cache_dir)
         return self._checked(found)
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the user has to know of what was fetched, where the source has any."""
+        return tuple(map(str, getattr(self.source, "notices", ())))
+
     def _checked(self, found: object) -> Path:
         if not isinstance(found, Path):
             raise PluginError(f"{self.what} returned {found!r} and not the Path of a folder")

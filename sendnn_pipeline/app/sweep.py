@@ -1,8 +1,10 @@
 """A sweep, seen from its parent: each job a process, in the end one table."""
 
 import math
+import shlex
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,8 +49,20 @@ def refuse_parallel(overrides: Sequence[Override], target: str, allowed: bool) -
         )
 
 
+def count_jobs(overrides: Sequence[Override]) -> int | None:
+    """Return how many jobs a sweep has; None where only its sweeper knows."""
+    sweeps = [word for word in overrides if word.sweeps]
+    if any(word.key == "hydra/sweeper" for word in overrides) or not all(word.expanded for word in sweeps):
+        return None
+    return math.prod(len(word.expanded) for word in sweeps)
+
+
 def make_task(
-    flags: Sequence[str], mine: Callable[[Sequence[str]], list[str]], folder: Path, limit_seconds: float
+    flags: Sequence[str],
+    mine: Callable[[Sequence[str]], list[str]],
+    folder: Path,
+    limit_seconds: float,
+    num_jobs: int | None,
 ) -> Callable[[Any], float]:
     """Return the job that Hydra calls, in whatever process its launcher likes.
 
@@ -57,7 +71,9 @@ def make_task(
         mine: of a job's words those that are not inserted anew in its own process.
         folder: of all jobs.
         limit_seconds: what one job may take.
+        num_jobs: of the sweep, where that is known.
     """
+    began = time.monotonic()
 
     def task(config: Any) -> float:
         job = HydraConfig.get()
@@ -65,15 +81,26 @@ def make_task(
         words = [word for word in mine(list(job.overrides.task)) if not word.startswith(OF_SWEEP)]
         here = folder / str(number)
         added = [f"serve.output='{here}'"] if config.serve.target == BENCH else []
-        sys.stdout.write(f"job {number}: {' '.join(words)}\n")
+        which = f" ({number + 1} of {num_jobs})" if num_jobs else ""
+        sys.stdout.write(f"job {number}{which}: python -m sendnn_pipeline {shlex.join([*flags, *words])}\n")
         sys.stdout.flush()
         row = run_job(number, [*words, *added], flags, here, limit_seconds)
-        sys.stdout.write(f"job {number}: {row.reason or 'done'} after {row.seconds:.1f} s\n")
+        to_go = _to_go(num_jobs, len(read_rows(folder)), time.monotonic() - began)
+        sys.stdout.write(f"job {number}: {row.reason or 'done'} after {row.seconds:.1f} s{to_go}\n")
         sys.stdout.flush()
         figures = (row.result or {}).get("figures", {})
         return float(figures["texts_per_second"]["median"]) if "texts_per_second" in figures else math.nan
 
     return task
+
+
+def _to_go(num_jobs: int | None, num_ended: int, seconds: float) -> str:
+    """Say how many jobs are left, and how long they take if they are as long as those that ended in ``seconds``."""
+    left = (num_jobs or 0) - num_ended
+    if left <= 0:
+        return ""
+    expected = seconds / num_ended * left
+    return f"; {left} to go, about {f'{expected / 60:.0f} min' if expected >= 90 else f'{expected:.0f} s'}"
 
 
 def conclude(folder: Path) -> None:

@@ -20,7 +20,7 @@ FACTS = ("model", "backend", "dtype")
 def figures_of(result: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what one job ran and measured, with units in the names; figures are None where it measured nothing."""
     row: dict[str, Any] = {name: result[name] for name in FACTS} if result else {}
-    row |= dict.fromkeys((*RATES, *COSTS, "p50_ms", "ready_seconds")) | {"pareto": False}
+    row |= dict.fromkeys((*RATES, *COSTS, "p50_ms", "ready_seconds", "cut_share")) | {"pareto": False}
     figures = (result or {}).get("figures", {})
     if result is None or "texts_per_second" not in figures:
         return row
@@ -31,6 +31,7 @@ def figures_of(result: Mapping[str, Any] | None) -> dict[str, Any]:
         "tokens_per_second_min": rate["min"],
         "tokens_per_second_max": rate["max"],
         "padding_share": figures["padding"],
+        "cut_share": figures["cut"],
         "p50_ms": figures["latency_ms"]["p50"],
         "p99_ms": figures["latency_ms"]["p99"],
         "cold_compile_seconds": result["cold_compile_seconds"],
@@ -39,8 +40,13 @@ def figures_of(result: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def mark_pareto(rows: Sequence[dict[str, Any]]) -> None:
-    """Mark each measured row that no other one beats or equals in everything and beats in something."""
+    """Mark each measured row that no other one beats or equals in everything and beats in something.
+
+    A row whose texts were cut more than another's did less work, and is on no front.
+    """
     measured = [row for row in rows if row["tokens_per_second"] is not None]
+    whole = min((row["cut_share"] or 0.0 for row in measured), default=0.0)
+    measured = [row for row in measured if (row["cut_share"] or 0.0) <= whole]
 
     def beats(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         mine = [-one["tokens_per_second"], *(one[cost] or 0.0 for cost in COSTS)]
@@ -116,7 +122,7 @@ def compare(console: Console, rows: list[dict[str, Any]], title: str, folder: Pa
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    titles = ("texts/s", "tokens/s", "spread", "cold compile s", "padding", "p50 ms", "p99 ms")
+    titles = ("texts/s", "tokens/s", "spread", "cold compile s", "padding", "p50 ms", "p99 ms", "cut")
     table = Table(Column("job", overflow="fold"), *titles, "", box=None, pad_edge=False)
     for row in rows:
         table.add_row(
@@ -128,6 +134,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['padding_share']:.1%}",
             f"{row['p50_ms']:.0f}",
             f"{row['p99_ms']:.0f}",
+            f"{row['cut_share']:.1%}" if row["cut_share"] else "",
             "*" if row["pareto"] else "",
         )
     return table

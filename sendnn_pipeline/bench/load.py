@@ -24,6 +24,8 @@ class Sample(msgspec.Struct, frozen=True):
     queued_seconds: float | None = None
     compute_seconds: float | None = None
     error: str = ""
+    num_cut: int = 0
+    """Items that the workload has longer than any Program takes."""
 
     @property
     def latency_seconds(self) -> float:
@@ -39,6 +41,8 @@ class Ask:
     num_items: int
     at: float
     """Seconds after the start at which it is due."""
+    num_cut: int = 0
+    """Items that the workload has longer."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ async def drive(send: Send, asks: Sequence[Ask], concurrency: int, open_loop: bo
             error = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
         times = received.times or [time.monotonic()]
         known = (received.num_tokens, received.queued_seconds, received.compute_seconds)
-        return Sample(due, times, ask.num_items, *known, error)
+        return Sample(due, times, ask.num_items, *known, error, ask.num_cut)
 
     if open_loop:
         tasks = []

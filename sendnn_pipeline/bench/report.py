@@ -25,6 +25,7 @@ def summarise(rounds: Sequence[tuple[Sequence[Sample], Sequence[StepDone]]]) -> 
     }
     if not good:
         return figures
+    figures["cut"] = sum(sample.num_cut for sample in samples) / sum(sample.num_items for sample in samples)
     figures["texts_per_second"] = _spread([_rate(found, "num_items") for found, _ in rounds])
     figures["tokens_per_second"] = _spread([_rate(found, "num_tokens") for found, _ in rounds])
     figures["latency_ms"] = _percentiles([sample.latency_seconds for sample in good])
@@ -98,6 +99,8 @@ def print_figures(console: Console, figures: Mapping[str, Any], startup: Mapping
             table.add_row(name.replace("[", r"\["), *row)
         console.print(table)
         console.print(f"padding {figures['padding']:.1%} of computed tokens, rows filled {figures['fill']:.1%}")
+    if figures.get("cut"):
+        console.print(f"cut: {figures['cut']:.1%} of the texts are shorter than the workload has them")
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in startup.items())
     console.print(f"start: {phases}")
     if figures["num_failed"]:

@@ -22,6 +22,8 @@ class Draw:
     query: tuple[int, int]
     at: float
     """Seconds after the start."""
+    num_cut: int = 0
+    """Texts that the workload has longer."""
 
 
 def check_workload(workload: WorkloadConfig) -> str:
@@ -63,20 +65,22 @@ def draw_requests(workload: WorkloadConfig, max_tokens: int, corpus_tokens: int,
         ConfigError: the trace cannot be read any more.
     """
     chooser = random.Random(workload.seed)
-    lengths = [
-        min(max_tokens, max(num_special + 1, length))
-        for length in _lengths(workload, chooser, workload.num_requests * workload.texts_per_request)
-    ]
+    lengths = _lengths(workload, chooser, workload.num_requests * workload.texts_per_request)
     spans = []
     for length in lengths:
-        inner = length - num_special
+        inner = min(max_tokens, max(num_special + 1, length)) - num_special
         start = chooser.randrange(corpus_tokens - inner)
         spans.append((start, start + inner))
     times = _arrivals(workload, chooser)
     starts = [chooser.randrange(corpus_tokens - workload.query_tokens) for _ in times]
     bounds = range(0, len(spans) + 1, workload.texts_per_request)
     return [
-        Draw(tuple(spans[first:end]), (start, start + workload.query_tokens), at)
+        Draw(
+            tuple(spans[first:end]),
+            (start, start + workload.query_tokens),
+            at,
+            num_cut=sum(length > max_tokens for length in lengths[first:end]),
+        )
         for (first, end), start, at in zip(pairwise(bounds), starts, times, strict=True)
     ]
 

@@ -40,12 +40,20 @@ async def make_asks(session: Session, tokenizer: TextTokenizer, route: Route) ->
     run, bench = session.run, route.endpoint.bench
     assert bench is not None
     workload, max_tokens = run.config.workload, run.plan.max_input_tokens
-    if max_tokens < workload.max_tokens:
-        session.say(f"note: texts are cut to {max_tokens} tokens, as much as the longest Program takes")
     (corpus,) = await tokenizer.encode([prose()], None, special=False)
     draws = draw_requests(workload, max_tokens, len(corpus), tokenizer.num_special)
+    num_cut = sum(draw.num_cut for draw in draws)
+    if num_cut:
+        num_texts = sum(len(draw.spans) for draw in draws)
+        session.say(
+            f"note: {num_cut} of {num_texts} texts are cut to {max_tokens} tokens, as much as the longest Program "
+            "takes: this is less work than the workload's"
+        )
     items = await make_items(draws, corpus, tokenizer)
-    return [Ask(bench.body(run, item), len(draw.spans), draw.at) for item, draw in zip(items, draws, strict=True)]
+    return [
+        Ask(bench.body(run, item), len(draw.spans), draw.at, draw.num_cut)
+        for item, draw in zip(items, draws, strict=True)
+    ]
 
 
 async def run_rounds(

@@ -1,15 +1,14 @@
-"""The user's words: flags for Hydra, overrides for us."""
+"""The user's words: overrides for us, and what Hydra is to read of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
-from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser import overrides_parser, types
 from hydra.errors import HydraException
 
 from sendnn_pipeline.config.aliases import expand_alias
-from sendnn_pipeline.config.options import PRIMARY
+from sendnn_pipeline.config.flags import Flags, read_flags
 from sendnn_pipeline.errors import ConfigError
 
 HYDRA_NAMESPACE = "hydra"
@@ -20,11 +19,19 @@ class Override:
     """One ``key=value``: the key or group it sets, and to what."""
 
     text: str
+    """As it was typed, its key in full."""
     key: str
     value: Any
     sweeps: bool
     expanded: tuple[str, ...] = ()
     """For a sweep over choices or a range: the overrides of its single values."""
+    exact: str = ""
+    """What Hydra is to read instead of ``text``, where that would lose characters; empty where it would not."""
+
+    @property
+    def word(self) -> str:
+        """What Hydra reads."""
+        return self.exact or self.text
 
     @property
     def of_hydra(self) -> bool:
@@ -34,21 +41,17 @@ class Override:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """Flags in the user's order, then overrides in theirs."""
+    """Flags and overrides."""
 
-    flags: tuple[str, ...]
+    flags: Flags
     overrides: tuple[Override, ...]
-    multirun: bool
-    shows_only: bool
-    """Whether something is shown and nothing is run."""
-    config_dir: str | None = None
-    shows_help: bool = False
-    """Whether our own help is asked for."""
+    names: tuple[str, ...] = ()
+    """Words without ``=``, where they may stand."""
 
     def argv(self, inserted: Sequence[str], removed: Sequence[str]) -> list[str]:
-        """Return the command line with ``inserted`` before the user's first override, after every flag."""
-        remaining = (override.text for override in self.overrides if override.text not in removed)
-        return [*self.flags, *inserted, *remaining]
+        """Return the command line for Hydra, with ``inserted`` before the user's first override, after every flag."""
+        remaining = (override.word for override in self.overrides if override.text not in removed)
+        return [*self.flags.for_hydra, *inserted, *remaining]
 
 
 def parse_overrides(texts: Sequence[str]) -> tuple[Override, ...]:
@@ -66,44 +69,26 @@ def parse_overrides(texts: Sequence[str]) -> tuple[Override, ...]:
             if not key:
                 raise HydraException("it names no key")
         except HydraException as error:
-            hint = f"quote it: '{_quoted(text)}'" if text.count("=") else "write key=value"
+            hint = f"quote it: '{_quoted(text)}'" if text.count("=") else _hint_of_bare(text)
             raise ConfigError(f"{text} is not an override: {str(error).splitlines()[0]}", hint=hint) from None
-        override = Override(text, key, plain(parsed.value()), parsed.is_sweep_override(), _expand(parsed))
+        override = Override(text, key, plain(parsed.value()), parsed.is_sweep_override(), expand(parsed))
         if not override.of_hydra and text[0] in "+~":
             raise ConfigError(f"{text} adds or deletes a key", hint="every key exists; write key=value")
         overrides.append(override)
     return tuple(overrides)
 
 
-def parse_command_line(argv: Sequence[str]) -> CommandLine:
-    """Split ``argv`` into Hydra's flags and overrides.
+def parse_command_line(argv: Sequence[str], *, takes_names: bool = False) -> CommandLine:
+    """Split ``argv`` into flags and overrides, and names where those are taken.
 
     Raises:
-        ConfigError: a flag is unknown, or a word is not an override.
+        ConfigError: a flag's value is wrong, or a word is not an override.
     """
-    parser = get_args_parser()
-
-    def refuse(message: str) -> NoReturn:
-        raise ConfigError(message, hint="--help lists the flags")
-
-    parser.error = refuse  # type: ignore[method-assign]
-    arguments = parser.parse_intermixed_args(list(argv))
-    remaining = list(arguments.overrides)
-    if arguments.config_name not in (None, PRIMARY) or arguments.config_path:
-        raise ConfigError(
-            "--config-name and --config-path are fixed",
-            hint="put FOLDER/profile/NAME.yaml and use --config-dir FOLDER profile=NAME",
-        )
-    flags = []
-    for token in argv:
-        if remaining and token == remaining[0]:
-            remaining.pop(0)
-        else:
-            flags.append(token)
-    shows_only = bool(arguments.help or arguments.hydra_help or arguments.cfg or arguments.info)
-    overrides = parse_overrides(arguments.overrides)
-    folder, shows_help = arguments.config_dir, bool(arguments.help)
-    return CommandLine(tuple(flags), overrides, bool(arguments.multirun), shows_only, folder, shows_help)
+    flags = read_flags(argv)
+    if flags.of_hydra or flags.unknown:
+        return CommandLine(flags, ())
+    names = tuple(word for word in flags.words if takes_names and "=" not in word)
+    return CommandLine(flags, parse_overrides([word for word in flags.words if word not in names]), names)
 
 
 def plain(value: Any) -> Any:
@@ -111,8 +96,10 @@ def plain(value: Any) -> Any:
     return value.text if isinstance(value, types.QuotedString) else value
 
 
-def _expand(override: types.Override) -> tuple[str, ...]:
-    if not override.is_sweep_override() or not (override.is_choice_sweep() or override.is_range_sweep()):
+def expand(override: types.Override) -> tuple[str, ...]:
+    """Return the overrides of a sweep's single values; none where only its sweeper knows them."""
+    known = (types.ValueType.SIMPLE_CHOICE_SWEEP, types.ValueType.CHOICE_SWEEP, types.ValueType.RANGE_SWEEP)
+    if override.value_type not in known:
         return ()
     key = override.get_key_element()
     return tuple(f"{key}={value}" for value in override.sweep_string_iterator())
@@ -121,3 +108,7 @@ def _expand(override: types.Override) -> tuple[str, ...]:
 def _quoted(text: str) -> str:
     key, _, value = text.partition("=")
     return f'{key}="{value}"'
+
+
+def _hint_of_bare(text: str) -> str:
+    return f"a model is named by model=local model.path={text}" if "/" in text else "write key=value"

@@ -1,6 +1,7 @@
 """The one place that composes with Hydra: overrides in, plain values and the files they come from out."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +19,19 @@ from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from sendnn_pipeline.config.compose_errors import one_line
+from sendnn_pipeline.config.compose_errors import one_line, unknown_option
+from sendnn_pipeline.config.option_file import find_problem, read_option
 from sendnn_pipeline.config.option_source import read_options_ourselves
-from sendnn_pipeline.config.options import PRIMARY, SCHEMA_SUFFIX, OptionTree, flatten
+from sendnn_pipeline.config.options import PRIMARY, SCHEMA_SUFFIX, OptionTree
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.config.schemas import SchemaStore
 from sendnn_pipeline.errors import ConfigError
 
 VERSION_BASE = "1.3"
 HYDRA = "hydra"
-DEFAULTS = "defaults"
-# A name that no file system takes, and options whose defaults lists name each other, are among them.
-FAILURES = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, RecursionError)
+# Of a file that is neither a mapping nor a list, and of a name that no file system takes, Hydra makes an OSError; of a
+# circle of defaults, the third.
+FAILURES = (HydraException, OmegaConfBaseException, RecursionError, YAMLError, OSError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class OptionFile:
     """The file whose defaults list overrides the group to it; empty where none does."""
     values: Mapping[str, Any]
     """What it sets, by dotted key."""
+    merged: Mapping[str, Any]
+    """The same as Hydra merges it: with numbers that YAML makes of text."""
 
     @property
     def path(self) -> str:
@@ -80,6 +84,9 @@ def store_schemas(store: SchemaStore) -> None:
 def _thaw(node: Any) -> Any:
     """Clear the read-only flags that frozen dataclasses leave behind, so that layers can merge."""
     OmegaConf.set_readonly(node, None)
+    if isinstance(node, DictConfig) and OmegaConf.get_type(node) is dict:
+        # Its keys are the user's own, unlike those of a group.
+        OmegaConf.set_struct(node, False)
     keys = list(node) if isinstance(node, DictConfig) else range(len(node))
     for key in keys:
         child = node._get_node(key)  # OmegaConf has no public way to a node
@@ -119,19 +126,22 @@ class Composer:
     tree: OptionTree
     schemas: SchemaStore
     loader: ConfigLoader
+    types: Mapping[str, Any]
+    """Of all keys."""
 
-    def option_files(self, overrides: Iterable[str]) -> list[OptionFile]:
+    def option_files(self, overrides: Sequence[str]) -> list[OptionFile]:
         """Return the options that take part, in the order in which they are merged.
 
         Raises:
             ConfigError: an unknown option, or a file that cannot be read.
         """
+        self._refuse_unknown(overrides)
         words = [*search_path_override(self.tree), *overrides]
         try:
             defaults = self.loader.compute_defaults_list(PRIMARY, words, RunMode.RUN)
             found = [self._option_file(default, defaults.overrides) for default in defaults.defaults]
         except FAILURES as error:
-            raise one_line(error, self.tree.groups, self.schemas) from None
+            raise self._explain(error, overrides) from None
         return [file for file in found if file is not None]
 
     def _option_file(self, default: Any, overrides: Any) -> OptionFile | None:
@@ -142,14 +152,27 @@ class Composer:
         if file is None:
             # One of the schemas.
             return None
-        content: Any = OmegaConf.to_container(OmegaConf.load(file))
-        content = content if isinstance(content, dict) else {}
+        values, merged = read_option(file, default.package or "", self.types)
         chosen = overrides.override_metadata.get(group)
         chosen_in = "" if chosen is None or chosen.external_override else chosen.containing_config_path or ""
-        values = dict(flatten({key: value for key, value in content.items() if key != DEFAULTS}, default.package or ""))
-        return OptionFile(group, option, file, default.parent or "", chosen_in, values)
+        return OptionFile(group, option, file, default.parent or "", chosen_in, values, merged)
 
-    def compose(self, overrides: Iterable[str]) -> Composed:
+    def _refuse_unknown(self, overrides: Sequence[str]) -> None:
+        """Refuse an option that there is not: Hydra passes over one of the group of profiles."""
+        for word in overrides:
+            group, _, option = word.partition("=")
+            if group in self.tree.groups and option not in self.tree.groups[group]:
+                raise unknown_option(group, option, self.tree)
+
+    def _explain(self, error: Exception, overrides: Sequence[str]) -> ConfigError:
+        """Return the error for a file that is part of the composition and at fault, else for what Hydra says."""
+        named = [word.replace("=", "/", 1) for word in overrides if word.partition("=")[0] in self.tree.groups]
+        named += re.findall(r"'([\w.-]+/[\w.-]+)'", str(error))
+        files = filter(None, map(self.tree.find, named))
+        problems = filter(None, (find_problem(file, self.tree.groups) for file in files))
+        return next(problems, None) or one_line(error, self.tree, self.schemas)
+
+    def compose(self, overrides: Sequence[str]) -> Composed:
         """Compose all options with overrides.
 
         Raises:
@@ -166,7 +189,7 @@ class Composer:
                 raise ConfigError(f"{missing[0]} has no value", hint=f"set {missing[0]}=...")
             values: Any = OmegaConf.to_container(config, enum_to_str=True)
         except FAILURES as error:
-            raise one_line(error, self.tree.groups, self.schemas) from None
+            raise self._explain(error, overrides) from None
         schemas = {
             str(group): kind
             for group in config
@@ -185,6 +208,6 @@ def open_composer(tree: OptionTree, schemas: SchemaStore) -> Iterator[Composer]:
     read_options_ourselves()
     try:
         with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(tree.own)):
-            yield Composer(tree, schemas, GlobalHydra.instance().config_loader())
+            yield Composer(tree, schemas, GlobalHydra.instance().config_loader(), schemas.keys())
     finally:
         GlobalHydra.instance().hydra = outer

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_origin
 
 from yaml import YAMLError
 
-from sendnn_pipeline.config.accepted import accepted
+from sendnn_pipeline.config.accepted import accepted, without_none
 from sendnn_pipeline.config.aliases import SHORT_FORMS
-from sendnn_pipeline.config.options import PROFILE
+from sendnn_pipeline.config.option_file import GLOBAL
+from sendnn_pipeline.config.options import PROFILE, OptionTree
 from sendnn_pipeline.config.schemas import SchemaStore
 from sendnn_pipeline.errors import ConfigError, nearest
 
@@ -18,25 +19,26 @@ SHORT_FORM_IN_FILE = (
     r"Could not find '(?P<alias>\w+)/(?P<value>[^']+)'",
     r"is not a subclass of (?P<alias>\w+)Config\. value: (?P<value>\S+)",
 )
-GLOBAL = "# @package _global_"
-
 
 Groups = Mapping[str, Mapping[str, Any]]
 
 
-def one_line(error: Exception, groups: Groups, schemas: SchemaStore) -> ConfigError:
+def one_line(error: Exception, tree: OptionTree, schemas: SchemaStore) -> ConfigError:
     """Rewrite an error.
 
     Args:
         error: of Hydra or OmegaConf.
-        groups: options by group.
+        tree: of all options.
         schemas: of all keys.
     """
+    groups = tree.groups
+    if isinstance(error, RecursionError):
+        return ConfigError("the defaults lists of the chosen options go in a circle", hint="take one out")
     cause, text = _first_cause(error), str(error)
     return (
         _misused_short_form(text)
         or _wrong_file(text, cause, groups)
-        or _wrong_name(text, str(cause), groups, schemas)
+        or _wrong_name(text, str(cause), tree, schemas)
         or _wrong_value(text, str(cause), schemas)
     )
 
@@ -67,16 +69,15 @@ def _wrong_file(text: str, cause: BaseException, groups: Groups) -> ConfigError 
     return ConfigError(f"{where} overrides {group}, which is chosen after it", hint="override it in a profile")
 
 
-def _wrong_name(text: str, cause: str, groups: Groups, schemas: SchemaStore) -> ConfigError | None:
+def _wrong_name(text: str, cause: str, tree: OptionTree, schemas: SchemaStore) -> ConfigError | None:
     """Return the error for an option or a key that does not exist."""
     if match := re.search(r"Could not (?:find|load) '([\w-]+)/([^']+)'", text):
-        group, option = match[1], match[2]
-        return ConfigError(f"unknown option {group}={option}", hint=nearest(option, groups.get(group, ())))
+        return unknown_option(match[1], match[2], tree)
     if match := re.search(r"Could not override '([^'@]+)", text):
-        return unknown_key(match[1], groups, schemas)
+        return unknown_key(match[1], tree.groups, schemas)
     if match := re.search(r"Key '([^']+)' (?:is )?not in", cause):
         full = re.search(r"full_key: (\S+)", cause)
-        return unknown_key(full[1] if full else match[1], groups, schemas)
+        return unknown_key(full[1] if full else match[1], tree.groups, schemas)
     return None
 
 
@@ -91,13 +92,15 @@ def _wrong_value(text: str, cause: str, schemas: SchemaStore) -> ConfigError:
     if key and kind is not None:
         value = re.search(r"(?:to string:|Invalid value|Value) '(.*?)'", cause)
         written = "=null" if "is not Optional" in cause else f"={value[1]}" if value else ""
-        return ConfigError(f"{key[1]}{written} must be {accepted(kind)}")
+        hint = "write it in brackets, such as [64]" if get_origin(without_none(kind)) is list else ""
+        return ConfigError(f"{key[1]}{written} must be {accepted(kind)}", hint=hint, key=key[1].partition("[")[0])
     if key and "Invalid type assigned" in cause:
-        return ConfigError(f"{key[1]} is a group of keys", hint=f"set one of them, such as {_below(key[1], types)}")
+        hint = f"set one of them, such as {_below(key[1], types)}"
+        return ConfigError(f"{key[1]} is a group of keys", hint=hint, key=key[1])
     first, *others = cause.splitlines()
     if others and first.endswith("raised while composing config:"):
         first = f"{others[0]} ({first.partition(':')[0].lower()})"
-    return ConfigError(f"{key[1]}: {first}" if key else first)
+    return ConfigError(f"{key[1]}: {first}" if key else first, key=key[1] if key else "")
 
 
 def _below(group: str, types: Mapping[str, Any]) -> str:
@@ -118,16 +121,23 @@ def _misused_short_form(text: str) -> ConfigError | None:
     return None
 
 
+def unknown_option(group: str, option: str, tree: OptionTree) -> ConfigError:
+    """Return the error for an option that there is not: what may be meant."""
+    other = next((file for folder in tree.folders.values() for file in folder.glob(f"{group}/{option}.yml")), None)
+    if other is not None:
+        return ConfigError(f"{other} is not read", hint=f"files of options end in .yaml: rename it {option}.yaml")
+    hint = nearest(option, tree.groups.get(group, ()))
+    if group == "model" and "did you mean" not in hint:
+        hint = f"{hint}; any other model is named by model=local model.path={option}".removeprefix("; ")
+    return ConfigError(f"unknown option {group}={option}", hint=hint)
+
+
 def unknown_key(key: str, groups: Groups, schemas: SchemaStore) -> ConfigError:
     """Return the error for a key that no chosen option has: which options have it, else the nearest that exists."""
     if key == PROFILE and PROFILE not in groups:
         return ConfigError("there are no profiles", hint="put FOLDER/profile/NAME.yaml and use --config-dir FOLDER")
-    if key == PROFILE:
-        return ConfigError(
-            "the profile sets keys of its own group, which has none", hint=f"begin its file with {GLOBAL}"
-        )
     owners = schemas.owners(key)
     if owners:
         verb = "has" if len(owners) == 1 else "have"
-        return ConfigError(f"unknown key {key}", hint=f"only {' and '.join(owners)} {verb} it")
-    return ConfigError(f"unknown key {key}", hint=nearest(key, [*schemas.keys(), *groups]))
+        return ConfigError(f"unknown key {key}", hint=f"only {' and '.join(owners)} {verb} it", key=key)
+    return ConfigError(f"unknown key {key}", hint=nearest(key, [*schemas.keys(), *groups]), key=key)

@@ -8,6 +8,7 @@ from sendnn_pipeline.config.command_line import Override
 from sendnn_pipeline.config.compose import Composed, Composer, OptionFile, open_composer, quote
 from sendnn_pipeline.config.draft import Draft, Layer, Origin
 from sendnn_pipeline.config.environment import EnvValue
+from sendnn_pipeline.config.exact_words import exact_words
 from sendnn_pipeline.config.options import PRIMARY, PROFILE, OptionTree, flatten
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.config.schemas import SchemaStore
@@ -57,6 +58,7 @@ def compose_layers(
         ConfigError: they do not compose.
     """
     groups = tree.groups
+    overrides = exact_words(overrides, schemas.keys())
     odd = next((one for one in overrides if one.key in groups and not isinstance(one.value, str)), None)
     if odd is not None:
         raise ConfigError(f"{odd.text} is not the name of an option", hint=nearest("", groups[odd.key]))
@@ -66,11 +68,13 @@ def compose_layers(
         words = [override for override in overrides if override.key not in replaced]
         choices = [f"{group}={choice.option}" for group, choice in replaced.items()]
         choices += [f"{value.key}={value.value}" for value in env if value.key in groups and value.key not in replaced]
-        files = composer.option_files([*choices, *(word.text for word in words if word.key in groups)])
+        files = composer.option_files([*choices, *(word.word for word in words if word.key in groups)])
         origins = _origins(tree, files, overrides, env, replaced)
         effective, overridden = _split(env, origins, groups)
-        reordered, text = _reordered(files, origins), [word.text for word in words]
-        composed, homeless = _compose(composer, schemas, effective, lambda env: [*choices, *env, *reordered, *text])
+        reordered, text = _reordered(files, origins), [word.word for word in words]
+        composed, homeless = _compose(
+            composer, schemas, effective, lambda env: [*choices, *env, *reordered, *text], origins
+        )
     for value in homeless:
         del origins[value.key]
     inserted = [*choices, *_assignments(value for value in effective if value not in homeless), *reordered]
@@ -91,7 +95,7 @@ def _is_auto(composer: Composer, group: str, overrides: Sequence[Override], env:
     if named:
         return bool(named[-1] == AUTO)
     words = [f"{value.key}={value.value}" for value in env if value.key in composer.tree.groups]
-    words += [override.text for override in overrides if override.key in composer.tree.groups]
+    words += [override.word for override in overrides if override.key in composer.tree.groups]
     if not any(word.startswith(f"{PROFILE}=") for word in words):
         return True
     # A profile may choose the option.
@@ -177,7 +181,7 @@ def _reordered(files: Sequence[OptionFile], origins: Mapping[str, tuple[Origin, 
     """Return overrides for keys that Hydra, which merges in the order of files, would leave to a lower layer."""
     last: dict[str, Any] = {}
     for file in files:
-        last |= file.values
+        last |= file.merged
     overrides = []
     for key, value in last.items():
         winner = next((origin for origin in origins[key] if origin.layer <= Layer.COMMAND_LINE), None)
@@ -191,6 +195,7 @@ def _compose(
     schemas: SchemaStore,
     effective: Sequence[EnvValue],
     words: Callable[[Sequence[str]], list[str]],
+    origins: Mapping[str, tuple[Origin, ...]],
 ) -> tuple[Composed, list[EnvValue]]:
     """Compose with the environment's values, but for those whose keys the chosen options do not have.
 
@@ -201,6 +206,7 @@ def _compose(
         schemas: of all options.
         effective: the environment's values.
         words: puts them, as overrides, among all the others.
+        origins: what each layer sets, for errors.
 
     Returns:
         The composition, and the values that are left out.
@@ -212,8 +218,15 @@ def _compose(
         except ConfigError as error:
             lost = next((one for one in effective if error.message == f"unknown key {one.key}"), None)
             if lost is None or lost in homeless or not schemas.owners(lost.key):
-                raise
+                raise _located(error, origins) from None
             homeless.append(lost)
+
+
+def _located(error: ConfigError, origins: Mapping[str, tuple[Origin, ...]]) -> ConfigError:
+    """Return an error with what set its key, unless that is a word, which is in sight already."""
+    tops = (found[0] for key, found in origins.items() if key == error.key or key.startswith(f"{error.key}."))
+    top = next((origin for origin in tops if error.key and (origin.option or origin.layer == Layer.ENV)), None)
+    return ConfigError(error.message, hint=error.hint, where=top.where if top else error.where)
 
 
 def _assignments(values: Iterable[EnvValue]) -> list[str]:

@@ -3,7 +3,7 @@
 import io
 from pathlib import Path
 
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult
@@ -15,8 +15,8 @@ from sendnn_pipeline.files import read_text
 HEADER_LENGTH = 512
 
 
-class OptionSource(FileConfigSource):
-    """A folder of options."""
+class FileConfigSource(file_config_source.FileConfigSource):
+    """A folder of options. Hydra's registry, which workers of a sweep fill anew, knows its class by this name."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Read one file.
@@ -41,6 +41,6 @@ class OptionSource(FileConfigSource):
 
 
 def read_options_ourselves() -> None:
-    """Have Hydra read folders through ``OptionSource``; it has no public way to be told."""
+    """Have Hydra read folders through ``FileConfigSource``; it has no public way to be told."""
     Plugins.instance()
-    SourcesRegistry.instance().types[OptionSource.scheme()] = OptionSource
+    SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource

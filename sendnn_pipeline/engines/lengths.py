@@ -1,6 +1,7 @@
 """How long a workload's inputs are, in tokens: what Programs are chosen for, and benches are made of. No torch."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ TOKEN_KEYS = ("num_tokens", "num_prompt_tokens", "prompt_tokens")
 FORMS = f"write a number a line, or JSON objects with {' or '.join(TOKEN_KEYS)}"
 # Where nothing is known: tokens of prose in requests of mixed length, lognormal with a median of 45.
 MIXED_TEXTS = {8: 2, 16: 9, 24: 13, 32: 13, 48: 20, 64: 13, 96: 14, 128: 7, 192: 6, 256: 2, 512: 1}
+# The same by the token, as a bench draws them: neighbours in a batch are rarely of one length.
+MEDIAN_TOKENS, SIGMA, MAX_TOKENS = 45.0, 0.85, 512
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,12 @@ def histogram_of(counts: Mapping[int, float], max_length: int | None = None, whe
     for length, count in counts.items():
         merged[min(length, max_length) if max_length else length] += count / total  # type: ignore[assignment]
     return Histogram(tuple(sorted(merged.items())))
+
+
+def mixed_texts() -> Histogram:
+    """Return the lengths of mixed prose by the token."""
+    weights = {n: math.exp(-((math.log(n / MEDIAN_TOKENS) / SIGMA) ** 2) / 2) / n for n in range(5, MAX_TOKENS + 1)}
+    return histogram_of(weights)
 
 
 def read_trace(file: Path, where: str = "") -> Histogram:

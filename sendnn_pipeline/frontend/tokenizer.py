@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding, Tokenizer, normalizers
 
 from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.files import read_text
 from sendnn_pipeline.frontend.slices import LONG_CHARS, Reading, TooLongError, batches, slices
 from sendnn_pipeline.frontend.token import Token, tokens_of
 from sendnn_pipeline.frontend.truncation import Side, Truncation, longest_first
+from sendnn_pipeline.models.sentence_files import read_transformer_file
 
 T = TypeVar("T")
 THREADS = 2
@@ -29,6 +30,8 @@ class TextTokenizer:
         """Tokens that are put around a text."""
         self.num_special_of_pair = tokenizer.num_special_tokens_to_add(True)
         """Tokens that are put around and between two texts."""
+        added = tokenizer.get_added_tokens_decoder()
+        self._special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="tokenize")
         # Requests of long texts wait for each other, and short ones do not wait for them.
         self._long = ThreadPoolExecutor(THREADS, thread_name_prefix="tokenize-long")
@@ -170,6 +173,12 @@ class TextTokenizer:
             second.truncate(room_of_second, direction=truncation.side)
         return self._tokenizer.post_process(first, second)
 
+    async def count_before(self, prompt: str) -> int:
+        """Return how many tokens ``prompt`` takes before a text, the special ones that begin a text included."""
+        encoding = await self._run(self._pool, self._tokenizer.encode, prompt)
+        ends = len(encoding) > 0 and (bool(encoding.special_tokens_mask[-1]) or encoding.ids[-1] in self._special_ids)
+        return len(encoding) - ends
+
     async def describe(self, texts: Sequence[str], *, special: bool) -> list[list[Token]]:
         """Return the tokens of every text, each with its place in it."""
         long = sum(map(len, texts)) > LONG_CHARS
@@ -210,6 +219,8 @@ class TextTokenizer:
 def load_tokenizer(folder: Path) -> TextTokenizer:
     """Read ``tokenizer.json`` of a model, without the truncation and padding it was saved with.
 
+    Where sentence-transformers' files of the model ask for lower case, it reads texts so.
+
     Raises:
         ModelError: it is missing or broken.
     """
@@ -220,4 +231,7 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
         raise ModelError(f"{file} is not a usable tokenizer: {error}", hint="fetch the model again") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    if read_transformer_file(folder).do_lower_case:
+        given = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *given])
     return TextTokenizer(tokenizer)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,11 @@ class Checkpoint:
         return hashlib.sha256(json.dumps([config, self.tensors], sort_keys=True).encode()).hexdigest()
 
 
-def read_checkpoint(files: Sequence[Path]) -> Checkpoint:
+def read_checkpoint(files: Mapping[Path, str]) -> Checkpoint:
     """Read the headers, which the library proves to fit their files.
+
+    Args:
+        files: each with what goes before the names of its tensors.
 
     Raises:
         ModelError: a file is truncated or not safetensors; the message names it.
@@ -41,20 +44,20 @@ def read_checkpoint(files: Sequence[Path]) -> Checkpoint:
     from safetensors import SafetensorError, safe_open
 
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for file in files:
+    for file, prefix in files.items():
         try:
             with safe_open(file, framework="numpy") as opened:
                 for name in opened.keys():  # noqa: SIM118  it has no iterator
                     entry = opened.get_slice(name)
-                    tensors[name] = (entry.get_dtype(), tuple(entry.get_shape()))
+                    tensors[prefix + name] = (entry.get_dtype(), tuple(entry.get_shape()))
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{file} is not a whole safetensors file: {error}", hint="fetch the model again") from None
     if files and not tensors:
-        raise ModelError(f"{files[0]} holds no tensors", hint="fetch the model again")
+        raise ModelError(f"{next(iter(files))} holds no tensors", hint="fetch the model again")
     return Checkpoint(tensors)
 
 
-def weights_digest(files: Sequence[Path], cache_dir: Path) -> str:
+def weights_digest(files: Iterable[Path], cache_dir: Path) -> str:
     """Return a digest of the weights themselves: what decides a Program that holds them.
 
     Each file's is remembered in ``cache_dir`` by path, size and time of change, so that a start hashes nothing twice.

@@ -12,9 +12,13 @@ from sendnn_pipeline.files import BOM
 from sendnn_pipeline.models.checkpoint import read_checkpoint
 from sendnn_pipeline.models.json_files import convert, file_in, read_config_json, read_struct
 from sendnn_pipeline.models.positions import read_positions
+from sendnn_pipeline.models.sentence_files import read_module_weights
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+# Of these the numbers of a token's hidden state are d_model; their encoder is loaded alone.
+D_MODEL_TYPES = ("t5", "mt5", "umt5")
+MAX_TOKENS_NAMED = 8
 
 
 class TextConfig(msgspec.Struct):
@@ -23,10 +27,12 @@ class TextConfig(msgspec.Struct):
     vocab_size: Count
     hidden_size: Count | None = None
     dim: Count | None = None
+    d_model: Count | None = None
     max_position_embeddings: int | None = None
     n_positions: int | None = None
     num_hidden_layers: int | None = None
     n_layers: int | None = None
+    num_layers: int | None = None
     pad_token_id: int | None = None
 
 
@@ -44,6 +50,12 @@ class WeightIndex(msgspec.Struct):
     weight_map: dict[str, str]
 
 
+class OwnCode(msgspec.Struct):
+    """What a file says of code that the model brings."""
+
+    auto_map: dict[str, Any] | list[Any] | None = None
+
+
 @dataclass(frozen=True)
 class ModelFacts:
     """The facts that decide limits and Programs. Engines read more of ``folder`` themselves."""
@@ -59,12 +71,13 @@ class ModelFacts:
     position_limit: int
     """Most tokens by its positions; 0 where nothing limits them."""
     pad_token_id: int
-    weight_files: tuple[Path, ...]
+    weight_files: Mapping[Path, str]
+    """Each with what goes before the names of its tensors: nothing, or the sentence-transformers module's own name."""
     num_parameters: int
     structure_digest: str
     """Of config.json and of the tensors' names, dtypes and shapes."""
-    tokens_beyond: tuple[str, ...] = ()
-    """Tokens that the tokenizer adds and the embedding does not have."""
+    notices: tuple[str, ...] = ()
+    """What its files have that is not followed, a line each."""
 
     @property
     def text_config(self) -> Mapping[str, Any]:
@@ -86,7 +99,7 @@ def read_model_facts(folder: Path) -> ModelFacts:
     part = config.get("text_config") or config
     text = convert(part, TextConfig, file)
     limit, pad = read_positions(part, whole.model_type, file)
-    hidden_size = text.hidden_size or text.dim
+    hidden_size = text.d_model if whole.model_type in D_MODEL_TYPES else text.hidden_size or text.dim
     if hidden_size is None:
         raise ModelError(
             f"{file} has no hidden_size: models of the type {whole.model_type} are not supported",
@@ -96,7 +109,7 @@ def read_model_facts(folder: Path) -> ModelFacts:
         raise ModelError(
             f"{folder} has no tokenizer.json", hint="save the fast tokenizer with transformers' save_pretrained"
         )
-    weight_files = _weight_files(folder)
+    weight_files = dict.fromkeys(_weight_files(folder), "") | read_module_weights(folder)
     checkpoint = read_checkpoint(weight_files)
     return ModelFacts(
         folder=folder,
@@ -104,14 +117,28 @@ def read_model_facts(folder: Path) -> ModelFacts:
         architecture=(whole.architectures or ["unknown"])[0],
         model_type=whole.model_type,
         hidden_size=hidden_size,
-        num_layers=text.num_hidden_layers or text.n_layers or 0,
+        num_layers=text.num_hidden_layers or text.n_layers or text.num_layers or 0,
         vocab_size=text.vocab_size,
         position_limit=limit,
         pad_token_id=pad,
         weight_files=weight_files,
         num_parameters=checkpoint.num_parameters,
         structure_digest=checkpoint.structure_digest(config),
-        tokens_beyond=_tokens_beyond(folder / "tokenizer.json", text.vocab_size),
+        notices=(*_own_code(folder, config), *_tokens_beyond(folder / "tokenizer.json", text.vocab_size)),
+    )
+
+
+def _own_code(folder: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name code of the model's own: it is never run, so that what is computed is transformers' idea of the model."""
+    files = {
+        "config.json": convert(config, OwnCode, folder / "config.json"),
+        "tokenizer_config.json": read_struct(folder / "tokenizer_config.json", OwnCode),
+    }
+    return tuple(
+        f"{name} asks for code of its own (auto_map: {', '.join(sorted(map(str, own.auto_map)))}), which is not "
+        "run: transformers' own model and tokenizer.json are used"
+        for name, own in files.items()
+        if own.auto_map
     )
 
 
@@ -125,12 +152,19 @@ class _Tokenizer(msgspec.Struct):
 
 
 def _tokens_beyond(file: Path, vocab_size: int) -> tuple[str, ...]:
-    """Return the added tokens whose ids lie past the embedding; what is broken is named where it is loaded."""
+    """Name the added tokens whose ids lie past the embedding; what is broken is named where it is loaded."""
     try:
         tokenizer = msgspec.json.decode(file.read_bytes().removeprefix(BOM), type=_Tokenizer)
     except (OSError, msgspec.DecodeError):
         return ()
-    return tuple(token.content for token in tokenizer.added_tokens if token.id >= vocab_size)
+    beyond = [token.content for token in tokenizer.added_tokens if token.id >= vocab_size]
+    if not beyond:
+        return ()
+    named = ", ".join(beyond[:MAX_TOKENS_NAMED]) + (", …" if beyond[MAX_TOKENS_NAMED:] else "")
+    return (
+        f"tokenizer.json adds {named} beyond the model's {vocab_size} embeddings: an input with such a token is "
+        "refused",
+    )
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:

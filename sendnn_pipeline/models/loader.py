@@ -24,9 +24,13 @@ def load_encoder(folder: "Path", dtype: str) -> "nn.Module":
     Raises:
         ModelError: the architecture is unknown, a file is broken, or weights are missing.
     """
-    from transformers import AutoModel
+    from transformers import AutoModel, AutoModelForTextEncoding
 
-    return _load(AutoModel, folder, dtype, UNUSED_PARTS)
+    described = read_config_json(folder)
+    # Of encoder and decoder together, such as T5's, the encoder alone; a checkpoint of it says so by its class.
+    architecture = str((described.get("architectures") or [""])[0])
+    alone = bool(described.get("is_encoder_decoder")) or architecture.endswith("EncoderModel")
+    return _load(AutoModelForTextEncoding if alone else AutoModel, folder, dtype, UNUSED_PARTS)
 
 
 def load_classifier(folder: "Path", dtype: str) -> "nn.Module":

@@ -20,6 +20,8 @@ from sendnn_pipeline.paths import expand_path
 # What a hub may take to answer; what it sends after that may take as long as it likes.
 HUB_SECONDS = 15.0
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
+# Without which none runs.
+FILES_OF_MODEL = ("config.json", "tokenizer.json", "*.safetensors")
 
 
 class ModelSource(Protocol):
@@ -62,46 +64,77 @@ class FolderSource:
 class HubSource:
     """A model hub, through huggingface_hub and its cache."""
 
+    notices: tuple[str, ...] = ()
+    """What the user has to know of what was fetched."""
+
     def claims(self, path: str) -> bool:
         """Claim ``org/name`` and bare names that are not a folder."""
         return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) is not None and not FolderSource().claims(path)
 
     def locate(self, model: ModelConfig, cache_dir: Path) -> Path | None:
-        """Return the snapshot in the hub's own cache, if it is there."""
+        """Return the snapshot in the hub's own cache, if all that is wanted of it is there."""
         try:
-            return self._snapshot(model, local_files_only=True)
+            folder = self._snapshot(model, local_files_only=True)
         except Exception:  # any way of not being in the cache
             return None
+        return folder if _is_listed(folder) else None
 
     def fetch(self, model: ModelConfig, cache_dir: Path) -> Path:
-        """Download the configuration, tokenizer and safetensors files."""
+        """Download the configuration, tokenizer and safetensors files that are not there yet."""
+        silence = self._silence(model)
         try:
-            self._ask(model)
-            return self._snapshot(model, local_files_only=False)
+            # The library itself waits without end for an answer.
+            folder = self._snapshot(model, local_files_only=bool(silence))
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelError(
-                f"model.path={model.path} cannot be fetched from the hub: {reason}",
+                f"model.path={model.path} cannot be fetched from the hub: {silence or reason}",
                 hint="check the name and the network, or name a folder",
             ) from error
+        if not _is_listed(folder):
+            self._take_unlisted(model, folder)
+        return folder
 
-    def _ask(self, model: ModelConfig) -> None:
-        """Ask for the model's description within a time: the library itself waits without end for an answer."""
+    def _take_unlisted(self, model: ModelConfig, folder: Path) -> None:
+        """Note that nobody knows whether the cache has all files of a model, unless it surely has not."""
+        here = [name for name in FILES_OF_MODEL if any(folder.glob(name))]
+        lacking = [name for name in FILES_OF_MODEL if name not in here]
+        if lacking:
+            raise ModelError(
+                f"the hub cannot be reached, and its cache holds a part of {model.path}, without {', '.join(lacking)}",
+                hint=f"start once where the hub can be reached, or fetch it whole: hf download {model.path}",
+            )
+        modules = "" if (folder / "modules.json").is_file() else "; it has no modules.json"
+        self.notices = (
+            f"the hub cannot be reached, and whether its cache in {folder} has all files of {model.path} is not known"
+            f"{modules}",
+        )
+
+    def _silence(self, model: ModelConfig) -> str:
+        """Return that the hub answers nothing within a time; empty where it answers, or is known not to be there."""
         from huggingface_hub import HfApi
 
+        api = HfApi()
         try:
-            HfApi().model_info(model.path, revision=model.revision, timeout=HUB_SECONDS)
-        except Exception as error:
-            if "timeout" not in type(error).__name__.lower():
-                raise
-            endpoint = HfApi().endpoint
-            raise ModelError(f"{endpoint} does not answer within {HUB_SECONDS:g} s") from error
+            api.model_info(model.path, revision=model.revision, timeout=HUB_SECONDS)
+        except Exception as error:  # any other is met again, and said, where the files are fetched
+            if "timeout" in type(error).__name__.lower():
+                return f"{api.endpoint} does not answer within {HUB_SECONDS:g} s"
+        return ""
 
     def _snapshot(self, model: ModelConfig, *, local_files_only: bool) -> Path:
         from huggingface_hub import snapshot_download
 
         options: dict[str, Any] = {"allow_patterns": [*WANTED, "*/*.json"], "revision": model.revision}
         return Path(snapshot_download(model.path, local_files_only=local_files_only, **options))
+
+
+def _is_listed(snapshot: Path) -> bool:
+    """Return whether the library has the list of the revision's files, by which it refuses a part of them.
+
+    Other programs leave single files there, which say nothing of the others.
+    """
+    return (snapshot.parent.parent / "trees" / f"{snapshot.name}.json").is_file()
 
 
 class PackageSource:

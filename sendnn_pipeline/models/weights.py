@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from sendnn_pipeline.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     import torch
@@ -20,10 +19,10 @@ class CheckpointWeights(Mapping[str, "torch.Tensor"]):
     Tensors that have that dtype in the file stay mapped, and their pages are shared with every process that maps them.
     """
 
-    def __init__(self, files: "Sequence[Path]", dtype: str) -> None:
+    def __init__(self, files: "Mapping[Path, str]", dtype: str) -> None:
         self._files, self._dtype = files, dtype
         self._tensors: dict[str, torch.Tensor] = {}
-        self._opened: dict[str, Any] | None = None
+        self._opened: dict[str, tuple[Any, str]] | None = None
 
     def __getitem__(self, name: str) -> "torch.Tensor":
         """Return a tensor.
@@ -35,7 +34,8 @@ class CheckpointWeights(Mapping[str, "torch.Tensor"]):
         if name not in self._tensors:
             import torch
 
-            tensor = self._files_by_name()[name].get_tensor(name)
+            opened, name_in_file = self._files_by_name()[name]
+            tensor = opened.get_tensor(name_in_file)
             if tensor.is_floating_point():
                 tensor = tensor.to(getattr(torch, self._dtype))
             # Read every page now: no request pays for it, and memory is from the start what it will be.
@@ -49,16 +49,16 @@ class CheckpointWeights(Mapping[str, "torch.Tensor"]):
     def __len__(self) -> int:
         return len(self._files_by_name())
 
-    def _files_by_name(self) -> dict[str, Any]:
+    def _files_by_name(self) -> dict[str, tuple[Any, str]]:
         if self._opened is None:
             from safetensors import SafetensorError, safe_open
 
             self._opened = {}
-            for file in self._files:
+            for file, prefix in self._files.items():
                 try:
                     opened = safe_open(file, framework="pt")
                 except (OSError, SafetensorError) as error:
                     raise ModelError(f"{file} cannot be read: {error}", hint="fetch the model again") from None
                 names: list[str] = opened.keys()  # type: ignore[no-untyped-call]
-                self._opened |= dict.fromkeys(names, opened)
+                self._opened |= {prefix + name: (opened, name) for name in names}
         return self._opened

@@ -24,8 +24,8 @@ class Item:
     token_ids: Sequence[int]
     deadline: float
     enqueued: float
-    second_text_offset: int = 0
-    """Where the second text of a pair begins."""
+    offset: int = 0
+    """Where the second text of a pair begins, or a text behind its prompt."""
     request_name: str = ""
     """What its client calls the request, for logs."""
 

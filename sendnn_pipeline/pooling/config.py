@@ -25,13 +25,8 @@ class Task(StrEnum):
     classify = "classify"
 
 
-class Pooling(StrEnum):
-    """How hidden states become one vector."""
-
-    auto = "auto"
-    mean = "mean"
-    cls = "cls"
-    last = "last"
+# How hidden states become one vector.
+POOLINGS = ("mean", "cls", "last", "max", "mean_sqrt_len", "weightedmean")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +35,14 @@ class PoolingConfig(EngineConfig):
 
     task: Task = Task.auto
     """`embed` (a vector a text) or `classify` (labels, and scores of pairs); `auto` chooses by the model."""
-    pooling: Pooling = Pooling.auto
-    """`mean`, `cls` or `last`; `auto` follows the model's sentence-transformers files."""
+    pooling: str = AUTO
+    """`mean`, `cls`, `last`, `max`, `mean_sqrt_len`, `weightedmean`, or several joined by `+`; `auto` follows the
+    model's sentence-transformers files."""
     normalize: bool | None = None
     """Whether vectors are scaled to length one; null follows the model's files."""
+    prompt_name: str | None = None
+    """Which of the model's prompts goes before texts whose request names none; null is the default of the model's
+    files, empty text is none."""
     auto_truncate: bool = False
     """Whether text-embeddings-inference's routes cut long texts where a request does not say `truncate`."""
 

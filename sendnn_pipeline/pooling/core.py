@@ -21,7 +21,7 @@ from sendnn_pipeline.models.weights import CheckpointWeights
 from sendnn_pipeline.pooling.accounting import Outcome, answers, step_done
 from sendnn_pipeline.pooling.batcher import Batch, Batcher, Item
 from sendnn_pipeline.pooling.door import Door
-from sendnn_pipeline.pooling.graphs import PoolingGraphs
+from sendnn_pipeline.pooling.graphs import PoolingGraphs, third_input
 from sendnn_pipeline.pooling.messages import PoolingRequest
 from sendnn_pipeline.pooling.plan import pooling_plan
 from sendnn_pipeline.pooling.runner import PoolingRunner
@@ -72,7 +72,7 @@ class PoolingCore:
     def install(self, compiled: Mapping[Program, CompiledProgram]) -> None:
         """Bind the weights; the model that was traced goes."""
         calls = {program: made.bind(self.weights) for program, made in compiled.items()}
-        self.runner = PoolingRunner(calls, self.run.model.pad_token_id, pooling_plan(self.run).token_type_ids)
+        self.runner = PoolingRunner(calls, self.run.model.pad_token_id, third_input(pooling_plan(self.run)))
         self.graphs = None
 
     def rehearse(self, program: Program, sizes: Sizes, *, check: bool) -> float:
@@ -113,11 +113,11 @@ class PoolingCore:
         except msgspec.MsgspecError as error:
             self.send(RequestFailed(message.request_id, "refused", -1, f"it is no request of token ids: {error}"))
             return
-        fault = self.door.find_fault(request.items, request.second_text_offsets)
+        fault = self.door.find_fault(request.items, request.offsets)
         if fault is not None:
             self.send(RequestFailed(message.request_id, "refused", fault.index, fault.message))
             return
-        offsets = request.second_text_offsets or [0] * len(request.items)
+        offsets = request.offsets or [0] * len(request.items)
         now = self.clock()
         self.remaining[message.request_id] = len(request.items)
         self.batcher.add(
@@ -147,7 +147,7 @@ class PoolingCore:
     def _compute(self, batch: Batch) -> Outcome:
         """Compute; the one part that runs in other threads."""
         started = self.clock()
-        ids, offsets = [item.token_ids for item in batch.items], [item.second_text_offset for item in batch.items]
+        ids, offsets = [item.token_ids for item in batch.items], [item.offset for item in batch.items]
         try:
             vectors, finite = self.runner.run(batch.program, ids, offsets)
             return Outcome(batch, started, self.clock(), vectors.numpy(), finite)

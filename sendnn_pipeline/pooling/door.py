@@ -22,24 +22,24 @@ class Door:
     vocab_size: int
     max_tokens: int
 
-    def find_fault(self, items: Sequence[Sequence[int]], second_text_offsets: Sequence[int] = ()) -> Fault | None:
+    def find_fault(self, items: Sequence[Sequence[int]], offsets: Sequence[int] = ()) -> Fault | None:
         """Return the first fault of a request; None where every item can be computed.
 
         Args:
             items: token ids.
-            second_text_offsets: where the second text of each pair begins; empty where there are no pairs.
+            offsets: where the second text of each pair begins, or a text behind its prompt; empty where there is none.
         """
         if not items:
             return Fault(-1, "empty_input", "it has no items")
-        if second_text_offsets and len(second_text_offsets) != len(items):
-            return Fault(-1, "invalid_value", f"{len(items)} items have {len(second_text_offsets)} pair offsets")
+        if offsets and len(offsets) != len(items):
+            return Fault(-1, "invalid_value", f"{len(items)} items have {len(offsets)} offsets")
         faults = (self._fault_of(index, ids) for index, ids in enumerate(items))
         fault = next((fault for fault in faults if fault is not None), None)
         if fault is not None:
             return fault
-        pairs = enumerate(zip(items, second_text_offsets, strict=False))
+        pairs = enumerate(zip(items, offsets, strict=False))
         outside = (
-            Fault(i, "invalid_value", f"has a second text that begins at {at}")
+            Fault(i, "invalid_value", f"has a second part that begins at {at}")
             for i, (ids, at) in pairs
             if not 0 <= at <= len(ids)
         )

@@ -6,13 +6,14 @@ from sendnn_pipeline.backends.base import Limits
 from sendnn_pipeline.config.draft import Draft, Layer
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.engines.base import EngineCore
-from sendnn_pipeline.engines.lengths import describe_left_out
+from sendnn_pipeline.engines.lengths import describe_left_out, mixed_texts
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.models.facts import ModelFacts
 from sendnn_pipeline.pooling.choose import ShapeNeeds, choose_shapes, cost_of_steps, read_workload
-from sendnn_pipeline.pooling.config import SHAPES, Task
-from sendnn_pipeline.pooling.facts import PoolingFacts, read_pooling_facts
+from sendnn_pipeline.pooling.config import POOLINGS, SHAPES, Task
+from sendnn_pipeline.pooling.expected_padding import LOAD, expected_padding, sample_lengths
+from sendnn_pipeline.pooling.facts import GENERATES, PoolingFacts, read_pooling_facts
 from sendnn_pipeline.pooling.plan import PoolingPlan, make_plan
 from sendnn_pipeline.pooling.shapes import AUTO, FUNCTION, LENGTH, parse_shapes, shape_of
 from sendnn_pipeline.programs.program import Program
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from sendnn_pipeline.distributed.world import World
 
 STEP_TOKENS_OF_THREAD = 512
-GENERATES = "ForCausalLM"
 
 
 class PoolingEngine:
@@ -41,7 +41,10 @@ class PoolingEngine:
     def resolve(self, draft: Draft, limits: Limits) -> None:
         """Decide the task, how it pools, how long inputs are, how steps run, and which shapes are compiled."""
         facts = read_pooling_facts(draft.model)
+        for notice in facts.notices:
+            draft.note(notice)
         _resolve_task(draft, facts)
+        _resolve_prompt(draft, facts)
         _resolve_lengths(draft, facts)
         _resolve_steps(draft, limits)
         _resolve_shapes(draft, facts, limits)
@@ -72,20 +75,53 @@ def _resolve_task(draft: Draft, facts: PoolingFacts) -> None:
         for key in ("engine.pooling", "engine.normalize", "model.matryoshka"):
             draft.note_unused(key, "this run classifies")
         return
-    source = "the model's modules.json" if facts.has_modules else "no modules.json: sentence-transformers' rule"
-    if draft["engine.pooling"] == AUTO:
-        draft.put("engine.pooling", facts.pooling, Layer.MODEL, source)
-        if not facts.has_modules:
-            draft.note("the model has no modules.json; mean pooling is assumed (engine.pooling= overrides)")
-    if draft["engine.normalize"] is None:
-        draft.put("engine.normalize", facts.normalize, Layer.MODEL, source)
+    _resolve_pooling(draft, facts)
     if draft["model.matryoshka"] is None:
-        draft.put("model.matryoshka", facts.matryoshka, Layer.MODEL, "the model's config.json")
+        draft.put("model.matryoshka", facts.matryoshka, Layer.MODEL, "the model's files")
+
+
+def _resolve_pooling(draft: Draft, facts: PoolingFacts) -> None:
+    assumed = "no modules.json: sentence-transformers' rule"
+    pooling, where = draft["engine.pooling"], draft.where("engine.pooling")
+    if pooling == AUTO:
+        draft.put("engine.pooling", facts.pooling, Layer.MODEL, facts.sources.get("pooling", assumed))
+        if facts.generates:
+            draft.note(
+                f"{draft.model.architecture} generates text, and no file says how it gives vectors: {facts.pooling} "
+                "pooling is assumed (engine.pooling= overrides), and it scores and ranks nothing"
+            )
+        elif not facts.has_modules:
+            draft.note(f"the model has no modules.json; {facts.pooling} pooling is assumed (engine.pooling= overrides)")
+    elif not set(pooling.split("+")) <= set(POOLINGS):
+        raise ConfigError(
+            f"engine.pooling={pooling} must be auto, {', '.join(POOLINGS)}, or several joined by +", where=where
+        )
+    if draft["engine.normalize"] is None:
+        draft.put("engine.normalize", facts.normalize, Layer.MODEL, facts.sources.get("modules", assumed))
+
+
+def _resolve_prompt(draft: Draft, facts: PoolingFacts) -> None:
+    name = draft["engine.prompt_name"]
+    if name is None:
+        draft.put(
+            "engine.prompt_name", facts.default_prompt or "", Layer.MODEL, facts.sources.get("prompts", "no file")
+        )
+    elif name and name not in facts.prompts:
+        known = f"it has {', '.join(facts.prompts)}" if facts.prompts else "it has none"
+        raise ConfigError(
+            f"engine.prompt_name={name} is no prompt of the model; {known}",
+            where=draft.where("engine.prompt_name"),
+            hint="use one of its own, or leave it out",
+        )
 
 
 def _resolve_lengths(draft: Draft, facts: PoolingFacts) -> None:
     if draft["model.max_model_len"] is None:
-        draft.put("model.max_model_len", facts.max_length, Layer.MODEL, "the model's own files")
+        if not facts.max_length:
+            raise ConfigError(
+                "no file of the model says how long its inputs may be", hint="say so with model.max_model_len=TOKENS"
+            )
+        draft.put("model.max_model_len", facts.max_length, Layer.MODEL, facts.sources["max_length"])
     limit = draft.model.position_limit
     if limit and draft["model.max_model_len"] > limit:
         raise ConfigError(
@@ -162,7 +198,11 @@ def _choose(draft: Draft, limits: Limits) -> tuple[Program, ...]:
     if choice.padding is None:
         reason = f"auto: the default of backend={draft['backend.name']}"
     else:
-        reason = f"auto for {needs.max_length} tokens, {choice.padding:.1%} padding expected"
+        texts = needs.workload if draft["warmup.trace"] else mixed_texts()
+        lengths = sample_lengths(texts.clipped(needs.max_length).shares)
+        steps = draft["process.concurrent_steps"]
+        padding = expected_padding(choice.programs, needs.cost, needs.step_tokens, steps, lengths)
+        reason = f"auto for {needs.max_length} tokens; {padding:.0%} padding expected with {LOAD}"
     draft.put(SHAPES, [shape_of(program) for program in choice.programs], Layer.CHOSEN, reason)
     return choice.programs
 

@@ -2,65 +2,25 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated
 
 import msgspec
 
 from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.models.facts import ModelFacts
-from sendnn_pipeline.models.json_files import convert, file_in, read_json, read_object, read_struct
+from sendnn_pipeline.models.json_files import convert
+from sendnn_pipeline.models.sentence_files import MODULES, read_tokenizer_limit
+from sendnn_pipeline.pooling.labels import ClassifierConfig, activation_of_files, labels_of
+from sendnn_pipeline.pooling.modules import USE_ANOTHER, Module, Normalize
+from sendnn_pipeline.pooling.sentence_model import SENTENCE_CONFIG, SentenceModel, read_sentence_model
 
-POOLING_OF_FLAG = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "last",
-}
-CLASSIFIER = "ForSequenceClassification"
-# By the last part of the class that a cross-encoder's files name, and by transformers' problem types.
-ACTIVATIONS = {"Identity": "identity", "Sigmoid": "sigmoid", "Softmax": "softmax"}
-ACTIVATION_OF_PROBLEM = {
-    "regression": "identity",
-    "multi_label_classification": "sigmoid",
-    "single_label_classification": "softmax",
-}
+GENERATES = "ForCausalLM"
 
 
-class SentenceBertFile(msgspec.Struct):
-    """sentence_bert_config.json."""
+class TextOptions(msgspec.Struct):
+    """What config.json says of how its text model reads."""
 
-    max_seq_length: Annotated[int, msgspec.Meta(ge=1)] | None = None
-
-
-class SentenceTransformersFile(msgspec.Struct):
-    """config_sentence_transformers.json."""
-
-    prompts: dict[str, str] | None = None
-    default_prompt_name: str | None = None
-
-
-class Module(msgspec.Struct):
-    """One of modules.json."""
-
-    type: str
-    path: str = ""
-
-
-class CrossEncoderConfig(msgspec.Struct):
-    """What sentence-transformers adds to config.json."""
-
-    activation_fn: str | None = None
-
-
-class ClassifierConfig(msgspec.Struct):
-    """What config.json says of labels and of pairs."""
-
-    id2label: dict[str, str | int] | None = None
-    num_labels: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    problem_type: str | None = None
-    sentence_transformers: CrossEncoderConfig | None = None
-    sbert_ce_default_activation_function: str | None = None
     type_vocab_size: int | None = None
+    is_causal: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -68,12 +28,20 @@ class PoolingFacts:
     """What decides pooling, lengths and labels where the user does not."""
 
     pooling: str
+    """``mean``, ``cls``, … or several of them joined by ``+``."""
     normalize: bool
+    """Whether vectors come out of length one."""
     has_modules: bool
     """Whether the model has sentence-transformers' modules.json."""
     max_length: int
-    """The longest input that its files allow."""
+    """The longest input that its files allow; 0 where nothing limits it."""
     matryoshka: bool
+    modules: tuple[Module, ...] = ()
+    """What follows the pooling, the scaling to length one included."""
+    include_prompt: bool = True
+    """Whether a prompt's own tokens are pooled, too."""
+    generates: bool = False
+    """Whether it was made to generate text, and no file says how it pools."""
     labels: tuple[str, ...] = ()
     """A classifier's, in the order of its logits; one for a cross-encoder; none for other models."""
     activation: str = "identity"
@@ -84,6 +52,12 @@ class PoolingFacts:
     """Texts to put before others, by name."""
     default_prompt: str | None = None
     """Name of the prompt that is meant where none is named."""
+    lower_case: bool = False
+    """Whether texts are read in lower case, whatever the tokenizer does."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """The file that each of these was taken from, where one says it."""
+    notices: tuple[str, ...] = ()
+    """What the files ask for that is not done, a line each."""
 
 
 def read_pooling_facts(model: ModelFacts) -> PoolingFacts:
@@ -92,77 +66,64 @@ def read_pooling_facts(model: ModelFacts) -> PoolingFacts:
     Raises:
         ModelError: one is broken, or asks for what is not supported; the message names it.
     """
-    config, folder, limit = model.config, model.folder, model.position_limit
-    pooling, normalize, has_modules = _read_modules(folder)
+    config, folder = model.config, model.folder
+    said = read_sentence_model(folder)
+    has_modules = (folder / MODULES).is_file()
     classifier = convert(config, ClassifierConfig, folder / "config.json")
-    labels = _labels(model.architecture, classifier)
-    extra = read_struct(folder / "config_sentence_transformers.json", SentenceTransformersFile)
-    max_length = read_struct(folder / "sentence_bert_config.json", SentenceBertFile).max_seq_length or limit
+    reads = convert(model.text_config, TextOptions, folder / "config.json")
+    labels = labels_of(model.architecture, classifier)
+    if has_modules and not said.pooling and not labels:
+        raise ModelError(f"{folder / MODULES} has no Pooling, so it gives no vectors", hint=USE_ANOTHER)
+    activation, activation_file = activation_of_files(classifier, said.config.activation_fn, len(labels), folder)
+    generates = model.architecture.endswith(GENERATES) and not said.pooling
+    # As sentence-transformers: what attends to the past only has read the whole text at its end.
+    assumed = "last" if generates and reads.is_causal is not False else "mean"
+    max_length, length_file = _max_length(model, said)
+    trained = bool(config.get("is_matryoshka") or config.get("matryoshka_dimensions") or said.config.truncate_dim)
+    prompts = {name: prompt or "" for name, prompt in (said.config.prompts or {}).items()}
+    sources = {
+        "pooling": said.pooling_file,
+        "modules": MODULES if said.modules else "",
+        "max_length": length_file,
+        "lower_case": said.transformer.name if said.transformer.do_lower_case else "",
+        "prompts": SENTENCE_CONFIG if any(prompts.values()) else "",
+        "activation": activation_file if labels else "",
+    }
+    normalize = bool(said.modules) and isinstance(said.modules[-1], Normalize)
     return PoolingFacts(
-        pooling=pooling,
+        pooling=said.pooling or assumed,
         normalize=normalize,
         has_modules=has_modules,
-        max_length=min(max_length, limit) if limit else max_length,
-        matryoshka=bool(config.get("is_matryoshka") or config.get("matryoshka_dimensions")),
+        max_length=max_length,
+        matryoshka=trained,
+        modules=said.modules,
+        include_prompt=said.include_prompt,
+        generates=generates,
         labels=labels,
-        activation=_activation(classifier, len(labels), folder / "config.json"),
-        token_type_ids=(classifier.type_vocab_size or 0) > 1,
-        prompts=extra.prompts or {},
-        default_prompt=extra.default_prompt_name,
+        activation=activation,
+        token_type_ids=(reads.type_vocab_size or 0) > 1,
+        prompts=prompts,
+        default_prompt=said.config.default_prompt_name,
+        lower_case=said.transformer.do_lower_case,
+        sources={name: file for name, file in sources.items() if file},
+        notices=(*said.notices, *_similarity(said, normalize)),
     )
 
 
-def _labels(architecture: str, config: ClassifierConfig) -> tuple[str, ...]:
-    """Return a classifier's labels; two of transformers' own names where config.json says nothing."""
-    if not architecture.endswith(CLASSIFIER):
+def _max_length(model: ModelFacts, said: SentenceModel) -> tuple[int, str]:
+    """Return the longest input and the file that says so, as sentence-transformers finds it."""
+    longest, file = said.transformer.max_seq_length or 0, said.transformer.name
+    if not longest:
+        longest, file = read_tokenizer_limit(model.folder) or 0, "tokenizer_config.json"
+    limit = model.position_limit
+    if limit and (not longest or longest > limit):
+        return limit, "config.json"
+    return longest, file if longest else ""
+
+
+def _similarity(said: SentenceModel, normalize: bool) -> tuple[str, ...]:
+    name = said.config.similarity_fn_name or "cosine"
+    # Of vectors of length one both are the same.
+    if name == "cosine" or (name == "dot" and normalize):
         return ()
-    named = config.id2label or {}
-    count = len(named) or config.num_labels or 2
-    return tuple(str(named.get(str(index), f"LABEL_{index}")) for index in range(count))
-
-
-def _activation(config: ClassifierConfig, num_labels: int, file: Path) -> str:
-    """Return what the model's own files say; else the sigmoid of one label, the softmax of several."""
-    of_library = config.sentence_transformers or CrossEncoderConfig()
-    named = of_library.activation_fn or config.sbert_ce_default_activation_function
-    if named:
-        name = named.rsplit(".", 1)[-1]
-        if name not in ACTIVATIONS:
-            raise ModelError(
-                f"{file} asks for the activation {named}, which is not supported", hint="use another model"
-            )
-        return ACTIVATIONS[name]
-    by_problem = ACTIVATION_OF_PROBLEM.get(config.problem_type or "")
-    return by_problem or ("sigmoid" if num_labels == 1 else "softmax")
-
-
-def _read_modules(folder: Path) -> tuple[str, bool, bool]:
-    """Return pooling, normalizing and whether the files say so; mean without them, as sentence-transformers."""
-    file = folder / "modules.json"
-    if not file.is_file():
-        return "mean", False, False
-    modules = convert(read_json(file), list[Module], file)
-    pooling, normalize = "mean", False
-    for module in modules:
-        kind = module.type.rsplit(".", 1)[-1]
-        if kind == "Pooling":
-            pooling = _pooling_of(file_in(folder, module.path, file) / "config.json")
-        elif kind == "Normalize":
-            normalize = True
-        elif kind != "Transformer":
-            raise ModelError(f"{file} has a module {kind}, which is not supported", hint="use another model")
-    return pooling, normalize, True
-
-
-def _pooling_of(file: Path) -> str:
-    config = read_object(file, required=True)
-    named = config.get("pooling_mode")
-    modes = [named] if isinstance(named, str) else [flag for flag, on in config.items() if on is True]
-    modes = [mode for mode in modes if mode.startswith("pooling_mode_") or mode in ("mean", "cls", "lasttoken")]
-    names = {**POOLING_OF_FLAG, "mean": "mean", "cls": "cls", "lasttoken": "last"}
-    if len(modes) != 1 or modes[0] not in names:
-        raise ModelError(
-            f"{file} asks for pooling {modes or 'nothing'}, and only one of mean, cls and last token is supported",
-            hint="use another model",
-        )
-    return names[modes[0]]
+    return (f"{SENTENCE_CONFIG} has similarity_fn_name={name}, and scores of pairs here are cosines",)

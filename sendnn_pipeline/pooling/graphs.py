@@ -9,9 +9,10 @@ from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.models.loader import load_classifier, load_encoder
 from sendnn_pipeline.models.parameters import checkpoint_names
 from sendnn_pipeline.pooling.config import pooling_config
+from sendnn_pipeline.pooling.layers import make_layers
 from sendnn_pipeline.pooling.model import OUTPUTS, ClassifierModel, PooledModel
-from sendnn_pipeline.pooling.plan import pooling_plan
-from sendnn_pipeline.pooling.runner import pad, token_type_ids
+from sendnn_pipeline.pooling.plan import PoolingPlan, pooling_plan
+from sendnn_pipeline.pooling.runner import ThirdInput, pad, pooling_mask, token_type_ids
 from sendnn_pipeline.pooling.shapes import BATCH, LENGTH
 from sendnn_pipeline.programs.program import Dim, Program
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INPUTS = ["input_ids", "attention_mask"]
 
 
 @dataclass
@@ -35,13 +36,14 @@ class PoolingGraphs:
         """Return ``program`` as a graph."""
         batch, length = _example_size(program.dim(BATCH), 2), _example_size(program.dim(LENGTH), 16)
         example = pad([], batch, length, self.run.model.pad_token_id)
-        if pooling_plan(self.run).token_type_ids:
-            example = (*example, token_type_ids([], [], batch, length))
+        names, third = INPUTS, third_input(pooling_plan(self.run))
+        if third is not None:
+            example, names = (*example, third([], [], batch, length)), [*names, third.__name__]
         axes = {0: BATCH, 1: LENGTH}
         return Graph(
             program,
             build=lambda: self.module,
-            inputs=tuple(Input(name, tensor, axes) for name, tensor in zip(INPUTS, example, strict=False)),
+            inputs=tuple(Input(name, tensor, axes) for name, tensor in zip(names, example, strict=True)),
             outputs=OUTPUTS,
             dtype=self.run.config.model.dtype,
             parameters=lambda: self.parameters,
@@ -55,12 +57,19 @@ class PoolingGraphs:
         if plan.classifies:
             return ClassifierModel(load_classifier(folder, dtype))
         engine, _ = pooling_config(self.run.config)
-        return PooledModel(load_encoder(folder, dtype), engine.pooling)
+        return PooledModel(load_encoder(folder, dtype), engine.pooling, make_layers(plan.modules, self.weights))
 
     @cached_property
     def parameters(self) -> dict[str, str]:
         """The checkpoint's name of every tensor of the module that is the checkpoint's."""
         return checkpoint_names(self.module.state_dict(), self.weights)
+
+
+def third_input(plan: PoolingPlan) -> ThirdInput | None:
+    """Return what makes the input that Programs take beside ids and mask, under its name; None without one."""
+    if plan.token_type_ids:
+        return token_type_ids
+    return pooling_mask if plan.excludes_prompt else None
 
 
 def _example_size(dim: Dim, above_min: int) -> int:

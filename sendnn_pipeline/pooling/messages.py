@@ -7,8 +7,8 @@ class PoolingRequest(msgspec.Struct, frozen=True):
     """Texts, or pairs of texts, as token ids."""
 
     items: list[list[int]]
-    second_text_offsets: list[int] = []
-    """Where the second text of each pair begins; empty where the model need not know."""
+    offsets: list[int] = []
+    """Where the second text of each pair begins, or each text behind a prompt; empty where the model need not know."""
 
 
 class PoolingOutput(msgspec.Struct, frozen=True):

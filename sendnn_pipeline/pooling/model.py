@@ -14,16 +14,26 @@ class PooledModel(nn.Module):
     """Ids and mask ``[batch, length]`` to vectors ``[batch, dimensions]`` in float32, and whether each is finite.
 
     Of whatever length they are: a request may want them so, and scaling to one is cheap where answers are made.
+
+    Args:
+        model: gives hidden states.
+        pooling: as ``pool`` takes it.
+        layers: what follows, by name; None is nothing.
     """
 
-    def __init__(self, model: nn.Module, pooling: str) -> None:
+    def __init__(self, model: nn.Module, pooling: str, layers: nn.ModuleDict | None = None) -> None:
         super().__init__()
-        self.model, self.pooling = model, pooling
+        self.model, self.pooling, self.layers = model, pooling, layers or nn.ModuleDict()
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run the model and pool its hidden states over real tokens."""
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, pooling_mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the model and pool its hidden states over real tokens, or over those of a mask of their own."""
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return _checked(pool(hidden, attention_mask, self.pooling))
+        vectors = pool(hidden, attention_mask if pooling_mask is None else pooling_mask, self.pooling)
+        for layer in self.layers.values():
+            vectors = layer(vectors)
+        return _checked(vectors)
 
 
 class ClassifierModel(nn.Module):

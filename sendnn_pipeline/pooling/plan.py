@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from sendnn_pipeline.backends.base import Limits
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.engines.plan import Plan, PlanLine
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.models.facts import ModelFacts
+from sendnn_pipeline.pooling.about import AboutRun
 from sendnn_pipeline.pooling.config import Task, pooling_config
 from sendnn_pipeline.pooling.facts import PoolingFacts
+from sendnn_pipeline.pooling.modules import Module, output_size, with_normalize
 from sendnn_pipeline.pooling.shapes import LENGTH, parse_shapes, shape_of
 from sendnn_pipeline.pooling.steps import steps_to_time
 
@@ -27,6 +28,7 @@ MAX_INPUTS = 2048
 TRACED = (
     "pooling/model.py",
     "pooling/poolers.py",
+    "pooling/layers.py",
     "pooling/graphs.py",
     "pooling/runner.py",
     "models/loader.py",
@@ -43,6 +45,10 @@ class PoolingPlan(Plan):
     task: Task
     step_tokens: int
     """Most tokens of a step whose batch is a range, padding included."""
+    modules: tuple[Module, ...] = ()
+    """What follows the pooling in a Program; the last scaling to length one is done where answers are made."""
+    prompt: str = ""
+    """What goes before texts whose request names no prompt."""
     output_size: int
     """Numbers that the engine gives for each item: of a vector, or one for each label."""
 
@@ -55,6 +61,11 @@ class PoolingPlan(Plan):
     def token_type_ids(self) -> bool:
         """Whether Programs take token types beside ids and mask."""
         return self.classifies and self.facts.token_type_ids
+
+    @property
+    def excludes_prompt(self) -> bool:
+        """Whether Programs take a mask of the tokens that are pooled, so that a prompt's own are not."""
+        return not self.classifies and not self.facts.include_prompt
 
 
 def pooling_plan(run: Run) -> PoolingPlan:
@@ -78,50 +89,31 @@ def make_plan(config: RunConfig, model: ModelFacts, facts: PoolingFacts, limits:
         "activations": concurrent_steps * largest * model.hidden_size * WIDTHS_LIVE * BYTES_OF_DTYPE[dtype],
     }
     classifies = engine.task == Task.classify
-    gives = f"{engine.pooling} pooling, normalize={engine.normalize}"
-    if classifies:
-        gives = f"{len(facts.labels)} labels, {facts.activation}"
+    modules = () if classifies else with_normalize(facts.modules, False)
+    pooled = model.hidden_size * len(engine.pooling.split("+"))
+    size = len(facts.labels) if classifies else output_size(pooled, modules)
+    about = AboutRun(config, facts, size)
     return PoolingPlan(
         steps=steps,
         max_input_tokens=max(program.dim(LENGTH).max for program in programs),
         unit="texts",
         key_fields=(
             ("task", engine.task),
-            ("pooling", engine.pooling),
+            ("pooling", ", ".join([engine.pooling, *map(str, modules), f"include_prompt={facts.include_prompt}"])),
             ("transformers", version("transformers")),
             ("code", _traced_digest()),
         ),
         memory_bytes=memory,
         concurrent_steps=concurrent_steps,
-        lines=(
-            PlanLine("engine", f"{engine.name}, {engine.task}: {gives}"),
-            PlanLine("shapes", " ".join(map(shape_of, programs)), "warmup.shapes"),
-        ),
-        info=_info(config, facts, len(facts.labels) if classifies else model.hidden_size, step_tokens),
+        lines=(*about.lines(), PlanLine("shapes", " ".join(map(shape_of, programs)), "warmup.shapes")),
+        info=about.info() | {"max_batch_tokens": step_tokens, "max_client_batch_size": MAX_INPUTS},
         facts=facts,
         task=engine.task,
+        modules=modules,
+        prompt=facts.prompts.get(engine.prompt_name or "", ""),
         step_tokens=step_tokens,
-        output_size=len(facts.labels) if classifies else model.hidden_size,
+        output_size=size,
     )
-
-
-def _info(config: RunConfig, facts: PoolingFacts, output_size: int, step_tokens: int) -> dict[str, Any]:
-    """Return what ``/info`` shows: our own names, and those that text-embeddings-inference's clients look for."""
-    engine, _ = pooling_config(config)
-    kind: dict[str, Any] = {"embedding": {"pooling": engine.pooling}}
-    if engine.task == Task.classify:
-        labels = {str(index): label for index, label in enumerate(facts.labels)}
-        about = {"id2label": labels, "label2id": {label: int(index) for index, label in labels.items()}}
-        kind = {"reranker" if len(labels) == 1 else "classifier": about}
-    model = {
-        "task": engine.task,
-        "dimensions": output_size,
-        "labels": list(facts.labels),
-        "pooling": engine.pooling,
-        "normalize": engine.normalize,
-    }
-    limits = {"max_batch_tokens": step_tokens, "max_batch_requests": None, "max_client_batch_size": MAX_INPUTS}
-    return {"model": model, "model_type": kind, "auto_truncate": engine.auto_truncate, **limits}
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,6 @@
 """Tensors of a pooling step: pad, run the Program, cut."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,10 @@ from sendnn_pipeline.backends.base import CompiledCall
 from sendnn_pipeline.pooling.shapes import BATCH, LENGTH
 from sendnn_pipeline.programs.program import Program
 
+Rows = Sequence[Sequence[int]]
+ThirdInput = Callable[[Rows, Sequence[int], int, int], torch.Tensor]
+"""Makes ``[batch, length]`` of rows, the offset of each, and both sizes."""
+
 
 @dataclass(frozen=True)
 class PoolingRunner:
@@ -16,18 +20,16 @@ class PoolingRunner:
 
     calls: Mapping[Program, CompiledCall]
     pad_token_id: int
-    token_type_ids: bool = False
-    """Whether Programs take token types."""
+    third_input: ThirdInput | None = None
+    """Makes what Programs take beside ids and mask."""
 
-    def run(
-        self, program: Program, rows: Sequence[Sequence[int]], second_text_offsets: Sequence[int] = ()
-    ) -> tuple[torch.Tensor, list[bool]]:
+    def run(self, program: Program, rows: Rows, offsets: Sequence[int] = ()) -> tuple[torch.Tensor, list[bool]]:
         """Run ``program`` on rows of token ids, as many as it takes or fewer.
 
         Args:
             program: what runs.
             rows: token ids.
-            second_text_offsets: where the second text of each row begins, 0 where there is none; empty is all 0.
+            offsets: where the second text of each row begins, or its text behind a prompt; empty is all 0.
 
         Returns:
             Vectors ``[len(rows), size]`` in float32, and whether each is finite.
@@ -36,14 +38,14 @@ class PoolingRunner:
         assert sizes is not None, f"{program.name} does not take these rows"
         batch, length = sizes
         inputs = pad(rows, batch, length, self.pad_token_id)
-        if self.token_type_ids:
-            inputs = (*inputs, token_type_ids(rows, second_text_offsets, batch, length))
+        if self.third_input is not None:
+            inputs = (*inputs, self.third_input(rows, offsets, batch, length))
         with torch.no_grad():
             vectors, finite = self.calls[program](*inputs)
         return vectors[: len(rows)], finite[: len(rows)].tolist()
 
 
-def pad(rows: Sequence[Sequence[int]], batch: int, length: int, pad_token_id: int) -> tuple[torch.Tensor, ...]:
+def pad(rows: Rows, batch: int, length: int, pad_token_id: int) -> tuple[torch.Tensor, ...]:
     """Fill ``[batch, length]`` with rows padded on the right, and return it with its mask.
 
     Rows beyond the last keep one unmasked token: a row without any would divide by zero.
@@ -57,12 +59,23 @@ def pad(rows: Sequence[Sequence[int]], batch: int, length: int, pad_token_id: in
     return ids, mask
 
 
-def token_type_ids(
-    rows: Sequence[Sequence[int]], second_text_offsets: Sequence[int], batch: int, length: int
-) -> torch.Tensor:
+def token_type_ids(rows: Rows, offsets: Sequence[int], batch: int, length: int) -> torch.Tensor:
     """Return ``[batch, length]``: 1 from where the second text of a row begins to its end, else 0."""
     types = torch.zeros((batch, length), dtype=torch.int64)
-    for index, (row, offset) in enumerate(zip(rows, second_text_offsets, strict=False)):
+    for index, (row, offset) in enumerate(zip(rows, offsets, strict=False)):
         if offset:
             types[index, offset : len(row)] = 1
     return types
+
+
+def pooling_mask(rows: Rows, offsets: Sequence[int], batch: int, length: int) -> torch.Tensor:
+    """Return ``[batch, length]``: 1 on the tokens of a row that are pooled, from where its text begins behind a prompt.
+
+    Rows beyond the last keep one, as in ``pad``; a row that its prompt fills keeps its last one.
+    """
+    mask = torch.zeros((batch, length), dtype=torch.int64)
+    mask[len(rows) :, 0] = 1
+    for index, row in enumerate(rows):
+        offset = offsets[index] if offsets else 0
+        mask[index, min(offset, len(row) - 1) : len(row)] = 1
+    return mask

@@ -78,6 +78,13 @@ class ArtifactStore:
             os.utime(folder / MANIFEST)
         return artifact
 
+    def why_missing(self, key: ArtifactKey) -> str:
+        """Return why there is no artifact of ``key``; empty where there is one, which is verified when it is opened."""
+        try:
+            return "" if read_artifact(self._folder_of(key)).key == key else self._why_missing(key)
+        except (ArtifactError, OSError):
+            return self._why_missing(key)
+
     def publish(self, key: ArtifactKey, write: Callable[[Path], None], weights: str = "", model: str = "") -> Artifact:
         """Have ``write`` fill a folder, then make it visible in one step, replacing a damaged one.
 

@@ -55,6 +55,12 @@ class HttpTarget:
                 else "choose another serve.host or serve.port",
             ) from None
 
+    def check(self, run: Run, endpoints: Mapping[str, Endpoint[Any]]) -> None:
+        """Refuse what ``prepare`` would, and give the address back."""
+        self.prepare(run, endpoints)
+        assert self.listening is not None
+        self.listening.close()
+
     def run(self, session: Session) -> None:
         """Serve until a signal or the engine's end."""
         import uvloop

@@ -13,9 +13,16 @@ TOOLS = {
 }
 
 
-def shows_usage(argv: Sequence[str], tool: str, words: str) -> bool:
-    """Print how a tool is called, where its words ask for that; return whether they do."""
+def shows_usage(argv: Sequence[str], tool: str, words: str, *lines: str) -> bool:
+    """Print how a tool is called, where its words ask for that; return whether they do.
+
+    Args:
+        argv: the tool's words.
+        tool: its name.
+        words: that it takes.
+        lines: more to say of them.
+    """
     asked = bool({"-h", "--help"} & set(argv))
     if asked:
-        sys.stdout.write(f"usage: python -m sendnn_pipeline {tool} {words}\n")
+        sys.stdout.write("\n".join([f"usage: python -m sendnn_pipeline {tool} {words}", *lines, ""]))
     return asked

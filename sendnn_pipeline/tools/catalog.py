@@ -8,10 +8,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from sendnn_pipeline.app.context import load_context
+from sendnn_pipeline.app.context import load_command_line
 from sendnn_pipeline.app.resolve import compose_run
-from sendnn_pipeline.config.command_line import parse_command_line
-from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.observe.console import open_console
 from sendnn_pipeline.programs.artifact import MANIFEST, Artifact
@@ -30,10 +28,12 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("action", choices=("list", "show", "verify", "prune"))
     parser.add_argument("digest", nargs="?", default="", help="show: the first digits of an artifact's digest")
     parser.add_argument("words", nargs="*", metavar="key=value", help="such as artifacts.dir= or cache_dir=")
+    parser.add_argument("--config-dir", metavar="FOLDER", help="options of your own")
     arguments = parser.parse_intermixed_args(list(argv))
     words = [word for word in (arguments.digest, *arguments.words) if "=" in word]
-    command = parse_command_line(words)
-    composed = compose_run(load_context(process_environment(), command.config_dir), command.overrides)
+    flags = ["--config-dir", arguments.config_dir] if arguments.config_dir else []
+    context, command = load_command_line([*flags, *words])
+    composed = compose_run(context, command.overrides)
     options = composed.draft.config().artifacts
     store = store_at(options, composed.draft.cache_dir)
     console = open_console()

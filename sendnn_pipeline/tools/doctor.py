@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from sendnn_pipeline.app.context import AppContext, load_context
-from sendnn_pipeline.app.resolve import cache_dir_of
+from sendnn_pipeline.app.context import AppContext, load_command_line
+from sendnn_pipeline.app.resolve import cache_dir_of, compose_run, resolve_run
+from sendnn_pipeline.app.start_check import check_start
 from sendnn_pipeline.backends.compiler import (
     CACHE_VARIABLE,
     check_cache,
@@ -16,8 +17,7 @@ from sendnn_pipeline.backends.compiler import (
     check_writable,
     compiler_words,
 )
-from sendnn_pipeline.config.command_line import Override, parse_command_line
-from sendnn_pipeline.config.environment import process_environment
+from sendnn_pipeline.config.command_line import Override
 from sendnn_pipeline.errors import PipelineError
 from sendnn_pipeline.machine.cpu import THREAD_VARIABLES, computes_bfloat16, count_cpus, read_cpu_facts
 from sendnn_pipeline.machine.threads import plan_threads
@@ -41,9 +41,10 @@ def main(argv: Sequence[str]) -> None:
     """Print the findings; ends with exit code 1 when one of them would stop a run."""
     if shows_usage(argv, "doctor", "[key=value ...]"):
         return
-    command = parse_command_line(argv)
-    context = load_context(process_environment(), command.config_dir)
+    context, command = load_command_line(argv)
     findings = [*_versions(), *_machine(context), *_configured(context, command.overrides), *_plugins(context)]
+    if not any(finding.state == "fail" for finding in findings):
+        findings += _refusals(context, command.overrides)
     for finding in findings:
         sys.stdout.write(f"{finding.state:<5}{finding.what}\n")
     if any(finding.state == "fail" for finding in findings):
@@ -111,6 +112,25 @@ def _configured(context: AppContext, overrides: Sequence[Override]) -> Iterator[
     except PipelineError as error:
         yield Finding("fail" if compiles else "note", str(error))
     yield Finding("ok", f"backend {config.backend.name} ({draft.where('backend')})")
+
+
+def _refusals(context: AppContext, overrides: Sequence[Override]) -> Iterator[Finding]:
+    """Try what a run tries before it loads anything; say what needs the model where that is not here yet."""
+    try:
+        composed = compose_run(context, overrides)
+        folder = composed.locate()
+        if folder is None:
+            path = composed.draft["model.path"]
+            yield Finding("note", f"{path} is not fetched yet: not checked are the model, shapes, dtype and port")
+            return
+        resolved = resolve_run(context, composed, folder)
+        unchecked = check_start(context, resolved)
+    except PipelineError as error:
+        yield Finding("fail", f"the run would be refused: {error}")
+        return
+    if unchecked:
+        yield Finding("note", f"not checked is {unchecked}")
+    yield Finding("ok", f"the run of {resolved.run.served_name} can start")
 
 
 def _plugins(context: AppContext) -> Iterator[Finding]:

@@ -1,66 +1,90 @@
-"""``explain [KEY] [key=value …]``: every value, what set it, what that overrode, and what the key is for."""
+"""``explain [KEY …] [key=value …]``: every value, what set it, what that overrode, and what the key is for."""
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from sendnn_pipeline.app.context import AppContext, load_context
+from sendnn_pipeline.app.context import AppContext, load_command_line
 from sendnn_pipeline.app.resolve import compose_run, resolve_run
 from sendnn_pipeline.app.usage import target_keys, unused_by
-from sendnn_pipeline.config.command_line import Override, parse_command_line
-from sendnn_pipeline.config.draft import Draft, Origin, write_value
-from sendnn_pipeline.config.environment import API_KEY, process_environment
+from sendnn_pipeline.config.command_line import Override
+from sendnn_pipeline.config.draft import Draft, Layer, Origin, write_value
+from sendnn_pipeline.config.environment import API_KEY
 from sendnn_pipeline.config.secrets import REDACTED
 from sendnn_pipeline.errors import ConfigError, PipelineError, nearest
 from sendnn_pipeline.tools import shows_usage
 
 UNDECIDED = ("auto", None)
+CHANGED = "--changed"
+CHANGED_HELP = "--changed shows only what is not default: set by you, or by a known configuration."
 
 
 def main(argv: Sequence[str]) -> None:
-    """Print the layers of one key, of a group, or the whole table.
+    """Print the layers of keys and groups, or the whole table.
 
     Raises:
-        ConfigError: the key is unknown, or the overrides do not compose.
+        ConfigError: a key is unknown, the overrides do not compose, or the run would be refused.
     """
-    if shows_usage(argv, "explain", "[KEY or GROUP] [key=value ...]"):
+    if shows_usage(argv, "explain", "[KEY or GROUP ...] [key=value ...] [--changed]", CHANGED_HELP):
         return
-    key = argv[0] if argv and "=" not in argv[0] and not argv[0].startswith("-") else None
-    command = parse_command_line(argv if key is None else argv[1:])
-    context = load_context(process_environment(), command.config_dir)
-    draft, used, note = _resolve(context, command.overrides)
-    docs = context.schemas.docs()
-    keys = sorted(draft.origins)
-    if key is not None:
-        keys = [known for known in keys if known == key or known.startswith(f"{key}.")]
-        if not keys:
-            raise ConfigError(f"unknown key {key}", hint=nearest(key, draft.origins))
+    context, command = load_command_line([word for word in argv if word != CHANGED], takes_names=True)
+    resolution = _resolve(context, command.overrides)
+    draft, docs = resolution.draft, context.schemas.docs()
     for warning in context.warnings:
         sys.stderr.write(f"warning: {warning}\n")
-    for known in keys:
-        owner = unused_by(known, used) if used else ""
-        unused = f"it belongs to {owner}" if owner else draft.unused.get(known, "")
-        sys.stdout.write(_explain(known, draft.origins[known], unused, note, docs))
-    if key is None or key.startswith("serve"):
+    for key in _chosen(draft, command.names, changed=CHANGED in argv):
+        owner = unused_by(key, resolution.used) if resolution.used else ""
+        unused = f"it belongs to {owner}" if owner else draft.unused.get(key, "")
+        sys.stdout.write(_explain(key, draft.origins[key], unused, resolution.note, docs))
+    if CHANGED not in argv and (not command.names or any(name.startswith("serve") for name in command.names)):
         shown = REDACTED if context.environ.get(API_KEY) else "none"
         sys.stdout.write(f"API key = {shown}\n  from {API_KEY} or the file serve.api_key_file\n")
+    if resolution.refusal is not None:
+        sys.stdout.flush()
+        raise ConfigError(f"this run would be refused: {resolution.refusal}")
 
 
-def _resolve(context: AppContext, overrides: Sequence[Override]) -> tuple[Draft, tuple[str, ...], str]:
-    """Resolve as far as is possible without fetching anything.
+@dataclass(frozen=True)
+class Resolution:
+    """A draft, resolved as far as is possible without fetching anything."""
 
-    Returns:
-        The draft, the keys that the run uses, empty where that is not known, and why it is not resolved.
-    """
+    draft: Draft
+    used: tuple[str, ...] = ()
+    """Keys that the run uses; empty where that is not known."""
+    note: str = ""
+    """Why it is not resolved."""
+    refusal: PipelineError | None = None
+
+
+def _resolve(context: AppContext, overrides: Sequence[Override]) -> Resolution:
     composed = compose_run(context, overrides)
     folder = composed.locate()
     if folder is None:
-        return composed.draft, (), f"needs {composed.draft['model.path']}, which is not fetched yet"
+        return Resolution(composed.draft, note=f"needs {composed.draft['model.path']}, which is not fetched yet")
     try:
         resolved = resolve_run(context, composed, folder)
     except PipelineError as error:
-        sys.stderr.write(f"warning: the run would be refused: {error}\n")
-        return composed.draft, (), "not resolved"
-    return resolved.draft, (*resolved.engine.keys, *target_keys(context, resolved.draft)), ""
+        return Resolution(composed.draft, note="not resolved", refusal=error)
+    return Resolution(resolved.draft, (*resolved.engine.keys, *target_keys(context, resolved.draft)))
+
+
+def _chosen(draft: Draft, names: Sequence[str], *, changed: bool) -> list[str]:
+    """Return the keys of all ``names``, in order; of those, where it is asked for, only what is not default.
+
+    Raises:
+        ConfigError: a name is neither a key nor a group.
+    """
+    keys = sorted(draft.origins)
+    for name in names:
+        if not any(key == name or key.startswith(f"{name}.") for key in keys):
+            raise ConfigError(f"unknown key {name}", hint=nearest(name, keys))
+    if names:
+        keys = [key for key in keys if any(key == name or key.startswith(f"{name}.") for name in names)]
+    return [key for key in keys if not changed or any(map(_is_change, draft.origins[key]))]
+
+
+def _is_change(origin: Origin) -> bool:
+    return Layer.KNOWN <= origin.layer <= Layer.COMMAND_LINE
 
 
 def _explain(key: str, origins: Sequence[Origin], unused: str, note: str, docs: Mapping[str, str]) -> str:

@@ -1,10 +1,11 @@
 """``migrate-env``: what the environment sets now, as a command line and as YAML."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from sendnn_pipeline.app.context import load_context
 from sendnn_pipeline.config.command_line import parse_overrides
@@ -27,8 +28,8 @@ def main(argv: Sequence[str]) -> None:
     groups = context.tree.groups
     # Later values hold: a SENDNN_PIPELINE__ variable over the registry's variable for the same key.
     values = {value.key: value for value in context.env}
-    words = [_shell(f"{key}={value.value if key in groups else quote(value.value)}") for key, value in values.items()]
-    sys.stdout.write("# command line\npython -m sendnn_pipeline " + " ".join([*words, *argv]) + "\n\n")
+    words = [f"{key}={value.value if key in groups else quote(value.value)}" for key, value in values.items()]
+    sys.stdout.write(f"# command line\npython -m sendnn_pipeline {shlex.join([*words, *argv])}\n\n")
     chosen = {key: value.value for key, value in values.items() if key in groups}
     tree: dict[str, Any] = {}
     for key, value in values.items():
@@ -42,8 +43,4 @@ def main(argv: Sequence[str]) -> None:
     if chosen:
         document["defaults"] = [{f"override /{group}": option} for group, option in chosen.items()]
     sys.stdout.write("# yaml: save as FOLDER/profile/site.yaml, then run with --config-dir FOLDER profile=site\n")
-    sys.stdout.write("# @package _global_\n" + yaml.safe_dump(document | tree, sort_keys=False))
-
-
-def _shell(word: str) -> str:
-    return f"'{word}'" if any(mark in word for mark in '"[]{}() $&;*?') else word
+    sys.stdout.write("# @package _global_\n" + OmegaConf.to_yaml(document | tree))

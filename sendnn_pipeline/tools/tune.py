@@ -8,10 +8,8 @@ from pathlib import Path
 
 from rich.table import Column, Table
 
-from sendnn_pipeline.app.context import load_context
+from sendnn_pipeline.app.context import load_command_line
 from sendnn_pipeline.app.resolve import compose_run, resolve_run
-from sendnn_pipeline.config.command_line import parse_command_line
-from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.engines.lengths import describe_left_out, read_trace
 from sendnn_pipeline.errors import ConfigError, ModelError
 from sendnn_pipeline.observe.console import open_console
@@ -40,6 +38,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--name", default="tuned", help="of the option that is written")
     parser.add_argument("--into", default=".", help="folder that takes warmup/NAME.yaml; give it to --config-dir")
     parser.add_argument("--fixed", action="store_true", help="choose fixed shapes, also where ranges can be compiled")
+    parser.add_argument("--config-dir", metavar="FOLDER", help="options of your own")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="the run, such as model= and backend=")
     arguments = parser.parse_intermixed_args(list(argv))
     if not re.fullmatch(r"[A-Za-z_]\w*", arguments.name):
@@ -48,8 +47,9 @@ def main(argv: Sequence[str]) -> None:
     left_out = describe_left_out(workload, arguments.trace)
     if left_out:
         sys.stdout.write(f"note: {left_out}\n")
-    context = load_context(process_environment())
-    composed = compose_run(context, parse_command_line(arguments.overrides).overrides)
+    flags = ["--config-dir", arguments.config_dir] if arguments.config_dir else []
+    context, command = load_command_line([*flags, *arguments.overrides])
+    composed = compose_run(context, command.overrides)
     folder = composed.locate()
     if folder is None:
         path = composed.draft["model.path"]

@@ -4,6 +4,7 @@ import pytest
 
 from sendnn_pipeline.app.context import load_context
 from sendnn_pipeline.config.command_line import parse_overrides
+from sendnn_pipeline.errors import nearest
 from tests.conftest import clean_environ
 from tests.served import ECHO, sendnn, with_echo
 
@@ -17,11 +18,25 @@ REFUSED = [
     ("serve.chunk_lines=2", "unknown key serve.chunk_lines; only serve=batch has it"),
     ("serve.output=x", "unknown key serve.output; only serve=bench and serve=batch have it"),
     ("warmup.shape=[8x1]", "unknown key warmup.shape; did you mean warmup.shapes?"),
-    ("serve.port=http", "serve.port: Value 'http'"),
+    ("serve.port=http", "serve.port=http must be int"),
     ("model=local", "model.path has no value; set model.path=..."),
     ("backend=eager,inductor", "several values"),
     ("model.path=a==b", "quote it: 'model.path=\"a==b\"'"),
-    ("--bogus", "--bogus"),
+    ("--bogus", "--bogus is not a flag; --help lists flags and keys"),
+    ("--port 8000", "--port is not a flag; write serve.port=8000"),
+    ("--port=8000", "--port is not a flag; write serve.port=8000"),
+    ("--model org/name", "--model is not a flag; write model=local model.path=org/name"),
+    ("--model-id org/name", "write model=local model.path=org/name"),
+    ("--served-model-name x serve=http", "write model.served_name=x"),
+    ("--max-num-batched-tokens", "write scheduler.max_num_batched_tokens=..."),
+    ("--name x", "--name is not a flag; write backend.name=x or"),
+    ("--api-key hush", "--api-key is not a flag; set the variable SENDNN_PIPELINE_API_KEY"),
+    ("model=/tmp/foo", "unknown option model=/tmp/foo; known: local, minilm; any other model is named by model=local"),
+    ("org/name", "a model is named by model=local model.path=org/name"),
+    ("port=8000", "unknown key port; did you mean serve.port?"),
+    ("serve.input=x", "unknown key serve.input; only serve=batch has it"),
+    ("model.path=a,b", "add -m to sweep, or quote it: 'model.path=\"a,b\"'"),
+    ("warmup.shapes=16x1,32x1", "add -m to sweep, or write 'warmup.shapes=[16x1,32x1]' for a list"),
     ("serve.port=70000", "serve.port=70000 must be int <= 65535 (set by serve.port=70000)"),
     ("serve.host=", "serve.host= must be text of length >= 1"),
     ("warmup.shapes=[64x99999999999999999999]", "sizes are at most 2147483647 (set by warmup.shapes="),
@@ -32,7 +47,7 @@ REFUSED = [
     ("pipeline.stages=[compile]", "pipeline.stages=[compile] cannot run"),
     ("pipeline.stages=[]", "pipeline.stages=[] cannot run"),
     ("pipeline.stages=[load,run]", "pipeline.stages"),
-    ("model.dtype=int8", "model.dtype: Invalid value 'int8', expected one of [auto, float32, bfloat16, float16]"),
+    ("model.dtype=int8", "model.dtype=int8 must be auto, float32, bfloat16 or float16"),
     ("engine.task=sing", "engine.task"),
     ("device=tpu", "device=tpu is not supported"),
     ("engine.name=chat", "no plugin provides engine chat (set by engine.name=chat)"),
@@ -57,6 +72,57 @@ def test_errors_are_one_line(words, message, minilm, in_process):
     assert ended.returncode in (1, 2), text
     errors = [line for line in text if line.startswith("error: ")]
     assert len(errors) == 1 and message in errors[0], text
+    assert "hush" not in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("word", "known"),
+    [
+        ("backend.warm_cals", ["backend.name", "backend.simple", "warmup.trace"]),
+        ("serve.input", ["serve.port", "serve.host"]),
+        ("SENDNN_INFERENCE_FOO", ["SENDNN_INFERENCE_LONG_OUT_PRIO", "SENDNN_INFERENCE_NUM_CPUS"]),
+        ("model.name", ["backend.name", "engine.name"]),
+    ],
+)
+def test_no_suggestion_rather_than_a_wrong_one(word, known):
+    assert "did you mean" not in nearest(word, known)
+
+
+@pytest.mark.parametrize(
+    ("word", "right", "other"),
+    [
+        ("serve.prt", "serve.port", "serve.host"),
+        ("http.port", "serve.port", "serve.host"),
+        ("engine.step_mz", "engine.step_ms", "engine.name"),
+        ("SENDNN_INFERENCE_NUM_CPU", "SENDNN_INFERENCE_NUM_CPUS", "SENDNN_INFERENCE_CP_INTERLEAVE_STEPS"),
+        ("SENDNN_INFERENCE_WARMUP_PROMT_LENS", "SENDNN_INFERENCE_WARMUP_PROMPT_LENS", "SENDNN_INFERENCE_FOO"),
+        ("inductr", "inductor", "eager"),
+    ],
+)
+def test_a_slip_is_suggested_the_right_name(word, right, other):
+    assert nearest(word, [right, other]) == f"did you mean {right}?"
+
+
+SHOWN = {
+    "--help": "Keys (key=value):",
+    "--hydra-help": "== Flags ==",
+    "--info": "Installed Hydra Plugins",
+    "--info searchpath": "",
+    "-sc install=bash": "hydra_bash_completion",
+    "--shell-completion query=bash": "",
+    "--cfg job": "model:",
+    "-c hydra": "hydra:",
+    "--cfg job --package serve": "port: 8000",
+    "--cfg job --resolve": "port: 8000",
+}
+
+
+@pytest.mark.parametrize("words", list(SHOWN))
+def test_every_flag_of_hydra_s_that_is_offered_works(words, in_process):
+    # Of Hydra's own accounts, some leave their logging behind.
+    call = sendnn if words.startswith("--info") else in_process
+    ended = call(*words.split(), COMP_LINE="sendnn-pipeline backend=", COMP_POINT="24")
+    assert ended.returncode == 0 and SHOWN[words] in ended.stdout, ended.stderr
 
 
 @pytest.mark.parametrize("word", ["serve.prt=1", "serve.api_key_file=/no/such/file"])

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -49,6 +51,13 @@ def test_a_sweep_ends_with_a_table_a_plot_and_where_both_are(swept, tmp_path):
     units = {name.rpartition("_")[2] for name in table[0] if name not in rows[0]["label"]}
     assert units >= {"ms", "second", "share", "seconds"} and not {"min", "max", "seconds", "padding"} & table[0].keys()
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    lines = ended.stdout.splitlines()
+    first = next(line for line in lines if line.startswith("job 0 (1 of 2): "))
+    # As the shell would read it, the words are the job's own.
+    command = shlex.split(first.partition(": ")[2])
+    assert command[:3] == ["python", "-m", "sendnn_pipeline"] and command[3:] == read_rows(tmp_path)[0].words[:-1]
+    assert any(re.fullmatch(r"job 0: done after \S+ s; 1 to go, about \d+ (s|min)", line) for line in lines)
+    assert any(re.fullmatch(r"job 1: done after \S+ s", line) for line in lines)
     assert ended.stdout.splitlines()[-1] == f"sweep.csv, sweep.json and sweep.png are in {tmp_path}"
 
 

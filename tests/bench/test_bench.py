@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 
 import numpy as np
@@ -125,6 +126,32 @@ def test_the_pareto_front_is_what_nothing_beats():
         assert row["pareto"] == (not beaten)
 
 
+def test_a_row_whose_texts_were_cut_is_on_no_front():
+    figures = {"tokens_per_second": 900, "cold_compile_seconds": 1.0, "padding_share": 0.1, "p99_ms": 1.0}
+    whole = figures_of(None) | figures | {"tokens_per_second": 100, "cut_share": 0.0}
+    cut = figures_of(None) | figures | {"cut_share": 0.25}
+    mark_pareto([whole, cut])
+    assert whole["pareto"] and not cut["pareto"]
+    # Where no shape takes all of them, those that cut as few as any did the same work.
+    mark_pareto([cut, alike := {**cut, "tokens_per_second": 100}])
+    assert cut["pareto"] and not alike["pareto"]
+
+
+def test_texts_that_the_workload_has_longer_are_counted(tiny, tmp_path):
+    trace = tmp_path / "trace"
+    trace.write_text("300\n10\n")
+    draws = draw(lengths="trace", trace=str(trace), num_requests=40)
+    texts = [length for one in draws for length in lengths_of([one])]
+    assert sum(one.num_cut for one in draws) == texts.count(256) > 0 and texts.count(10) > 0
+    assert not any(one.num_cut for one in draw())
+    words = (*WORDS, f"model.path={tiny}", f"serve.output={tmp_path}", "serve.rounds=1", "warmup.shapes=[16x4]")
+    ended = sendnn(*words, "workload=trace", f"workload.trace={trace}")
+    assert ended.returncode == 0, ended.stderr
+    cut = json.loads((tmp_path / "bench.json").read_text())["figures"]["cut"]
+    assert 0 < cut < 1 and f"cut: {cut:.1%} of the texts" in ended.stdout
+    assert "texts are cut to 16 tokens" in ended.stdout
+
+
 def test_the_usage_of_a_stream_is_no_part_of_it():
     assert is_part({"token": "a"}) and is_part({"choices": [{}], "usage": {"prompt_tokens": 3}}) and is_part("text")
     assert is_part({"choices": [{}], "usage": None})
@@ -229,3 +256,12 @@ def test_rankings_of_a_model_with_several_labels_are_refused_before_it_is_loaded
     ended = in_process(*WORDS, f"model.path={classifier}", "workload.task=rerank")
     assert ended.returncode == 2 and "gives 3 labels, not one score; use workload.task=texts" in ended.stderr
     assert "load" not in ended.stdout
+
+
+def test_the_plan_s_padding_is_about_what_a_bench_measures(tiny, tmp_path):
+    words = (*EAGER_FLOAT32, f"model.path={tiny}", f"serve.output={tmp_path}", "serve.rounds=1", "process.num_cpus=2")
+    ended = sendnn("serve=bench", *words)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    (expected,) = re.findall(r"; (\d+)% padding expected with 16 clients of 8 texts", ended.stdout)
+    measured = json.loads((tmp_path / "bench.json").read_text())["figures"]["padding"]
+    assert abs(int(expected) / 100 - measured) <= 0.1

@@ -227,7 +227,32 @@ def test_a_profile_is_a_layer_of_its_own_whoever_names_it(site):
 @pytest.mark.parametrize(
     ("word", "text", "says"),
     [
-        ("profile=site", "process: {num_cpus: 5}", "begin its file with # @package _global_"),
+        ("profile=site", "process: {num_cpus: 5}", f"site.yaml has no header; begin it with the line '{GLOBAL[:-1]}'"),
+        ("profile=site", f"# (c) us\n{GLOBAL}serve: {{port: 1}}", "site.yaml has its header '# @package' below other"),
+        ("profile=site", f"{GLOBAL}- serve", "site.yaml is a list, and must set keys; write one 'key: value'"),
+        ("profile=site", "true", "site.yaml is a single value, and must set keys"),
+        ("profile=site", f"{GLOBAL}backend: eager", "defaults list: 'defaults: [override /backend: eager]'"),
+        (
+            "profile=site",
+            f"{GLOBAL}serve: 3",
+            "sets serve to '3', and serve is a group of keys; write 'serve: {",
+        ),
+        ("profile=site", f"{GLOBAL}known: none", "write 'known: {name: none}' below the defaults list"),
+        ("profile=site", f"{GLOBAL}defaults: [/backend: eager]", "list: 'defaults: [override /backend: eager]'"),
+        ("profile=site", f"{GLOBAL}defaults: [backend: eager]", "list: 'defaults: [override /backend: eager]'"),
+        ("profile=site", f"{GLOBAL}defaults: [override backend: eager]", "has 'override backend' in its defaults list"),
+        ("profile=site", f"{GLOBAL}defaults: [site]", "a profile takes no other"),
+        ("profile=site", f"{GLOBAL}defaults: [/profile: site]", "a profile takes no other"),
+        ("profile=site", f"{GLOBAL}serve: {{port: 1}}\nserve: {{port: 2}}", 'duplicate key serve in "'),
+        ("profile=site", f"{GLOBAL}serve: {{prt: 1}}", "unknown key serve.prt (set by /"),
+        ("profile=site", f"{GLOBAL}serve: {{port: many}}", "serve.port=many must be int (set by /"),
+        ("profile=site", f"{GLOBAL}serve.port: 1", "site.yaml sets serve.port in one line; write 'serve: {port: 1}'"),
+        ("profile=site", f"{GLOBAL}warmup: {{prompt_lens: 64}}", "warmup.prompt_lens must be list (set by /"),
+        ("profile=site", f"{GLOBAL}defaults: {{a: b}}", "site.yaml has no list under 'defaults'; choose an option"),
+        ("profile=site", f"{GLOBAL}defaults: [override /backend: egaer]", "site.yaml); did you mean eager?"),
+        ("profile=site", "# @package global\nserve: {port: 1}", "has the header '# @package global', no group; begin"),
+        ("profile=sit", GLOBAL, "unknown option profile=sit; did you mean site?"),
+        ("process=site", "defaults: [site]", "the defaults lists of the chosen options go in a circle"),
         ("serve=site", "defaults: [override /process: default]", "serve/site overrides process below its own group"),
         (
             "serve=site",
@@ -235,17 +260,32 @@ def test_a_profile_is_a_layer_of_its_own_whoever_names_it(site):
             "overrides workload, which is chosen after it",
         ),
         ("process=site", "num_cpus: [", "an option's file cannot be read as YAML: while parsing a flow node"),
-        ("process=site", "- 1", "list is not a subclass of ProcessConfig. value: [1] (in 'process/site')"),
-        ("process=site", "defaults: 3", "Invalid defaults list in 'process/site'"),
-        ("process=site", "num_cpu: 3", "unknown key process.num_cpu; did you mean process.num_cpus?"),
+        ("process=site", "- 1", "site.yaml is a list, and must set keys"),
+        ("process=site", "defaults: 3", "process/site.yaml has no list under 'defaults'"),
+        ("process=site", "num_cpu: 3", "process=site)); did you mean process.num_cpus?"),
         ("process=site", "num_cpus: many", "process.num_cpus=many must be int"),
         ("process=site", "defaults: [nowhere]", "unknown option process=nowhere"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_one_line(site, word, text, says):
     with pytest.raises(ConfigError) as caught:
-        compose(word, folder=site(**{word.replace("=", "__"): text + "\n"}))
+        compose(word, folder=site(**{f"{word.partition('=')[0]}__site": text + "\n"}))
     assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_of_the_other_ending_is_named(site, tmp_path):
+    folder = site(profile__other=GLOBAL)
+    (tmp_path / "profile" / "site.yml").write_text(GLOBAL)
+    with pytest.raises(ConfigError, match=r"profile/site\.yml is not read; files of options end in \.yaml: rename it"):
+        compose("profile=site", folder=folder)
+
+
+def test_a_value_that_an_option_leaves_open_hides_nobody_s(site):
+    assert compose("model=local", SENDNN_PIPELINE__model__path="/by/env")["model.path"] == "/by/env"
+    folder = site(profile__site=f"{GLOBAL}model: {{path: /by/profile}}\n")
+    assert compose("model=local", "profile=site", folder=folder)["model.path"] == "/by/profile"
+    with pytest.raises(ConfigError, match=r"model\.path has no value"):
+        compose("model=local")
 
 
 @pytest.mark.parametrize(

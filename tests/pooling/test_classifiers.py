@@ -15,7 +15,7 @@ from sendnn_pipeline.models.facts import read_model_facts
 from sendnn_pipeline.models.loader import load_classifier
 from sendnn_pipeline.pooling.facts import read_pooling_facts
 from sendnn_pipeline.pooling.model import ClassifierModel
-from sendnn_pipeline.pooling.runner import PoolingRunner
+from sendnn_pipeline.pooling.runner import PoolingRunner, token_type_ids
 from sendnn_pipeline.pooling.shapes import pool_program
 from tests.classifiers import KINDS, PROSE, make_classifier, reference_logits
 
@@ -27,7 +27,8 @@ def logits_of(folder, items, offsets=()):
     facts = read_model_facts(folder)
     program = pool_program(96, 8, 1, 1)
     model = ClassifierModel(load_classifier(folder, "float32"))
-    runner = PoolingRunner({program: model}, facts.pad_token_id, read_pooling_facts(facts).token_type_ids)
+    third = token_type_ids if read_pooling_facts(facts).token_type_ids else None
+    runner = PoolingRunner({program: model}, facts.pad_token_id, third)
     rows, finite = runner.run(program, items, offsets)
     assert all(finite)
     return rows.double().numpy()

@@ -26,7 +26,7 @@ DOOR = Door(vocab_size=96, max_tokens=4)
         ([[-1]], [], 0, "invalid_value", "token id -1"),
         ([[10**30]], [], 0, "invalid_value", "token id 1000"),
         ([[1], [1] * 5], [], 1, "context_length_exceeded", "5 tokens; the longest Program takes 4"),
-        ([[1], [2]], [0], -1, "invalid_value", "2 items have 1 pair offsets"),
+        ([[1], [2]], [0], -1, "invalid_value", "2 items have 1 offsets"),
         ([[1], [2]], [0, 2], 1, "invalid_value", "begins at 2"),
     ],
 )

@@ -13,10 +13,19 @@ from sendnn_pipeline.pooling.runner import pad
 
 
 def by_hand(hidden, pooling):
-    return {"mean": hidden.mean(axis=0), "cls": hidden[0], "last": hidden[-1]}[pooling]
+    later = np.arange(1, len(hidden) + 1)[:, None]
+    return {
+        "mean": lambda: hidden.mean(axis=0),
+        "cls": lambda: hidden[0],
+        "last": lambda: hidden[-1],
+        "max": lambda: hidden.max(axis=0),
+        "mean_sqrt_len": lambda: hidden.sum(axis=0) / np.sqrt(len(hidden)),
+        "weightedmean": lambda: (hidden * later).sum(axis=0) / later.sum(),
+        "max+cls": lambda: np.concatenate([hidden.max(axis=0), hidden[0]]),
+    }[pooling]()
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last", "max", "mean_sqrt_len", "weightedmean", "max+cls"])
 def test_padding_is_not_pooled(pooling):
     hidden = torch.randn(3, 8, 5)
     lengths = [8, 3, 1]

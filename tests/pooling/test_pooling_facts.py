@@ -105,18 +105,55 @@ def write(name, text):
     return spoil
 
 
+def with_module(kind, config=None, type_="sentence_transformers.models"):
+    """Add a module to modules.json, behind the others."""
+
+    def spoil(folder):
+        modules = json.loads((folder / "modules.json").read_text())
+        (folder / "modules.json").write_text(json.dumps([*modules, {"type": f"{type_}.{kind}", "path": "3_It"}]))
+        if config is not None:
+            write("3_It/config.json", json.dumps(config))(folder)
+
+    return spoil
+
+
+def with_foreign_weights(folder):
+    with_module("Dense", {"in_features": 32, "out_features": 8})(folder)
+    write("3_It/pytorch_model.bin", "")(folder)
+
+
 BREAKS = {
-    "two poolings": (
-        write("1_Pooling/config.json", '{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true}'),
-        "1_Pooling/config.json asks for pooling",
+    "no known pooling": (
+        write("1_Pooling/config.json", '{"pooling_mode_median_tokens": true}'),
+        "1_Pooling/config.json asks for pooling pooling_mode_median_tokens, and supported are cls, max, mean",
     ),
-    "max pooling": (
-        write("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}'),
-        "1_Pooling/config.json asks for pooling",
+    "no pooling at all": (write("1_Pooling/config.json", "{}"), "asks for pooling of no kind"),
+    "a module of another kind": (with_module("WordWeights"), "has a module WordWeights, which is not supported"),
+    "a module of its own": (with_module("Pooling", type_="mine"), "asks for the module mine.Pooling, code of its own"),
+    "a dense module without weights": (
+        with_module("Dense", {"in_features": 32, "out_features": 8}),
+        "3_It has no model.safetensors",
     ),
-    "a dense module": (
-        write("modules.json", '[{"type": "sentence_transformers.models.Dense", "path": ""}]'),
-        "has a module Dense, which is not supported",
+    "a dense module with pickled weights": (with_foreign_weights, "pytorch_model.bin is pickled and is never loaded"),
+    "a dense module of tokens": (
+        with_module("Dense", {"in_features": 32, "out_features": 8, "module_input_name": "token_embeddings"}),
+        "works on token_embeddings to token_embeddings",
+    ),
+    "a model of another form": (
+        write("modules.json", '[{"type": "sentence_transformers.models.CLIPModel", "path": ""}]'),
+        "begins with CLIPModel in the root, and only a Transformer in the root is supported",
+    ),
+    "a transformer in a folder": (
+        write("modules.json", '[{"type": "sentence_transformers.models.Transformer", "path": "0_T"}]'),
+        "begins with Transformer in 0_T",
+    ),
+    "no pooling module": (
+        write("modules.json", '[{"type": "sentence_transformers.models.Transformer", "path": ""}]'),
+        "has no Pooling",
+    ),
+    "another task": (
+        write("sentence_bert_config.json", '{"transformer_task": "fill-mask"}'),
+        "has transformer_task=fill-mask",
     ),
     "no list of modules": (write("modules.json", '{"0": "Pooling"}'), "modules.json: its content must be list"),
     "a module without a type": (write("modules.json", '[{"path": ""}]'), "modules.json lacks [0].type"),
@@ -167,3 +204,31 @@ def test_what_is_not_supported_is_named_before_anything_is_loaded(folder, kind):
     with pytest.raises(ModelError) as caught:
         facts_of(folder)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_not_followed_is_named(folder):
+    edit(folder / "sentence_bert_config.json", max_seq_length=32, processing_kwargs={"text": {"padding": "max_length"}})
+    edit(folder / "config_sentence_transformers.json", similarity_fn_name="euclidean", temperature=3)
+    edit(folder / "config.json", auto_map={"AutoModel": "modeling_mine.Model"})
+    resolved = resolved_run([*EAGER_FLOAT32, f"model.path={folder}"])
+    for line in (
+        "sentence_bert_config.json has processing_kwargs={'text': {'padding': 'max_length'}}, which is not known here",
+        "config_sentence_transformers.json has temperature=3, which is not known here and not followed",
+        "similarity_fn_name=euclidean, and scores of pairs here are cosines",
+        "config.json asks for code of its own (auto_map: AutoModel), which is not run",
+    ):
+        assert any(line in notice for notice in resolved.draft.notices), line
+
+
+def test_nothing_is_named_where_all_is_followed(minilm):
+    assert not facts_of(minilm).notices and not read_model_facts(minilm).notices
+
+
+def test_a_model_that_generates_is_said_to(folder):
+    edit(folder / "config.json", architectures=["Qwen3ForCausalLM"])
+    (folder / "modules.json").unlink()
+    resolved = resolved_run([*EAGER_FLOAT32, f"model.path={folder}", "engine=pooling"])
+    assert resolved.run.config.engine.pooling == "last", "as sentence-transformers has it"
+    assert any("Qwen3ForCausalLM generates text" in notice for notice in resolved.draft.notices)
+    edit(folder / "config.json", is_causal=False)
+    assert facts_of(folder).pooling == "mean"

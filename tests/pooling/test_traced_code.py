@@ -24,6 +24,8 @@ NO_MATTER = {
     "pooling/plan.py",
     "models/weights.py",
     "pooling/shapes.py",
+    "files.py",
+    "models/json_files.py",
 }
 
 

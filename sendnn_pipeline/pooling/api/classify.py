@@ -13,8 +13,9 @@ from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Lines, Prepared
 from sendnn_pipeline.frontend.frontend import Frontend, Usage
 from sendnn_pipeline.pooling.api.embeddings import check_dimensions, text_of_line
-from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
+from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, plan_of
 from sendnn_pipeline.pooling.api.pairs import activation_of
+from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_of
 from sendnn_pipeline.pooling.api.rows import (
     EncodingFormat,
     Rows,
@@ -93,16 +94,19 @@ async def _prepare_classify(front: Frontend, body: ClassifyRequest) -> Prepared:
 
 async def _prepare(front: Frontend, body: ClassifyRequest) -> Prepared:
     front.check_model(body.model)
-    return prepare_items(await encode_inputs(front, body.input, body.truncate_prompt_tokens))
+    return await prepare_texts(front, body.input, body.truncate_prompt_tokens, prompt=prompt_of(front))
 
 
 async def _render_labels(front: Frontend, body: ClassifyRequest, call: Call) -> Labels:
     plan = plan_of(front)
     labels = plan.facts.labels
     activation = activation_of(plan, use_activation=body.use_activation is not False)
+    logits = await gather_rows(call)
+    # By logits: an activation makes equal probabilities of those that are large.
+    best = logits.argmax(axis=1)
     data = [
-        Label(index=index, label=labels[int(row.argmax())], probs=row.tolist(), num_classes=len(labels))
-        for index, row in enumerate(apply_activation(await gather_rows(call), activation))
+        Label(index=index, label=labels[best[index]], probs=row.tolist(), num_classes=len(labels))
+        for index, row in enumerate(apply_activation(logits, activation))
     ]
     return {**_head(front, "classify", call), "data": data}
 

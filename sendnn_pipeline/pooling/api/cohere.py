@@ -13,13 +13,10 @@ from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.truncation import Side
 from sendnn_pipeline.pooling.api.embeddings import check_dimensions
-from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
+from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task
+from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_of
 from sendnn_pipeline.pooling.api.rows import Rows, encode_rows, gather_vectors, truncate_dimensions
-from sendnn_pipeline.pooling.api.tei import prompt_of
 from sendnn_pipeline.pooling.config import Task
-
-# The names that models give to the prompts of each type.
-PROMPTS_OF = {"search_query": ("query", "search_query"), "search_document": ("document", "passage", "search_document")}
 
 SIDES: dict[str, Side] = {"NONE": "right", "START": "left", "END": "right"}
 
@@ -56,18 +53,12 @@ async def _prepare(front: Frontend, body: CohereEmbedRequest) -> Prepared:
     if body.texts is None or other:
         message = f"{other} is not for this model: send texts" if other else "texts is missing"
         raise RequestError(400, message, param=other or "texts", code="unsupported_value" if other else "invalid_value")
-    prompt = prompt_of(front, _prompt_name(front, body.input_type))
-    texts: EmbeddingInput = [prompt + text if text else text for text in body.texts]
+    prompt = prompt_of(front, input_type=body.input_type)
+    texts: EmbeddingInput = [*body.texts]
     asked = max(body.max_tokens or front.max_input_tokens, front.tokenizer.num_special + 1)
     most = min(front.max_input_tokens, asked)
     cut, side = None if body.truncate == "NONE" else most, SIDES[body.truncate]
-    return prepare_items(await encode_inputs(front, texts, cut, name="texts", side=side))
-
-
-def _prompt_name(front: Frontend, input_type: str | None) -> str | None:
-    prompts = plan_of(front).facts.prompts
-    names = PROMPTS_OF.get(input_type or "", (input_type,))
-    return next((name for name in names if name in prompts), None)
+    return await prepare_texts(front, texts, cut, prompt=prompt, name="texts", side=side)
 
 
 async def _render(front: Frontend, body: CohereEmbedRequest, call: Call) -> CohereEmbeddings:

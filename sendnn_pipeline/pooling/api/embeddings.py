@@ -13,7 +13,8 @@ from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Lines, Prepared
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend, Usage
-from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
+from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, plan_of
+from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_of
 from sendnn_pipeline.pooling.api.rows import EncodingFormat, Rows, encode_rows, gather_vectors, truncate_dimensions
 from sendnn_pipeline.pooling.config import Task
 from sendnn_pipeline.pooling.plan import pooling_plan
@@ -29,6 +30,8 @@ class EmbeddingRequest(msgspec.Struct):
     dimensions: Count | None = None
     user: str | None = None
     truncate_prompt_tokens: CountOrFitting | None = None
+    prompt_name: str | None = None
+    input_type: str | None = None
 
 
 class Embedding(TypedDict):
@@ -52,7 +55,8 @@ async def _prepare(front: Frontend, body: EmbeddingRequest) -> Prepared:
     front.check_model(body.model)
     check_task(front, Task.embed, "/v1/embeddings")
     check_dimensions(front, body.dimensions)
-    return prepare_items(await encode_inputs(front, body.input, body.truncate_prompt_tokens))
+    prompt = prompt_of(front, body.prompt_name, body.input_type)
+    return await prepare_texts(front, body.input, body.truncate_prompt_tokens, prompt=prompt)
 
 
 def check_dimensions(front: Frontend, dimensions: int | None, name: str = "dimensions") -> None:

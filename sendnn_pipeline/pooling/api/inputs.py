@@ -40,14 +40,20 @@ def check_task(front: Frontend, task: str, route: str) -> None:
         )
 
 
-def prepare_items(items: list[list[int]], second_text_offsets: Sequence[int] = ()) -> Prepared:
+def prepare_items(items: list[list[int]], offsets: Sequence[int] = ()) -> Prepared:
     """Return what the engine is sent for token ids, and how much work that is."""
-    request = PoolingRequest(items, list(second_text_offsets))
+    request = PoolingRequest(items, list(offsets))
     return Prepared(request, Work(len(items), sum(map(len, items))))
 
 
 async def encode_inputs(
-    front: Frontend, inputs: EmbeddingInput, truncate: int | None, *, name: str = "input", side: Side = "right"
+    front: Frontend,
+    inputs: EmbeddingInput,
+    truncate: int | None,
+    *,
+    name: str = "input",
+    side: Side = "right",
+    prompt: str = "",
 ) -> list[list[int]]:
     """Return the token ids of every text of ``inputs``.
 
@@ -57,6 +63,7 @@ async def encode_inputs(
         truncate: ``truncate_prompt_tokens``: cut to so many tokens, -1 to as many as fit; None refuses longer ones.
         name: of the field, for errors.
         side: which side of a text is cut.
+        prompt: goes before every text; token ids stay as they are.
 
     Raises:
         RequestError: 400, naming the field or the one item that is at fault.
@@ -64,7 +71,7 @@ async def encode_inputs(
     truncate_to = resolve_truncation(front, truncate)
     items = _as_items(inputs, name)
     if isinstance(items[0], str):
-        texts = check_texts(items, name)
+        texts = [prompt + text for text in check_texts(items, name)]
         try:
             ids = await front.tokenizer.encode(texts, truncate_to, side=side, fits=front.max_input_tokens)
         except TooLongError as error:

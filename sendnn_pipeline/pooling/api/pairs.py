@@ -22,7 +22,9 @@ class Pairs:
     seconds: Sequence[str]
 
 
-async def prepare_pairs(front: Frontend, pairs: Pairs, truncation: Truncation, names: tuple[str, str]) -> Prepared:
+async def prepare_pairs(
+    front: Frontend, pairs: Pairs, truncation: Truncation, names: tuple[str, str], prompt: str
+) -> Prepared:
     """Return what the engine is sent for pairs.
 
     Args:
@@ -30,16 +32,17 @@ async def prepare_pairs(front: Frontend, pairs: Pairs, truncation: Truncation, n
         pairs: the texts.
         truncation: how much of each is read.
         names: of both fields, for errors.
+        prompt: goes before the first text of what a cross-encoder reads at once, else before both.
 
     Raises:
         RequestError: 400, naming the text that is at fault.
     """
-    items, offsets = await encode_pairs(front, pairs, truncation, names)
+    items, offsets = await encode_pairs(front, pairs, truncation, names, prompt)
     return prepare_items(items, offsets)
 
 
 async def encode_pairs(
-    front: Frontend, pairs: Pairs, truncation: Truncation, names: tuple[str, str]
+    front: Frontend, pairs: Pairs, truncation: Truncation, names: tuple[str, str], prompt: str
 ) -> tuple[list[list[int]], list[int]]:
     """Return token ids: of every pair for a cross-encoder, of the firsts and then of the seconds for a bi-encoder.
 
@@ -49,13 +52,17 @@ async def encode_pairs(
     for texts, name in ((pairs.firsts, names[0]), (pairs.seconds, names[1])):
         check_texts(texts, name)
     classifies = plan_of(front).classifies
+    firsts = [prompt + text for text in pairs.firsts]
     try:
         if classifies:
             items, offsets = await front.tokenizer.encode_pairs(
-                pairs.firsts, pairs.seconds, truncation, fits=front.max_input_tokens
+                firsts, pairs.seconds, truncation, fits=front.max_input_tokens
             )
         else:
-            items, offsets = await _encode_each(front, pairs, truncation), []
+            seconds = [prompt + text for text in pairs.seconds]
+            items = await _encode_each(front, Pairs(firsts, seconds), truncation)
+            before = await front.tokenizer.count_before(prompt) if prompt and plan_of(front).excludes_prompt else 0
+            offsets = [min(before, len(ids)) for ids in items]
     except TooLongError as error:
         raise too_long(front, f"{names[error.second]}[{error.index}]", error.what) from None
     except (UnicodeEncodeError, TypeError) as error:

@@ -16,6 +16,7 @@ from sendnn_pipeline.frontend.frontend import Frontend, Usage
 from sendnn_pipeline.frontend.tei_errors import TeiError, tei_error
 from sendnn_pipeline.pooling.api.inputs import plan_of
 from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, prepare_pairs, scores_of
+from sendnn_pipeline.pooling.api.prompts import prompt_of
 from sendnn_pipeline.pooling.api.rows import gather_rows
 from sendnn_pipeline.pooling.api.score import pair_truncation
 from sendnn_pipeline.pooling.api.tei_form import Direction, tei_truncation
@@ -109,7 +110,7 @@ async def _prepare(front: Frontend, body: RerankRequest) -> Prepared:
         )
     else:
         truncation = tei_truncation(front, body.truncate, body.truncation_direction)
-    return await prepare_pairs(front, body.pairs(), truncation, ("query", body.name))
+    return await prepare_pairs(front, body.pairs(), truncation, ("query", body.name), prompt_of(front))
 
 
 async def _prepare_truncated(front: Frontend, body: RerankRequest) -> Prepared:
@@ -121,8 +122,10 @@ async def _prepare_truncated(front: Frontend, body: RerankRequest) -> Prepared:
 
 async def _rank(front: Frontend, body: RerankRequest, call: Call, activation: str) -> list[tuple[int, float]]:
     """Return index and score, the best first, equal ones in their order."""
-    scores = scores_of(plan_of(front), body.pairs(), await gather_rows(call), activation)
-    order = np.argsort(-scores, kind="stable")[: body.top_n or None]
+    plan, pairs, rows = plan_of(front), body.pairs(), await gather_rows(call)
+    # By logits: an activation makes equal scores of those that are large.
+    order = np.argsort(-scores_of(plan, pairs, rows, "identity"), kind="stable")[: body.top_n or None]
+    scores = scores_of(plan, pairs, rows, activation)
     return [(int(index), float(scores[index])) for index in order]
 
 

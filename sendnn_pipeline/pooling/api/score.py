@@ -14,6 +14,7 @@ from sendnn_pipeline.frontend.frontend import Frontend, Usage
 from sendnn_pipeline.frontend.truncation import Truncation
 from sendnn_pipeline.pooling.api.inputs import plan_of, resolve_truncation
 from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, prepare_pairs, scores_of
+from sendnn_pipeline.pooling.api.prompts import prompt_of
 from sendnn_pipeline.pooling.api.rows import gather_rows
 from sendnn_pipeline.pooling.api.texts import Texts, check_scores, texts_of
 
@@ -86,7 +87,7 @@ async def _prepare(front: Frontend, body: ScoreRequest) -> Prepared:
     check_scores(front, "/score")
     pairs, names = body.sides()
     truncation = pair_truncation(front, body.max_tokens_per_query, body.max_tokens_per_doc, body.truncate_prompt_tokens)
-    return await prepare_pairs(front, pairs, truncation, names)
+    return await prepare_pairs(front, pairs, truncation, names, prompt_of(front))
 
 
 def pair_truncation(front: Frontend, query: int | None, document: int | None, whole: int | None) -> Truncation:

@@ -14,6 +14,7 @@ from sendnn_pipeline.frontend.tei_errors import TeiError, always_tei
 from sendnn_pipeline.pooling.api.embeddings import check_dimensions
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
 from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, encode_pairs, prepare_pairs, scores_of
+from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_of
 from sendnn_pipeline.pooling.api.rows import apply_activation, gather_rows, unit
 from sendnn_pipeline.pooling.api.tei_form import Direction, side_of, tei_truncation, truncates
 from sendnn_pipeline.pooling.config import Task
@@ -71,14 +72,9 @@ class Prediction(TypedDict):
 async def _prepare_embed(front: Frontend, body: EmbedRequest) -> Prepared:
     check_task(front, Task.embed, "/embed")
     check_dimensions(front, body.dimensions)
-    prompt = prompt_of(front, body.prompt_name)
-    inputs = body.inputs
-    if prompt and isinstance(inputs, str):
-        inputs = prompt + inputs
-    elif prompt and isinstance(inputs, list):
-        inputs = [prompt + item if isinstance(item, str) and item else item for item in inputs]
     truncate, side = -1 if truncates(front, body.truncate) else None, side_of(body.truncation_direction)
-    return prepare_items(await encode_inputs(front, inputs, truncate, name="inputs", side=side))
+    prompt = prompt_of(front, body.prompt_name)
+    return await prepare_texts(front, body.inputs, truncate, prompt=prompt, name="inputs", side=side)
 
 
 async def _render_vectors(front: Frontend, body: EmbedRequest, call: Call) -> Any:
@@ -86,38 +82,20 @@ async def _render_vectors(front: Frontend, body: EmbedRequest, call: Call) -> An
     return unit(vectors) if body.normalize else np.ascontiguousarray(vectors)
 
 
-def prompt_of(front: Frontend, name: str | None) -> str:
-    """Return the text that goes before each input: the named prompt, or the one that the model means by default.
-
-    Raises:
-        RequestError: 400, the model has no prompt of that name.
-    """
-    facts = plan_of(front).facts
-    prompts, chosen = facts.prompts, name or facts.default_prompt
-    if chosen is None:
-        return ""
-    if chosen not in prompts:
-        known = f"it has {', '.join(prompts)}" if prompts else "it has none"
-        message = f"the model has no prompt {chosen}; {known}"
-        raise RequestError(400, message, param="prompt_name", code="invalid_value")
-    return prompts[chosen]
-
-
-def _sentences(front: Frontend, body: SimilarityRequest) -> Pairs:
-    prompt = prompt_of(front, body.parameters.prompt_name if body.parameters else None)
-    source, others = body.inputs.source_sentence, body.inputs.sentences
-    return Pairs([prompt + source if source else ""], [prompt + other if other else "" for other in others])
+def _sentences(body: SimilarityRequest) -> Pairs:
+    return Pairs([body.inputs.source_sentence], body.inputs.sentences)
 
 
 async def _prepare_similarity(front: Frontend, body: SimilarityRequest) -> Prepared:
     check_task(front, Task.embed, "/similarity")
     parameters = body.parameters or SimilarityParameters()
     truncation = tei_truncation(front, parameters.truncate, parameters.truncation_direction)
-    return await prepare_pairs(front, _sentences(front, body), truncation, ("source_sentence", "sentences"))
+    prompt = prompt_of(front, parameters.prompt_name)
+    return await prepare_pairs(front, _sentences(body), truncation, ("source_sentence", "sentences"), prompt)
 
 
 async def _render_similarities(front: Frontend, body: SimilarityRequest, call: Call) -> Any:
-    return scores_of(plan_of(front), _sentences(front, body), await gather_rows(call), "identity")
+    return scores_of(plan_of(front), _sentences(body), await gather_rows(call), "identity")
 
 
 async def _prepare_predict(front: Frontend, body: PredictRequest) -> Prepared:
@@ -127,10 +105,13 @@ async def _prepare_predict(front: Frontend, body: PredictRequest) -> Prepared:
     alone = [texts[0] for texts in inputs if len(texts) == 1]
     pairs = Pairs([texts[0] for texts in inputs if len(texts) == 2], [texts[1] for texts in inputs if len(texts) == 2])
     truncate = None if truncation.whole is None else -1
+    prompt, names = prompt_of(front), ("inputs", "inputs")
     singles = iter(
-        await encode_inputs(front, list(alone), truncate, name="inputs", side=truncation.side) if alone else []
+        await encode_inputs(front, list(alone), truncate, name="inputs", side=truncation.side, prompt=prompt)
+        if alone
+        else []
     )
-    items, offsets = await encode_pairs(front, pairs, truncation, ("inputs", "inputs")) if pairs.seconds else ([], [])
+    items, offsets = await encode_pairs(front, pairs, truncation, names, prompt) if pairs.seconds else ([], [])
     doubles = iter(zip(items, offsets, strict=True))
     rows = [(next(singles), 0) if len(texts) == 1 else next(doubles) for texts in inputs]
     return prepare_items([ids for ids, _ in rows], [offset for _, offset in rows])
@@ -162,10 +143,11 @@ async def _render_predictions(front: Frontend, body: PredictRequest, call: Call)
     labels = plan.facts.labels
     # Of one label theirs is always the sigmoid.
     activation = "sigmoid" if len(labels) == 1 else activation_of(plan, use_activation=True)
-    scores = apply_activation(await gather_rows(call), "identity" if body.raw_scores else activation)
+    logits = await gather_rows(call)
+    scores = logits if body.raw_scores else apply_activation(logits, activation)
     answers = [
-        [Prediction(label=labels[index], score=float(row[index])) for index in np.argsort(-row, kind="stable")]
-        for row in scores
+        [Prediction(label=labels[index], score=float(row[index])) for index in order]
+        for row, order in zip(scores, np.argsort(-logits, kind="stable"), strict=True)
     ]
     batched = isinstance(body.inputs, list) and isinstance(body.inputs[0], list)
     return answers if batched else answers[0]

@@ -31,13 +31,20 @@ def texts_of(texts: Texts | Sequence[Text], name: str) -> list[str]:
 
 
 def check_scores(front: Frontend, route: str) -> None:
-    """Refuse a classifier that gives no single score.
+    """Refuse a classifier that gives no single score, and a model that is made to generate text.
 
     Raises:
         RequestError: 400.
     """
     plan = plan_of(front)
     labels = plan.facts.labels
+    if plan.facts.generates and not plan.classifies:
+        raise RequestError(
+            400,
+            f"{front.run.served_name} generates text: its hidden states were not trained to be compared, so "
+            f"that {route} would rank by nothing; such a reranker needs a checkpoint for sequence classification",
+            code="unsupported_task",
+        )
     if plan.classifies and len(labels) != 1:
         raise RequestError(
             400,

@@ -1,0 +1,31 @@
+"""Whether a run that is resolved could start: what it takes between its plan and its first weight."""
+
+from sendnn_pipeline.app.context import AppContext
+from sendnn_pipeline.app.endpoints import collect_endpoints
+from sendnn_pipeline.app.resolve import ResolvedRun
+from sendnn_pipeline.config.schema import StageName
+from sendnn_pipeline.config.secrets import read_api_keys
+
+
+def check_start(context: AppContext, resolved: ResolvedRun) -> str:
+    """Refuse what a run would refuse between its plan and its first weight, and take nothing.
+
+    Returns:
+        What is not checked, in words; empty where all is.
+
+    Raises:
+        PipelineError: the run could not start.
+    """
+    run, draft = resolved.run, resolved.draft
+    resolved.backend.prepare(run.cache_dir, context.environ)
+    read_api_keys(context.environ, run.config.serve.api_key_file, draft.where("serve.api_key_file"))
+    if StageName.serve not in run.config.pipeline.stages:
+        return ""
+    name, where = run.config.serve.target, draft.where("serve.target")
+    targets = context.plugins.registry("register_serve_targets", "serve target")
+    target = targets.create(name, where=where, missing=context.plugins.missing())
+    check = getattr(target, "check", None)
+    if check is None:
+        return f"what serve.target={name} opens"
+    check(run, collect_endpoints(context.plugins, run.config.engine.name))
+    return ""

@@ -1,0 +1,142 @@
+"""An option's file: what it sets, and what is wrong with one that Hydra cannot use."""
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from hydra.plugins.config_source import ConfigSource
+from omegaconf import OmegaConf
+
+from sendnn_pipeline.config.exact_words import holds_text
+from sendnn_pipeline.config.options import PROFILE, flatten
+from sendnn_pipeline.errors import ConfigError, nearest
+from sendnn_pipeline.files import read_text
+
+DEFAULTS = "defaults"
+MISSING = "???"
+GLOBAL = "# @package _global_"
+FORM = f"begin it with the line '{GLOBAL}', then set keys below their groups, such as 'serve: {{port: 8080}}'"
+CHOICE = "choose an option in its defaults list: 'defaults: [override /{group}: {option}]'"
+
+
+class _Characters(yaml.SafeLoader):
+    """Reads numbers and booleans as the characters that stand there."""
+
+    yaml_constructors: ClassVar = yaml.SafeLoader.yaml_constructors | {
+        f"tag:yaml.org,2002:{kind}": yaml.SafeLoader.construct_scalar for kind in ("int", "float", "bool", "timestamp")
+    }
+
+
+def read_option(file: Path, package: str, types: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a file sets by dotted key: as the keys' types take it, and as Hydra does.
+
+    They differ where YAML makes a number of text. A value that is missing sets nothing.
+
+    Args:
+        file: that Hydra can read.
+        package: where its keys lie, as Hydra found it.
+        types: of keys.
+    """
+    text = read_text(file)
+    merged = dict(_leaves(OmegaConf.to_container(OmegaConf.load(io.StringIO(text))), package))
+    characters = dict(_leaves(yaml.load(text, _Characters), package))
+    exact = {
+        key: characters[key] if value is not None and holds_text(_type(key, types)) else value
+        for key, value in merged.items()
+    }
+    return exact, merged
+
+
+def _leaves(content: Any, package: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(content, dict):
+        values = {key: value for key, value in content.items() if key != DEFAULTS}
+        yield from ((key, value) for key, value in flatten(values, package) if value != MISSING)
+
+
+def _type(key: str, types: Mapping[str, Any]) -> Any:
+    """Return the type of a key, or of the mapping that it is an entry of."""
+    return types.get(key, types.get(key.rpartition(".")[0]))
+
+
+def find_problem(file: Path, groups: Mapping[str, Mapping[str, Any]]) -> ConfigError | None:
+    """Return what is wrong with a file that did not compose, naming it and the form; None where that is not in sight.
+
+    Args:
+        file: of an option.
+        groups: options by group.
+    """
+    try:
+        text = read_text(file)
+        content = yaml.load(text, _Characters)
+        header = ConfigSource._get_header_dict(text)["package"]
+    except yaml.YAMLError:
+        # It names the file itself.
+        return None
+    except (OSError, ValueError) as error:
+        return ConfigError(f"{file} cannot be read: {error}", hint="files of options are YAML, in UTF-8")
+    if content is not None and not isinstance(content, dict):
+        kind = "a list" if isinstance(content, list) else "a single value"
+        return ConfigError(f"{file} is {kind}, and must set keys", hint="write one 'key: value' on each line")
+    return _problem_of_header(file, text, header, groups) or _problem_of_content(file, content or {}, header, groups)
+
+
+def _problem_of_header(
+    file: Path, text: str, header: str | None, groups: Mapping[str, Mapping[str, Any]]
+) -> ConfigError | None:
+    if header is not None:
+        known = header.split(".")[0] in ("_global_", "_group_", *groups)
+        return None if known else ConfigError(f"{file} has the header '# @package {header}', no group", hint=FORM)
+    if re.search(r"^\s*#\s*@package\s", text, re.MULTILINE):
+        return ConfigError(f"{file} has its header '# @package' below other lines", hint="make it the first line")
+    return ConfigError(f"{file} has no header", hint=FORM) if file.parent.name == PROFILE else None
+
+
+def _problem_of_content(
+    file: Path, content: Mapping[str, Any], header: str | None, groups: Mapping[str, Mapping[str, Any]]
+) -> ConfigError | None:
+    is_global = header == "_global_"
+    problem = _problem_of_defaults(file, content.get(DEFAULTS), groups) if is_global or header is None else None
+    return problem or (_problem_of_groups(file, content, groups) if is_global else None)
+
+
+def _problem_of_defaults(file: Path, defaults: Any, groups: Mapping[str, Mapping[str, Any]]) -> ConfigError | None:
+    profile = file.parent.name == PROFILE
+    if defaults is not None and not isinstance(defaults, list):
+        return ConfigError(f"{file} has no list under 'defaults'", hint=CHOICE.format(group="GROUP", option="OPTION"))
+    for entry in defaults or ():
+        name, option = next(iter(entry.items())) if isinstance(entry, dict) and entry else (entry, "OPTION")
+        group = str(name).removeprefix("override ").strip().removeprefix("/")
+        if group == PROFILE or (profile and isinstance(entry, str) and entry in groups.get(PROFILE, ())):
+            return ConfigError(
+                f"{file} has a profile in its defaults list", hint="a profile takes no other; write its keys here"
+            )
+        if group in groups and name != f"override /{group}" and (profile or str(name).startswith(("/", "override"))):
+            return ConfigError(
+                f"{file} has '{name}' in its defaults list", hint=CHOICE.format(group=group, option=option)
+            )
+        if name == f"override /{group}" and option not in groups.get(group, (option,)):
+            return ConfigError(f"unknown option {group}={option}", where=str(file), hint=nearest(option, groups[group]))
+    return None
+
+
+def _problem_of_groups(
+    file: Path, content: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]
+) -> ConfigError | None:
+    for group, value in content.items():
+        above, dot, below = str(group).partition(".")
+        if dot and above in groups:
+            return ConfigError(f"{file} sets {group} in one line", hint=f"write '{above}: {{{below}: {value}}}'")
+        if group not in groups or isinstance(value, dict) or value is None:
+            continue
+        if isinstance(value, str) and value in groups[group]:
+            return ConfigError(
+                f"{file} sets {group}: {value}, and {group} is a group", hint=CHOICE.format(group=group, option=value)
+            )
+        return ConfigError(
+            f"{file} sets {group} to {value!r}, and {group} is a group of keys",
+            hint=f"write '{group}: {{KEY: value}}', or {CHOICE.format(group=group, option='OPTION')}",
+        )
+    return None

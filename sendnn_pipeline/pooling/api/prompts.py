@@ -1,0 +1,78 @@
+"""Prompts: texts that the model's files have put before others, on every way in."""
+
+from sendnn_pipeline.frontend.endpoint import Prepared
+from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.frontend.truncation import Side
+from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, encode_inputs, plan_of, prepare_items
+
+# Prompts that stand for what a text is, the first that the model has, as sentence-transformers chooses them.
+OF_INPUT_TYPE = {
+    "query": ("query",),
+    "search_query": ("query", "search_query"),
+    "document": ("document", "passage", "corpus"),
+    "passage": ("document", "passage", "corpus"),
+    "search_document": ("document", "passage", "corpus", "search_document"),
+    "classification": ("classification",),
+    "clustering": ("clustering",),
+}
+
+
+def prompt_of(front: Frontend, name: str | None = None, input_type: str | None = None) -> str:
+    """Return the text that goes before each input: the named prompt, that of an input type, or the run's own.
+
+    Args:
+        front: knows the model's prompts.
+        name: ``prompt_name``.
+        input_type: what the texts are; a type for which the model has no prompt changes nothing.
+
+    Raises:
+        RequestError: 400, both are named, the model has no such prompt, or nothing is known of such a type.
+    """
+    plan = plan_of(front)
+    prompts = plan.facts.prompts
+    if name is not None and input_type is not None:
+        raise RequestError(
+            400, "prompt_name and input_type both choose the prompt; send one", param="input_type", code="invalid_value"
+        )
+    if name is not None:
+        if name not in prompts:
+            known = f"it has {', '.join(prompts)}" if prompts else "it has none"
+            message = f"the model has no prompt {name}; {known}"
+            raise RequestError(400, message, param="prompt_name", code="invalid_value")
+        return prompts[name]
+    if input_type is not None:
+        names = OF_INPUT_TYPE.get(input_type, (input_type,) if input_type in prompts else ())
+        if not names:
+            message = f"input_type={input_type} is none of {', '.join({**OF_INPUT_TYPE, **prompts})}"
+            raise RequestError(400, message, param="input_type", code="invalid_value")
+        return next((prompts[known] for known in names if known in prompts), plan.prompt)
+    return plan.prompt
+
+
+async def prepare_texts(
+    front: Frontend,
+    inputs: EmbeddingInput,
+    truncate: int | None,
+    *,
+    prompt: str,
+    name: str = "input",
+    side: Side = "right",
+) -> Prepared:
+    """Return what the engine is sent for texts with their prompt; arguments as of ``encode_inputs``.
+
+    Raises:
+        RequestError: 400, naming the field or the one item that is at fault.
+    """
+    items = await encode_inputs(front, inputs, truncate, name=name, side=side, prompt=prompt)
+    has_texts = isinstance(inputs, str) or isinstance(inputs[0], str)
+    if not prompt or not has_texts or not plan_of(front).excludes_prompt:
+        return prepare_items(items)
+    if side == "left":
+        raise RequestError(
+            400,
+            "the model pools no token of its prompt, so that no text is cut on its left",
+            code="invalid_value",
+        )
+    before = await front.tokenizer.count_before(prompt)
+    return prepare_items(items, [min(before, len(ids)) for ids in items])

@@ -1,0 +1,68 @@
+"""What the store has of a run is known before anything is loaded: the plan shows it, or the run is refused."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from sendnn_pipeline.app.plan_table import plan_lines, print_plan
+from sendnn_pipeline.distributed.world import World
+from sendnn_pipeline.errors import ArtifactError
+from sendnn_pipeline.pipeline.cache import program_cache
+from sendnn_pipeline.programs.store import store_at
+from sendnn_pipeline.programs.times import CompileTimes
+from tests.conftest import resolved_run
+from tests.served import EAGER_FLOAT32, FLOAT32
+
+NAMES = ["pool[batch=1,len=16]", "pool[batch=4,len=16]", "pool[batch=4,len=48]"]
+
+
+@pytest.fixture
+def words(tiny, tmp_path):
+    shapes = "warmup.shapes=[16x1,16x4,48x4]"
+    return [*FLOAT32, f"model.path={tiny}", "backend=inductor", f"cache_dir={tmp_path}", shapes]
+
+
+def publish(resolved, name):
+    store = store_at(resolved.run.config.artifacts, resolved.run.cache_dir)
+    keys = program_cache(resolved.run, resolved.backend, store, World()).keys
+    store.publish(keys.key(name), lambda folder: (folder / "library").write_text("compiled"))
+
+
+def plan_of(resolved):
+    printed = io.StringIO()
+    print_plan(Console(file=printed, width=200), resolved, plan_lines(resolved, "2"))
+    return printed.getvalue()
+
+
+def test_all_that_is_missing_is_named_at_once(words):
+    with pytest.raises(ArtifactError) as caught:
+        resolved_run([*words, "artifacts.require=true"])
+    assert str(caught.value) == (
+        f"{', '.join(NAMES)} have no artifacts and artifacts.require=true: no artifact of this Program yet "
+        "(set by artifacts.require=true); compile first with pipeline=precompile"
+    )
+    publish(resolved_run(words), NAMES[1])
+    with pytest.raises(ArtifactError) as caught:
+        resolved_run([*words, "artifacts.require=true"])
+    assert NAMES[1] not in str(caught.value) and NAMES[2] in str(caught.value)
+
+
+def test_the_plan_prices_only_what_has_to_be_compiled(words):
+    first = resolved_run(words)
+    assert list(first.missing) == NAMES and "compile not all measured yet" in plan_of(first)
+    CompileTimes(first.run.cache_dir).record(first.run.timing_prefix, dict.fromkeys(NAMES, 20.0))
+    publish(first, NAMES[0])
+    shown = plan_of(resolved_run(words))
+    rows = [re.split(r"  +", line.strip()) for line in shown.splitlines() if line.startswith("pool[")]
+    assert rows == [[NAMES[0], "yes", "none"], [NAMES[1], "no", "20.0 s"], [NAMES[2], "no", "20.0 s"]]
+    assert "; compile about 40 s" in shown
+    for name in NAMES[1:]:
+        publish(first, name)
+    assert "nothing to compile" in plan_of(resolved_run([*words, "artifacts.require=true"]))
+
+
+def test_a_backend_that_keeps_nothing_says_so(tiny):
+    shown = plan_of(resolved_run([*EAGER_FLOAT32, f"model.path={tiny}", "warmup.shapes=[16x1]"]))
+    assert re.search(r"pool\[batch=1,len=16\] +never ", shown)
