@@ -145,7 +145,7 @@ def test_at_as_many_threads_or_fewer(tiny, built, threads):
 def test_an_artifact_that_does_not_fit_is_refused_with_the_reason(built, in_process):
     refused = sendnn(*built, "pipeline=precompile", "artifacts.require=true", "engine.pooling=cls")
     assert refused.returncode == 1
-    assert "has no artifact and artifacts.require=true: pooling is mean" in refused.stderr
+    assert "have no artifacts and artifacts.require=true: pooling is mean" in refused.stderr
     assert "there and cls" in refused.stderr and "pipeline=precompile" in refused.stderr
     disabled = in_process(*built, "artifacts.enabled=false", "artifacts.require=true")
     assert disabled.returncode == 2 and "artifacts.require=true and artifacts.enabled=false" in disabled.stderr

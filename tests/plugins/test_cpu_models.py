@@ -85,10 +85,12 @@ def _gguf(folder):
 
 def test_known_configurations_are_found_by_the_model(python, minilm, smollm2):
     for model, name in (("minilm", "minilm-cpu"), ("smollm2", "smollm2-cpu")):
-        explained = run(python, "explain", "known.name", f"model={model}", "backend=inductor").stdout
+        words = ("explain", "known.name", f"model={model}", "model.dtype=float32")
+        explained = run(python, *words, "backend=inductor").stdout
         assert f"known.name = {name}" in explained and "fits the model's config.json (known)" in explained
-        assert "auto" in run(python, "explain", "known.name", f"model={model}", "backend=eager").stdout.splitlines()[0]
-    required = run(python, "model=smollm2", "backend=eager", "known.require=true", "pipeline=precompile")
+        assert "auto" in run(python, *words, "backend=eager").stdout.splitlines()[0]
+    words = ("model=smollm2", "model.dtype=float32", "backend=eager", "known.require=true", "pipeline=precompile")
+    required = run(python, *words)
     assert required.returncode == 2
     assert "nearest, for other backends or machines: smollm2-cpu (fits)" in required.stderr
 
