@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, make_dat
 from functools import lru_cache
 from typing import Any, TypeVar, get_type_hints
 
+from sendnn_pipeline.config.accepted import without_none
 from sendnn_pipeline.config.options import flatten
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.errors import PluginError, nearest
@@ -61,7 +62,7 @@ class SchemaStore:
         own, types = keys_of(RunConfig), dict[str, Any]()
         for _, kinds in self._by_option(keys_of):
             for key, kind in kinds.items():
-                types[key] = kind if types.get(key, kind) == kind else Any
+                types[key] = _common(types.get(key, kind), kind)
         return own | {key: kind for key, kind in types.items() if key not in own}
 
     def docs(self) -> dict[str, str]:
@@ -173,3 +174,10 @@ def _texts(schema: type) -> Mapping[str, str]:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=text)):
                 texts[name] = " ".join(str(text).split())
     return texts
+
+
+def _common(one: Any, other: Any) -> Any:
+    """Return the type of a key to which two options give these; ``Any`` unless they differ in null alone."""
+    if one == other or without_none(one) == other:
+        return one
+    return other if without_none(other) == one else Any

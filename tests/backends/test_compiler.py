@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -12,10 +11,9 @@ import pytest
 
 from sendnn_pipeline.backends.compiler import PREFIX, check_cache, check_compiler, what_failed
 from sendnn_pipeline.errors import BackendError
-from tests.served import FLOAT32, ROOT, environment, sendnn
+from tests.served import FLOAT32, sendnn
 
 RUN = (*FLOAT32, "backend=inductor", "pipeline=precompile", "warmup.shapes=[8x1]", "process.num_cpus=1")
-IN_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 
 
 def test_a_compiler_may_have_several_words():
@@ -89,30 +87,3 @@ def test_a_compiler_that_fails_is_quoted(tiny, tmp_path):
     assert ended.returncode == 1 and len(errors) == 1, ended.stdout + ended.stderr
     assert "does not compile: the C++ compiler says: x.cpp:1: error: no space" in errors[0]
     assert list((tmp_path / "cache" / "inductor").glob(f"{PREFIX}*")) == []
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_where_nothing_may_be_run_from_the_store_and_tmp_each_start_compiles_and_says_why(tiny, tmp_path):
-    """As in a container with a read-only root: /tmp and the store are mounts without exec; the cache is a volume."""
-    if not shutil.which("unshare") or subprocess.run([*IN_NAMESPACE, "true"], check=False).returncode:
-        pytest.skip("mount namespaces are not to be had here")
-    store, temporary = tmp_path / "store", tmp_path / "tmp"
-    for folder in (store, temporary):
-        folder.mkdir()
-    mounts = " && ".join(f"mount -t tmpfs -o noexec,mode=0700 tmpfs '{folder}'" for folder in (store, temporary))
-    words = [*RUN, f"model.path={tiny}", f"cache_dir={tmp_path / 'cache'}", f"artifacts.dir={store}"]
-    run = " ".join(f"'{word}'" for word in (sys.executable, "-m", "sendnn_pipeline", *words))
-    script = f"{mounts} && {run} && {run} && ls -A '{temporary}'; {run} artifacts.require=true"
-    ended = subprocess.run(
-        [*IN_NAMESPACE, "sh", "-c", script],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-        env=environment(TMPDIR=str(temporary), CXX="env g++"),
-    )
-    assert ended.stdout.count("is warm after") == 2, ended.stdout + ended.stderr
-    reason = "cannot be opened: its file system is mounted noexec"
-    assert ended.stdout.count(reason) == 1 and "is warm" in ended.stdout.splitlines()[-1], "something stays in /tmp"
-    assert ended.returncode == 1 and reason in ended.stderr and "set artifacts.dir to a folder" in ended.stderr

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import struct
 import subprocess
@@ -149,6 +150,20 @@ def test_an_artifact_that_does_not_fit_is_refused_with_the_reason(built, in_proc
     assert "there and cls" in refused.stderr and "pipeline=precompile" in refused.stderr
     disabled = in_process(*built, "artifacts.enabled=false", "artifacts.require=true")
     assert disabled.returncode == 2 and "artifacts.require=true and artifacts.enabled=false" in disabled.stderr
+
+
+@pytest.mark.slow
+def test_a_store_that_is_mounted_noexec_is_named(built, artifacts, tmp_path):
+    store, words = tmp_path / "store", [word for word in built if word != artifacts]
+    store.mkdir()
+    run = shlex.join(
+        [sys.executable, "-m", "sendnn_pipeline", *words, f"artifacts.dir={store}", "artifacts.require=true"]
+    )
+    filled = f"mount -t tmpfs -o noexec,mode=0700 tmpfs {store} && cp -a {artifacts.partition('=')[2]}/. {store}"
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f"{filled} && {run}"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, env=environment())
+    assert ended.returncode == 1 and "cannot be opened: its file system is mounted noexec" in ended.stderr, ended.stderr
+    assert "set artifacts.dir to a folder" in ended.stderr
 
 
 @pytest.mark.slow

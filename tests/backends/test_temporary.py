@@ -1,7 +1,6 @@
 """That compiling leaves nothing behind, whether it succeeds or not."""
 
 import gc
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import torch
 from torch import nn
 
 from sendnn_pipeline.backends.base import Graph, Input
+from sendnn_pipeline.backends.compiler import CACHE_VARIABLE, PREFIX
 from sendnn_pipeline.backends.config import InductorConfig
 from sendnn_pipeline.backends.inductor import InductorBackend
 from sendnn_pipeline.errors import BackendError
@@ -32,13 +32,13 @@ def graph(module):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     return tmp_path
 
 
 def left(folder: Path) -> list[str]:
     gc.collect()
-    return [path.name for path in folder.glob("sendnn_pipeline-*")]
+    return [path.name for path in folder.glob(f"{PREFIX}*")]
 
 
 @pytest.mark.slow
