@@ -7,7 +7,7 @@ from sendnn_pipeline.backends.base import CompileBackend
 from sendnn_pipeline.config.draft import Draft
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
-from sendnn_pipeline.errors import ArtifactError
+from sendnn_pipeline.errors import ArtifactError, BackendError
 from sendnn_pipeline.pipeline.cache import program_cache
 from sendnn_pipeline.programs.store import ArtifactStore, store_at
 
@@ -33,9 +33,11 @@ def _reasons(run: Run, backend: CompileBackend, store: ArtifactStore, names: Seq
     """Return why each Program is not in the store, empty where it is."""
     try:
         cache = program_cache(run, backend, store, World())
-    except PackageNotFoundError as error:
+    except BackendError as error:
+        if not isinstance(error.__cause__, PackageNotFoundError):
+            raise
         # The backend says so itself when it is prepared.
-        return dict.fromkeys(names, f"{error.name} is not installed")
+        return dict.fromkeys(names, f"{error.__cause__.name} is not installed")
     if cache.store is None:
         return dict.fromkeys(names, f"backend={backend.name} keeps none")
     return {name: cache.store.why_missing(cache.keys.key(name)) for name in names}

@@ -256,7 +256,7 @@ WRONG = {
     "option": (
         ["backend.pin_threads=often"],
         {},
-        "error: backend.pin_threads: Value 'often' is not a valid bool (type str)\n",
+        "error: backend.pin_threads=often must be bool\n",
     ),
     "variable": (
         [],
