@@ -106,7 +106,8 @@ def test_the_cohere_client(served_minilm, minilm):
         # The library's own rule.
         assert np.array_equal(row, quantize_embeddings(np.asarray(found.float_, np.float32), kind)), kind
     assert answer.meta.billed_units.input_tokens == 5 + 5 + 256
-    (cut,) = client.embed(model="minilm", texts=["word " * 300], input_type="image", max_tokens=10).embeddings.float_
+    long = client.embed(model="minilm", texts=["word " * 300], input_type="classification", max_tokens=10)
+    (cut,) = long.embeddings.float_
     assert np.allclose(cut, mean_pooled(minilm, ["word " * 8]), atol=1e-5)
     with pytest.raises(cohere.BadRequestError):
         client.embed(model="minilm", texts=texts, input_type="search_query", truncate="NONE")
