@@ -146,7 +146,7 @@ def test_options_that_name_each_other_are_one_line(tmp_path, in_process):
         (tmp_path / "profile" / f"{name}.yaml").write_text(f"# @package _global_\ndefaults: [{other}]\n")
     ended = in_process("--config-dir", str(tmp_path), "profile=one", "model.dtype=float32")
     (line,) = ended.stderr.splitlines()
-    assert ended.returncode == 2 and "in a circle" in line
+    assert ended.returncode == 2 and "a profile takes no other" in line
 
 
 def test_cfg_job_shows_what_a_run_would_have(in_process):
