@@ -15,6 +15,7 @@ OF_INPUT_TYPE = {
     "search_document": ("document", "passage", "corpus", "search_document"),
     "classification": ("classification",),
     "clustering": ("clustering",),
+    "image": ("image",),
 }
 
 
