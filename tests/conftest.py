@@ -4,6 +4,7 @@ import json
 import os
 import pydoc_data.topics
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(cpu_answer.in_environment(dict(os.environ)))
     # Two workers and their servers share the CPUs: threads that spin while they wait take them from each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # A shell that runs the tests in the background has them, and whatever they start, ignore Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

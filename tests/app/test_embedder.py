@@ -1,7 +1,6 @@
 """The pooling engine from Python: what it gives, what it refuses, and what it leaves behind."""
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
@@ -203,10 +202,7 @@ def test_an_engine_that_breaks_answers_what_waits_and_closing_says_so(tiny, monk
 def test_a_call_that_is_interrupted_leaves_the_queue(tiny, monkeypatch):
     """As Ctrl-C does in a notebook's cell."""
     monkeypatch.setattr(PoolingCore, "_compute", _slow(PoolingCore._compute))
-    # A shell that starts the tests in the background has them ignore it.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    with contextlib.ExitStack() as restored, Embedder(*words_of(tiny), "warmup.shapes=[16x1]") as embedder:
-        restored.callback(signal.signal, signal.SIGINT, before)
+    with Embedder(*words_of(tiny), "warmup.shapes=[16x1]") as embedder:
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
