@@ -13,7 +13,8 @@ from tests.served import ROOT
 
 
 def block(language):
-    (text,) = re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+    _, _, section = (ROOT / "README.md").read_text().partition("## In a container")
+    text, *_ = re.findall(rf"^```{language}\n(.*?)^```$", section, re.M | re.S)
     return text
 
 
