@@ -16,12 +16,15 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
 @pytest.fixture
-def logged(capsys):
+def logged(capsys, monkeypatch):
     """Log in a block and return the lines."""
 
     def run(block, rank=None, **config):
-        with logging_to_stderr(LogConfig(**config), rank):
-            block()
+        with monkeypatch.context() as alone:
+            # Neither what other tests left, nor pytest's own, which cannot send every text from worker to worker.
+            alone.setattr(logging.getLogger(), "handlers", [])
+            with logging_to_stderr(LogConfig(**config), rank):
+                block()
         return capsys.readouterr().err.splitlines()
 
     return run
