@@ -32,8 +32,6 @@ def one_line(error: Exception, tree: OptionTree, schemas: SchemaStore) -> Config
         schemas: of all keys.
     """
     groups = tree.groups
-    if isinstance(error, RecursionError):
-        return ConfigError("the defaults lists of the chosen options go in a circle", hint="take one out")
     cause, text = _first_cause(error), str(error)
     return (
         _misused_short_form(text)
@@ -55,7 +53,7 @@ def _first_cause(error: BaseException) -> BaseException:
 def _wrong_file(text: str, cause: BaseException, groups: Groups) -> ConfigError | None:
     """Return the error for an option's file that is not YAML, or whose defaults list cannot be followed."""
     if isinstance(cause, RecursionError):
-        return ConfigError("options name each other in their defaults lists, in a circle", hint="take one out")
+        return ConfigError("the defaults lists of the chosen options go in a circle", hint="take one out")
     if isinstance(cause, OSError) and cause.strerror:
         return ConfigError(f"the option's file {str(cause.filename)[-160:]} cannot be read: {cause.strerror}")
     if isinstance(cause, YAMLError):
