@@ -260,7 +260,7 @@ OLD_ONES = {
     "one that a function makes": (
         {"registered": "lambda: AcmeBackend()"},
         1,
-        "error: compile backend acme of plugin acme cannot be made of its options: TypeError: "
+        "error: compile backend acme of plugin acme failed to be made of its options: TypeError: "
         f"register_compile_backends.<locals>.<lambda>() takes 0 positional arguments but 1 was given; {SEE}",
     ),
     "one that keeps nothing": (

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from sendnn_pipeline.observe.metrics import Metrics
 from sendnn_pipeline.server.exchange import Exchanges
+from sendnn_pipeline.server.recent import RecentErrors
 from tests.served import ECHO, Served, with_echo
 
 COUNT = "sendnn_pipeline:http_requests_total"
@@ -140,7 +141,8 @@ def ask_app(handler):
     """Ask an application of one route behind the middleware; returns the answer and the registry."""
     registry = CollectorRegistry()
     routes = [Route("/x", handler)]
-    middleware = [Middleware(Exchanges, metrics=Metrics(registry, "m", 8), routes=routes, log_all=False)]
+    parts = {"metrics": Metrics(registry, "m", 8), "recent": RecentErrors()}
+    middleware = [Middleware(Exchanges, **parts, routes=routes, log_all=False)]
     transport = httpx.ASGITransport(Starlette(routes=routes, middleware=middleware))
 
     async def ask():

@@ -5,8 +5,12 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 
+from sendnn_pipeline.config.serving import LogConfig, ServeConfig
+from sendnn_pipeline.observe.metrics import Metrics
 from sendnn_pipeline.server.app import make_app
+from sendnn_pipeline.server.recent import RecentErrors
 
 
 @pytest.fixture
@@ -18,8 +22,10 @@ def ask():
             unavailable=lambda: why, stalled_seconds=lambda: stalled, ready=object() if warm else None
         )
         startup = SimpleNamespace(progress=lambda: {"stage": "compile"})
-        run = SimpleNamespace(config=SimpleNamespace(serve=SimpleNamespace(page=False)))
-        app = make_app(SimpleNamespace(front=SimpleNamespace(client=client, run=run), startup=startup), {}, None)
+        run = SimpleNamespace(config=SimpleNamespace(serve=ServeConfig(page=False), log=LogConfig()))
+        parts = {"metrics": Metrics(CollectorRegistry(), "m", 8), "recent": RecentErrors()}
+        front = SimpleNamespace(client=client, run=run)
+        app = make_app(SimpleNamespace(front=front, startup=startup, **parts), {}, ())
 
         async def get():
             transport = httpx.ASGITransport(app)
