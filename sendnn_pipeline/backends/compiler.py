@@ -119,8 +119,8 @@ def what_failed(error: BaseException) -> str:
         output = getattr(cause, "output", None)
         if isinstance(output, str) and output.strip():
             lines = [line.strip() for line in output.splitlines() if line.strip()]
-            said = next((line for line in lines if "error:" in line or "error " in line), lines[-1])
-            return f"the C++ compiler says: {said[:300]}"
+            reason = next((line for line in lines if "error:" in line or "error " in line), lines[-1])
+            return f"the C++ compiler says: {reason[:300]}"
         cause = cause.__cause__ or cause.__context__
     first = (str(error).strip().splitlines() or ["?"])[0]
     return f"{type(error).__name__}: {first[:300]}"

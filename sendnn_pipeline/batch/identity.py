@@ -32,10 +32,10 @@ def check_output(source: Source, output: Path) -> None:
     """Refuse an output whose files cannot be written, or among which the input is, by whatever link.
 
     Raises:
-        ConfigError: as said.
+        ConfigError: the output cannot be resumed with this input.
     """
     if output.exists() and not output.is_file():
-        raise ConfigError(f"serve.output={output} is no file", hint="name another file")
+        raise ConfigError(f"serve.output={output} is not a file", hint="name another file")
     for file in (beside(output, ending) for ending in WRITTEN):
         if file.resolve() == source.file.resolve() or (file.exists() and file.samefile(source.file)):
             raise ConfigError(

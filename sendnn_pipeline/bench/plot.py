@@ -52,7 +52,7 @@ def _draw_programs(axis: "Axes", programs: Mapping[str, Mapping[str, float]]) ->
     names = list(programs)
     real = [programs[name]["real_tokens"] for name in names]
     padding = [programs[name]["tokens"] - programs[name]["real_tokens"] for name in names]
-    # A single bar is no wall.
+    # Else a single bar would be as thick as the plot is high.
     height = min(0.8, 0.25 * len(names))
     axis.barh(names, real, height, label="real tokens")
     axis.barh(names, padding, height, left=real, label="padding", color="lightgray")

@@ -48,10 +48,10 @@ def _exact(override: Override, kind: Any) -> Override:
 
 def holds_text(kind: Any) -> bool:
     """Return whether a key takes text, a list of text, or a mapping to text."""
-    held = without_none(kind)
-    if get_origin(held) in (list, dict):
-        held = without_none(get_args(held)[-1])
-    return held is str
+    item = without_none(kind)
+    if get_origin(item) in (list, dict):
+        item = without_none(get_args(item)[-1])
+    return item is str
 
 
 def _as_typed(override: Override) -> Override:

@@ -30,7 +30,7 @@ class Flags:
     """Whether it is about Hydra itself or the shell, for which no run is composed."""
     config_dir: str | None
     unknown: tuple[str, ...] = ()
-    """What starts with a dash and is no flag, with the word behind it where that may be its value."""
+    """What starts with a dash and is not a flag, with the word behind it where that may be its value."""
 
 
 def read_flags(argv: Sequence[str]) -> Flags:

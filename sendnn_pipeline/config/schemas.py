@@ -28,8 +28,8 @@ class SchemaStore:
         """Make ``schema``, a frozen dataclass, known as ``{name}_schema`` of ``group``; without a name, for all of it.
 
         Raises:
-            PluginError: the name is taken in that group, or is no name of a part.
-            TypeError: it is no dataclass that can be made without arguments, or there is no such group.
+            PluginError: the name is taken in that group, or cannot be the name of a part.
+            TypeError: it is not a dataclass that can be made without arguments, or there is no such group.
         """
         if not (isinstance(schema, type) and is_dataclass(schema)):
             raise TypeError(f"the schema of {group}/{name} is not a dataclass, but {schema!r}")
@@ -109,7 +109,7 @@ def _join_docs(texts: Mapping[str, Sequence[str]]) -> str:
 
 
 def _defaults_of(schema: type, prefix: str = "") -> dict[str, Any]:
-    # A group without a part is no key.
+    # A group without parts has no keys.
     return {key: value for key, value in flatten(asdict(schema()), prefix) if key != OBSERVE}
 
 

@@ -38,7 +38,7 @@ def main(job: str, run: Run, world: World, address: str, environment: Mapping[st
     scratch.mkdir(mode=0o700)
     watch_parent(scratch)
     if run.config.console != ConsoleName.stdout:
-        # What a library prints is no answer of the target, whose stdout is.
+        # Stdout is the target's alone: what a library prints there goes to stderr.
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     lock_progress_bars()
     if run.config.process.override_signal_handlers:

@@ -13,7 +13,7 @@ BATCH_SIZE = 64
 ADDED_TOKENS = 2
 # Where a text is cut, the last tokens may be others.
 MARGIN_TOKENS = 64
-# Blanks and words that the vocabulary does not have may be many characters a token; a text of more is no text.
+# Blanks and words that the vocabulary does not have may be many characters a token; more than that is not prose.
 CHARS_PER_TOKEN = 256
 
 

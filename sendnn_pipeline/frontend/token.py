@@ -1,4 +1,4 @@
-"""A token of a text, with its place in it."""
+"""A token of a text, with its offsets."""
 
 from itertools import accumulate
 from typing import TypedDict

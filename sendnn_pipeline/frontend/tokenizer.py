@@ -180,7 +180,7 @@ class TextTokenizer:
         return len(encoding) - ends
 
     async def describe(self, texts: Sequence[str], *, special: bool) -> list[list[Token]]:
-        """Return the tokens of every text, each with its place in it."""
+        """Return the tokens of every text, each with its offsets."""
         long = sum(map(len, texts)) > LONG_CHARS
         return await self._run(self._long if long else self._pool, self._describe, list(texts), special)
 
@@ -232,6 +232,6 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     if read_transformer_file(folder).do_lower_case:
-        given = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *given])
+        present = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *present])
     return TextTokenizer(tokenizer)

@@ -95,7 +95,7 @@ def one_line(error: BaseException) -> str:
 
 
 def located(error: BaseException) -> str:
-    """Return an exception as one line, with the place that raised it."""
+    """Return an exception as one line, with the file and line that raised it."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{one_line(error)} ({Path(frame.filename).name}:{frame.lineno})"
 

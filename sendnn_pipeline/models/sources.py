@@ -117,7 +117,7 @@ class HubSource:
         api = HfApi()
         try:
             api.model_info(model.path, revision=model.revision, timeout=HUB_SECONDS)
-        except Exception as error:  # any other is met again, and said, where the files are fetched
+        except Exception as error:  # the fetch below meets any other again, and reports it
             if "timeout" in type(error).__name__.lower():
                 return f"{api.endpoint} does not answer within {HUB_SECONDS:g} s"
         return ""

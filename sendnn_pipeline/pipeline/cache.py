@@ -76,7 +76,7 @@ class ProgramCache:
             with blaming(f"backend={self.backend.name}", "open it"):
                 return check_compiled(self.backend.open(found.folder, graph), graph, self.backend.name)
         except PipelineError as error:
-            # Compiled again, in its place: else it would end every start.
+            # Compiled again, and replaced: else it would end every start.
             return Miss(error.message, error.hint or "set artifacts.dir to a folder whose files can be opened")
 
 
@@ -96,5 +96,5 @@ def program_cache(run: Run, backend: CompileBackend, store: ArtifactStore, world
         (("device", config.device), ("cpu", cpu_features()), ("rank", str(world))),
     )
     keeps = config.artifacts.enabled and backend.limits.artifacts == "files"
-    kept = store if keeps else None
-    return ProgramCache(backend, keys, kept, config.artifacts.require, weights, embedded, run.served_name)
+    used_store = store if keeps else None
+    return ProgramCache(backend, keys, used_store, config.artifacts.require, weights, embedded, run.served_name)

@@ -37,7 +37,7 @@ class AboutRun:
         return ", ".join([f"{engine.pooling} pooling", *without, *map(str, self.modules)])
 
     def lines(self) -> tuple[PlanLine, ...]:
-        """Return the lines of the plan, each with the file that said so."""
+        """Return the lines of the plan, each with the file it comes from."""
         engine, _ = pooling_config(self.config)
         gives, files = self.pooling, ["pooling", "modules"]
         if engine.task == Task.classify:

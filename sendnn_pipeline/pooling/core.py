@@ -111,7 +111,7 @@ class PoolingCore:
         try:
             request = msgspec.msgpack.decode(message.payload, type=PoolingRequest)
         except msgspec.MsgspecError as error:
-            self.send(RequestFailed(message.request_id, "refused", -1, f"it is no request of token ids: {error}"))
+            self.send(RequestFailed(message.request_id, "refused", -1, f"it is not a request of token ids: {error}"))
             return
         fault = self.door.find_fault(request.items, request.offsets)
         if fault is not None:

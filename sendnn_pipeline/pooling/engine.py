@@ -109,7 +109,7 @@ def _resolve_prompt(draft: Draft, facts: PoolingFacts) -> None:
     elif name and name not in facts.prompts:
         known = f"it has {', '.join(facts.prompts)}" if facts.prompts else "it has none"
         raise ConfigError(
-            f"engine.prompt_name={name} is no prompt of the model; {known}",
+            f"engine.prompt_name={name} is not a prompt of the model; {known}",
             where=draft.where("engine.prompt_name"),
             hint="use one of its own, or leave it out",
         )

@@ -67,52 +67,56 @@ def read_pooling_facts(model: ModelFacts) -> PoolingFacts:
         ModelError: one is broken, or asks for what is not supported; the message names it.
     """
     config, folder = model.config, model.folder
-    said = read_sentence_model(folder)
+    sentence_model = read_sentence_model(folder)
     has_modules = (folder / MODULES).is_file()
     classifier = convert(config, ClassifierConfig, folder / "config.json")
     reads = convert(model.text_config, TextOptions, folder / "config.json")
     labels = labels_of(model.architecture, classifier)
-    if has_modules and not said.pooling and not labels:
+    if has_modules and not sentence_model.pooling and not labels:
         raise ModelError(f"{folder / MODULES} has no Pooling, so it gives no vectors", hint=USE_ANOTHER)
-    activation, activation_file = activation_of_files(classifier, said.config.activation_fn, len(labels), folder)
-    generates = model.architecture.endswith(GENERATES) and not said.pooling
+    activation, activation_file = activation_of_files(
+        classifier, sentence_model.config.activation_fn, len(labels), folder
+    )
+    generates = model.architecture.endswith(GENERATES) and not sentence_model.pooling
     # As sentence-transformers: what attends to the past only has read the whole text at its end.
     assumed = "last" if generates and reads.is_causal is not False else "mean"
-    max_length, length_file = _max_length(model, said)
-    trained = bool(config.get("is_matryoshka") or config.get("matryoshka_dimensions") or said.config.truncate_dim)
-    prompts = {name: prompt or "" for name, prompt in (said.config.prompts or {}).items()}
+    max_length, length_file = _max_length(model, sentence_model)
+    trained = bool(
+        config.get("is_matryoshka") or config.get("matryoshka_dimensions") or sentence_model.config.truncate_dim
+    )
+    prompts = {name: prompt or "" for name, prompt in (sentence_model.config.prompts or {}).items()}
     sources = {
-        "pooling": said.pooling_file,
-        "modules": MODULES if said.modules else "",
+        "pooling": sentence_model.pooling_file,
+        "modules": MODULES if sentence_model.modules else "",
         "max_length": length_file,
-        "lower_case": said.transformer.name if said.transformer.do_lower_case else "",
+        "lower_case": sentence_model.transformer.name if sentence_model.transformer.do_lower_case else "",
         "prompts": SENTENCE_CONFIG if any(prompts.values()) else "",
         "activation": activation_file if labels else "",
     }
-    normalize = bool(said.modules) and isinstance(said.modules[-1], Normalize)
+    normalize = bool(sentence_model.modules) and isinstance(sentence_model.modules[-1], Normalize)
     return PoolingFacts(
-        pooling=said.pooling or assumed,
+        pooling=sentence_model.pooling or assumed,
         normalize=normalize,
         has_modules=has_modules,
         max_length=max_length,
         matryoshka=trained,
-        modules=said.modules,
-        include_prompt=said.include_prompt,
+        modules=sentence_model.modules,
+        include_prompt=sentence_model.include_prompt,
         generates=generates,
         labels=labels,
         activation=activation,
         token_type_ids=(reads.type_vocab_size or 0) > 1,
         prompts=prompts,
-        default_prompt=said.config.default_prompt_name,
-        lower_case=said.transformer.do_lower_case,
+        default_prompt=sentence_model.config.default_prompt_name,
+        lower_case=sentence_model.transformer.do_lower_case,
         sources={name: file for name, file in sources.items() if file},
-        notices=(*said.notices, *_similarity(said, normalize)),
+        notices=(*sentence_model.notices, *_similarity(sentence_model, normalize)),
     )
 
 
-def _max_length(model: ModelFacts, said: SentenceModel) -> tuple[int, str]:
+def _max_length(model: ModelFacts, sentence_model: SentenceModel) -> tuple[int, str]:
     """Return the longest input and the file that says so, as sentence-transformers finds it."""
-    longest, file = said.transformer.max_seq_length or 0, said.transformer.name
+    longest, file = sentence_model.transformer.max_seq_length or 0, sentence_model.transformer.name
     if not longest:
         longest, file = read_tokenizer_limit(model.folder) or 0, "tokenizer_config.json"
     limit = model.position_limit
@@ -121,8 +125,8 @@ def _max_length(model: ModelFacts, said: SentenceModel) -> tuple[int, str]:
     return longest, file if longest else ""
 
 
-def _similarity(said: SentenceModel, normalize: bool) -> tuple[str, ...]:
-    name = said.config.similarity_fn_name or "cosine"
+def _similarity(sentence_model: SentenceModel, normalize: bool) -> tuple[str, ...]:
+    name = sentence_model.config.similarity_fn_name or "cosine"
     # Of vectors of length one both are the same.
     if name == "cosine" or (name == "dot" and normalize):
         return ()

@@ -24,11 +24,11 @@ class DenseLayer(nn.Module):
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """Transform every vector."""
         narrow = vectors.to(self.linear.weight.dtype)
-        given: torch.Tensor = self.activation(self.linear(narrow).float())
+        projected: torch.Tensor = self.activation(self.linear(narrow).float())
         if not self.adds_input:
-            return given
+            return projected
         added: torch.Tensor = self.residual(narrow).float() if hasattr(self, "residual") else vectors
-        return given + added
+        return projected + added
 
 
 class LayerNormLayer(nn.Module):

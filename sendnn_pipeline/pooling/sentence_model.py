@@ -152,12 +152,12 @@ def _read_pooling(file: Path) -> tuple[list[str], bool]:
     return modes, options.include_prompt
 
 
-def _check_transformer(file: Path, said: TransformerFile) -> None:
-    if said.transformer_task not in ENCODER_TASKS:
+def _check_transformer(file: Path, transformer: TransformerFile) -> None:
+    if transformer.transformer_task not in ENCODER_TASKS:
         raise ModelError(
-            f"{file} has transformer_task={said.transformer_task}, which is not supported", hint=USE_ANOTHER
+            f"{file} has transformer_task={transformer.transformer_task}, which is not supported", hint=USE_ANOTHER
         )
-    text = said.modality_config.get("text", {})
-    reads = ("forward", "last_hidden_state" if said.transformer_task == ENCODER_TASKS[0] else "logits")
-    if said.modality_config and (text.get("method"), text.get("method_output_name")) != reads:
+    text = transformer.modality_config.get("text", {})
+    reads = ("forward", "last_hidden_state" if transformer.transformer_task == ENCODER_TASKS[0] else "logits")
+    if transformer.modality_config and (text.get("method"), text.get("method_output_name")) != reads:
         raise ModelError(f"{file} reads texts by {text or 'no text'}, and only {reads} is supported", hint=USE_ANOTHER)

@@ -86,7 +86,7 @@ class Connection(HttpToolsProtocol):
             message = f"{self.room.size} connections are open, as many as there may be (serve.max_connections)"
             self.refusal = RequestError(503, message, code="server_overloaded", retry_after_seconds=1)
         elif self.parser.get_method() == b"CONNECT":
-            self.refusal = RequestError(400, "this is no proxy", code="invalid_http")
+            self.refusal = RequestError(400, "this server is not a proxy", code="invalid_http")
         if self.refusal is not None:
             raise RefusedError
         self.is_offered = self.parser.should_upgrade()

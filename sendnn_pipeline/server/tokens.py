@@ -18,7 +18,7 @@ from sendnn_pipeline.server.body import read_body
 from sendnn_pipeline.server.errors import ERROR_FORM
 from sendnn_pipeline.server.state import state_of
 
-# Longer texts and lists are no prompts.
+# No prompt is longer.
 MAX_TOKENS = 131_072
 # Where every token is described, whatever its length.
 MAX_CHARS = 4 * MAX_TOKENS

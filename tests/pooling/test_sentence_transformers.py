@@ -82,7 +82,7 @@ def test_a_prompt_that_is_not_pooled(tiny, tmp_path, mode):
 
 def test_a_prompt_that_the_model_does_not_have(tiny, tmp_path):
     save(tiny, tmp_path, prompts=PROMPTS)
-    with pytest.raises(ConfigError, match=r"engine.prompt_name=title is no prompt of the model; it has document"):
+    with pytest.raises(ConfigError, match=r"engine.prompt_name=title is not a prompt of the model; it has document"):
         resolved_run([*EAGER_FLOAT32, f"model.path={tmp_path}", "engine.prompt_name=title"])
     config = tmp_path / "config_sentence_transformers.json"
     config.write_text(json.dumps({"default_prompt_name": "title"}))

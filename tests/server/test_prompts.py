@@ -85,7 +85,7 @@ def test_a_request_chooses(served_prompted, reference):
     ("extra", "message"),
     [
         ({"prompt_name": "title"}, "the model has no prompt title; it has document, query"),
-        ({"input_type": "title"}, "input_type=title is none of query, search_query, document, passage"),
+        ({"input_type": "title"}, "input_type=title must be one of query, search_query, document, passage"),
         ({"input_type": "query", "prompt_name": "query"}, "both choose the prompt"),
     ],
 )

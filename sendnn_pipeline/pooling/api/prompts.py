@@ -45,7 +45,7 @@ def prompt_of(front: Frontend, name: str | None = None, input_type: str | None =
     if input_type is not None:
         names = OF_INPUT_TYPE.get(input_type, (input_type,) if input_type in prompts else ())
         if not names:
-            message = f"input_type={input_type} is none of {', '.join({**OF_INPUT_TYPE, **prompts})}"
+            message = f"input_type={input_type} must be one of {', '.join({**OF_INPUT_TYPE, **prompts})}"
             raise RequestError(400, message, param="input_type", code="invalid_value")
         return next((prompts[known] for known in names if known in prompts), plan.prompt)
     return plan.prompt

@@ -69,7 +69,7 @@ class Document(TypedDict):
 
 
 class Ranked(TypedDict):
-    """A document's place among all."""
+    """A document's index in the request."""
 
     index: int
     document: NotRequired[Document]
@@ -94,7 +94,7 @@ class CohereRanking(TypedDict):
 
 
 class TeiRanked(TypedDict):
-    """A text's place, as text-embeddings-inference writes it."""
+    """A text's index, as text-embeddings-inference writes it."""
 
     index: int
     score: float
