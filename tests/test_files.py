@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sendnn_pipeline import Embedder
-from sendnn_pipeline.config.secrets import read_api_key
+from sendnn_pipeline.config.secrets import read_api_keys
 from sendnn_pipeline.errors import ConfigError, ModelError
 from sendnn_pipeline.files import decode_text, read_text
 from sendnn_pipeline.frontend.tokenizer import load_tokenizer
@@ -39,10 +39,10 @@ def test_other_encodings_are_named(encoding):
 def test_an_api_key_s_file(tmp_path):
     file = tmp_path / "key"
     file.write_bytes("secret\r\n".encode("utf-8-sig"))
-    assert read_api_key({}, str(file)) == "secret"
+    assert read_api_keys({}, str(file)) == ("secret",)
     file.write_text("secret", encoding="utf-16")
     with pytest.raises(ConfigError, match="cannot be read: it is UTF-16"):
-        read_api_key({}, str(file))
+        read_api_keys({}, str(file))
 
 
 def test_a_model_s_files(tiny, tmp_path):

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, get_origin
 
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from sendnn_pipeline.config.accepted import accepted, without_none
@@ -42,11 +43,13 @@ def one_line(error: Exception, tree: OptionTree, schemas: SchemaStore) -> Config
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """Return what an error began with. OmegaConf raises an error from itself, or from one that came of it."""
-    seen = {id(error)}
-    while error.__cause__ is not None and id(error.__cause__) not in seen:
+    """Return what an error began with.
+
+    OmegaConf's own say key and value; under a debugger or a coverage tool they are raised from what they were made
+    from, which says less, or from themselves.
+    """
+    while error.__cause__ is not None and not isinstance(error, OmegaConfBaseException):
         error = error.__cause__
-        seen.add(id(error))
     return error
 
 

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 from sendnn_pipeline.config.environment import PLUGIN_TIMEOUT_SECONDS
 from sendnn_pipeline.errors import PipelineError, PluginError
@@ -31,30 +31,30 @@ def time_limit(seconds: float) -> Iterator[None]:
         return
     interrupted = False
 
-    def expire(_signal: int, _frame: Any) -> None:
+    def expire(_number: int, _frame: FrameType | None) -> None:
         raise TimeoutError(f"it took more than {seconds:g} s ({PLUGIN_TIMEOUT_SECONDS})")
 
-    def interrupt(_signal: int, _frame: Any) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         interrupted = True
-        raise KeyboardInterrupt
+        if callable(interrupting):
+            interrupting(number, frame)
 
     alarm, interrupting = signal.signal(signal.SIGALRM, expire), signal.getsignal(signal.SIGINT)
-    if interrupting is signal.default_int_handler:
+    if callable(interrupting):
         signal.signal(signal.SIGINT, interrupt)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         with _output_stays_open():
             yield
     except KeyboardInterrupt:
-        # Somebody else's handler may have raised it; where it is ignored, nobody's has.
-        if interrupted or interrupting not in (signal.default_int_handler, signal.SIG_IGN):
+        if interrupted:
             raise
         raise RuntimeError("it raised KeyboardInterrupt") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, alarm)
-        if interrupting is signal.default_int_handler:
+        if callable(interrupting):
             signal.signal(signal.SIGINT, interrupting)
 
 

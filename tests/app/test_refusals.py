@@ -76,6 +76,18 @@ def test_errors_are_one_line(words, message, minilm, in_process):
 
 
 @pytest.mark.parametrize(
+    "words", ["serve.port=http", "model.dtype=int8", "pipeline.stages=[load,run]", "seerve.port=1"]
+)
+def test_errors_are_the_same_under_a_debugger(words, in_process, monkeypatch):
+    """OmegaConf then keeps what its errors were made from, as it does with this variable."""
+    monkeypatch.setenv("OC_CAUSE", "0")
+    ended = in_process(*words.split())
+    monkeypatch.setenv("OC_CAUSE", "1")
+    again = in_process(*words.split())
+    assert ended.returncode == again.returncode == 2 and ended.stderr == again.stderr
+
+
+@pytest.mark.parametrize(
     ("word", "known"),
     [
         ("backend.warm_cals", ["backend.name", "backend.simple", "warmup.trace"]),

@@ -313,4 +313,4 @@ def test_from_python_it_has_no_embeddings(tiny):
     ended = subprocess.run(
         command, cwd=ROOT, env=environment(**with_echo()), capture_output=True, text=True, timeout=60, check=False
     )
-    assert ended.stdout == "the engine echo has no /v1/embeddings\n", ended.stderr
+    assert ended.stdout == "the engine echo has no /v1/embeddings; known: /v1/echo\n", ended.stderr
