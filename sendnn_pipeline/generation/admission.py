@@ -1,6 +1,7 @@
 """Whether a prompt may be computed now, or the name of what stands against it. Decides only."""
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 from sendnn_pipeline.generation.refusal import Refusal
 from sendnn_pipeline.generation.request import Request, Stage
@@ -38,7 +39,9 @@ def refuse_volume(state: State, request: Request, *, is_last: bool) -> Refusal |
     is_checked = is_last if rules.interleave else request.stage is Stage.WAITING
     if rules.max_batch_tkv is None or rules.pausing or not is_checked:
         return None
-    others = [other for other in (*state.decoding.values(), *state.prefilling.values()) if other is not request]
+    # Of those whose prompts are under way, the earlier ones: a later one is checked against this.
+    earlier = takewhile(lambda other: other is not request, state.prefilling.values())
+    others = [*state.decoding.values(), *earlier]
     if not others:
         # Alone it runs as it would on an idle machine; else, it never would.
         return None

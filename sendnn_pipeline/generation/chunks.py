@@ -25,24 +25,24 @@ def first_token_of(num_prompt_tokens: int, num_found_tokens: int, rules: Rules) 
 
 
 def end_of_chunk(num_prompt_tokens: int, start: int, num_rows: int, rules: Rules) -> int:
-    """Return the position behind the chunk that begins at ``start``; ``start`` where there is no room for one.
+    """Return the position behind the chunk that begins at ``start``; ``start`` where none may begin.
 
     Without left padding a chunk ends with the prompt or with a block, so that each begins with one.
 
     Args:
         num_prompt_tokens: of the request.
         start: the first token that is not computed.
-        num_rows: that the step still has room for.
+        num_rows: that the step may still compute.
         rules: of the scheduler.
     """
     if rules.left_padding:
         padding = left_padding_of(num_prompt_tokens, rules)
         end = (padding + start) // rules.chunk_size * rules.chunk_size + rules.chunk_size - padding
         return min(num_prompt_tokens, end) if num_rows >= rules.chunk_size else start
-    room = min(rules.chunk_size, num_rows)
-    if num_prompt_tokens - start <= room:
+    most = min(rules.chunk_size, num_rows)
+    if num_prompt_tokens - start <= most:
         return num_prompt_tokens
-    return start + room // BLOCK_SIZE * BLOCK_SIZE
+    return start + most // BLOCK_SIZE * BLOCK_SIZE
 
 
 def rows_of_chunk(start: int, end: int, rules: Rules) -> int:

@@ -26,8 +26,8 @@ MAX_PASSED = 64
 
 
 @dataclass
-class Room:
-    """What a prefill step still has room for, and the ends of the chunks that are in it."""
+class Budget:
+    """What a prefill step may still compute, and the ends of the chunks that are in it."""
 
     num_rows: int
     ends: list[tuple[Request, int]] = field(default_factory=list)
@@ -37,46 +37,47 @@ def next_prefill(state: State) -> PrefillStep | None:
     """Return the next step of prefill; None where there is nothing to prefill, or something else comes first."""
     if not state.prefilling and not state.waiting:
         return None
-    room = Room(state.rules.max_prefill_tokens)
+    budget = Budget(state.rules.max_prefill_tokens)
     reason = refuse_prefill(state)
     for request in state.prefilling.values():
-        refusal = reason or _continue(state, room, request, request.computed_tokens)
+        refusal = reason or _continue(state, budget, request, request.computed_tokens)
         if refusal is not None:
             state.refuse(request, refusal)
         if refusal is Refusal.VOLUME:
             # Nobody may take what it waits for.
             reason = Refusal.ORDER
-    _admit(state, room, reason)
-    if not room.ends:
+    _admit(state, budget, reason)
+    if not budget.ends:
         return None
-    for request, end in room.ends:
+    for request, end in budget.ends:
         state.grow(request, allocated_tokens(request, end))
         request.refusal = None
-    chunks = tuple(chunk_of(request, end, state.rules) for request, end in room.ends)
-    return PrefillStep(chunks, max(request.num_prompt_tokens for request, _ in room.ends))
+    chunks = tuple(chunk_of(request, end, state.rules) for request, end in budget.ends)
+    return PrefillStep(chunks, max(request.num_prompt_tokens for request, _ in budget.ends))
 
 
-def _continue(state: State, room: Room, request: Request, start: int) -> Refusal | None:
+def _continue(state: State, budget: Budget, request: Request, start: int) -> Refusal | None:
     """Put the chunk that begins at ``start`` into the step, or return why not."""
-    end = end_of_chunk(request.num_prompt_tokens, start, room.num_rows, state.rules)
+    end = end_of_chunk(request.num_prompt_tokens, start, budget.num_rows, state.rules)
     if end == start:
         return Refusal.PREFILL
     refusal = refuse_volume(state, request, is_last=end == request.num_prompt_tokens)
     if refusal is None:
-        room.ends.append((request, end))
-        room.num_rows -= rows_of_chunk(start, end, state.rules)
+        budget.ends.append((request, end))
+        budget.num_rows -= rows_of_chunk(start, end, state.rules)
     return refusal
 
 
-def _admit(state: State, room: Room, reason: Refusal | None) -> None:
+def _admit(state: State, budget: Budget, reason: Refusal | None) -> None:
     """Admit those that wait, in order, up to the first that is refused; ``reason`` stands against all of them.
 
     Who is refused for its own volume lets smaller ones go before it, but not for ever. Who is not ready is no obstacle.
     """
+    reason = reason or refuse_slot(state)
     window = state.rules.max_num_seqs + MAX_PASSED if reason is None else 1
     passed: list[Request] = []
     for request in list(islice(_ready(state), window)):
-        refusal = reason or refuse_slot(state) or _begin(state, room, request)
+        refusal = reason or refuse_slot(state) or _begin(state, budget, request)
         if refusal is None:
             for other in passed:
                 other.num_overtakes += 1
@@ -95,10 +96,10 @@ def _ready(state: State) -> Iterator[Request]:
             state.refuse(request, Refusal.NOT_READY)
 
 
-def _begin(state: State, room: Room, request: Request) -> Refusal | None:
+def _begin(state: State, budget: Budget, request: Request) -> Refusal | None:
     """Admit a request with its first chunk and the promise of all blocks that it may need, or return why not."""
     pool, rules = state.pool, state.rules
-    if room.num_rows <= 0:
+    if budget.num_rows <= 0:
         return Refusal.PREFILL
     if request.seen_version == pool.version:
         return Refusal.BLOCKS
@@ -109,7 +110,7 @@ def _begin(state: State, room: Room, request: Request) -> Refusal | None:
         request.seen_version = pool.version
         return Refusal.BLOCKS
     start = first_token_of(request.num_prompt_tokens, len(blocks) * BLOCK_SIZE, rules)
-    refusal = _continue(state, room, request, start)
+    refusal = _continue(state, budget, request, start)
     if refusal is not None:
         return refusal
     pool.reserve(needed)

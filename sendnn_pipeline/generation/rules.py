@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 BLOCK_SIZE = 64
-"""Tokens whose keys and values one block has room for."""
+"""Tokens that one block takes the keys and values of."""
 
 
 def num_blocks_of(num_tokens: int) -> int:
@@ -29,7 +29,7 @@ class Rules:
     chunk_size: int
     """Most tokens of a request that one prefill step computes: a multiple of 64."""
     max_prefill_tokens: int
-    """Most tokens that one prefill step computes over all its requests: at least 64, and a chunk with left padding."""
+    """Most tokens that one prefill step computes over all requests: 64 or more; with left padding, a chunk or more."""
     interleave: bool = True
     """Run a decode step after every prefill step, as long as some request decodes."""
     pausing: bool = True

@@ -1,7 +1,6 @@
 """What one step computes: values that a runner turns into tensors, whole enough to be sent to other ranks."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from sendnn_pipeline.generation.rules import BLOCK_SIZE
 
@@ -59,7 +58,7 @@ class PrefillStep:
         """Whose chunks run."""
         return tuple(chunk.request_id for chunk in self.chunks)
 
-    @cached_property
+    @property
     def sampled(self) -> tuple[int, ...]:
         """The requests that get a token, in order."""
         return tuple(chunk.request_id for chunk in self.chunks if chunk.is_last)

@@ -8,6 +8,7 @@ TOOLS = {
     "doctor": "sendnn_pipeline.tools.doctor",
     "catalog": "sendnn_pipeline.tools.catalog",
     "tune": "sendnn_pipeline.tools.tune",
+    "simulate": "sendnn_pipeline.tools.simulate",
     "plugins": "sendnn_pipeline.tools.plugins",
     "migrate-env": "sendnn_pipeline.tools.migrate_env",
 }

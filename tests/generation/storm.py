@@ -152,6 +152,8 @@ class Storm:
         if isinstance(step, DecodeStep):
             if rules.max_batch_tkv is not None and len(step.request_ids) > 1:
                 assert len(step.request_ids) * step.tkv <= rules.max_batch_tkv
+            if rules.max_batch_tkv is not None and rules.max_batch_tkv >= rules.max_model_len:
+                assert len(step.request_ids) * step.tkv <= rules.max_batch_tkv
             if rules.rectangular_decode:
                 assert len({len(table) for table in step.block_tables}) == 1
             return

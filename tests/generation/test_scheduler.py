@@ -210,6 +210,17 @@ def test_without_pausing_no_volume_is_admitted_that_could_exceed_the_limit():
     assert made.counts.pauses == 0 and made.counts.refusals[Refusal.VOLUME] > 0
 
 
+def test_prompts_under_way_do_not_wait_for_each_other():
+    made = cpu(rectangular_decode=True, max_batch_tkv=100, pausing=False, chunk_size=64)
+    for index in (1, 2):
+        made.add(index, prompt(index, 65), 1)
+    assert chunks(advance(made)) == [(1, 0, 64), (2, 0, 64)]
+    # Either would be too much beside the other, so they end one after the other.
+    assert chunks(advance(made)) == [(1, 64, 65)] and made.why(2) is Refusal.VOLUME
+    assert chunks(advance(made)) == [(2, 64, 65)]
+    finish(made)
+
+
 def test_a_step_has_chunks_of_several_prompts():
     made = cpu(max_prefill_tokens=300)
     for index, num_tokens in enumerate((100, 100, 90, 500, 30)):

@@ -49,7 +49,7 @@ class Played:
     rows: list[Row]
     """One more than there are steps: the last is behind them all."""
     steps: list[Step | None]
-    """None where nothing was there to run. A step names requests by their place in the scenario."""
+    """None where nothing was there to run. A step names requests by their index in the scenario."""
     events: Events
 
 

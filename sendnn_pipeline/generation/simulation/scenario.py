@@ -1,6 +1,5 @@
 """Scenarios: requests that arrive at a scheduler, as a JSON file describes them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -109,7 +108,7 @@ def _read(file: Path, number: int, raw: Any) -> Scenario:
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         key = path.rstrip("`").lstrip(".")
-        raise ConfigError(f"{title}: {key + ': ' if key else ''}{message}", hint=_allowed(raw, message, key)) from None
+        raise ConfigError(f"{title}: {key + ': ' if key else ''}{message}", hint=_allowed(message, key)) from None
     problem = _problem(scenario)
     if problem:
         raise ConfigError(f"{title}: {problem}")
@@ -130,15 +129,14 @@ def _problem(scenario: Scenario) -> str:
     return ""
 
 
-def _allowed(raw: Any, message: str, key: str) -> str:
+def _allowed(message: str, key: str) -> str:
     """Return what an object may have, where it lacks a key or has one too many."""
     if "unknown field" not in message and "missing required field" not in message:
         return ""
-    parts = {"config": ScenarioConfig, "requests": ScenarioRequest, "costs": ScenarioCosts}
+    parts: dict[str, type[msgspec.Struct]] = {
+        "config": ScenarioConfig,
+        "requests": ScenarioRequest,
+        "costs": ScenarioCosts,
+    }
     shape = next((part for name, part in parts.items() if key.startswith(name)), Scenario)
-    return f"allowed: {', '.join(names_of(shape))}"
-
-
-def names_of(shape: type[msgspec.Struct]) -> Sequence[str]:
-    """Return the keys of a struct."""
-    return [field.name for field in msgspec.structs.fields(shape)]
+    return f"allowed: {', '.join(field.name for field in msgspec.structs.fields(shape))}"
