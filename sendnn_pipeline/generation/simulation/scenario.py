@@ -21,7 +21,7 @@ class ScenarioConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     chunk_size: Annotated[int, Meta(ge=64, multiple_of=64)]
     max_num_seqs: Positive
     max_model_len: Positive
-    num_blocks: Annotated[int, Meta(ge=2, le=2**24)]
+    num_blocks: Annotated[int, Meta(ge=2, le=2**20)]
     interleave: bool
     pausing: bool
     long_out_prio: bool
