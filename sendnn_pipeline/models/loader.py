@@ -48,7 +48,25 @@ def load_classifier(folder: "Path", dtype: str) -> "nn.Module":
     return _load(AutoModelForSequenceClassification, folder, dtype, ())
 
 
-def _load(kind: Any, folder: "Path", dtype: str, may_lack: tuple[str, ...]) -> "nn.Module":
+def load_causal(folder: "Path", dtype: str, attention: str) -> "nn.Module":
+    """Load a causal model with its head, ready for inference.
+
+    Args:
+        folder: the model's folder.
+        dtype: name of a torch dtype.
+        attention: name of the implementation, which transformers knows.
+
+    Raises:
+        ModelError: the architecture is unknown, a file is broken, or weights are missing.
+    """
+    from transformers import AutoModelForCausalLM
+
+    return _load(AutoModelForCausalLM, folder, dtype, (), attention)
+
+
+def _load(
+    kind: Any, folder: "Path", dtype: str, may_lack: tuple[str, ...], attention: str = "sdpa"
+) -> "nn.Module":
     import torch
     from transformers import CONFIG_MAPPING
     from transformers.utils import logging
@@ -63,7 +81,7 @@ def _load(kind: Any, folder: "Path", dtype: str, may_lack: tuple[str, ...]) -> "
             str(folder),
             config=config,
             dtype=getattr(torch, dtype),
-            attn_implementation="sdpa",
+            attn_implementation=attention,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,

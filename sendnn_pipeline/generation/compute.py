@@ -1,0 +1,97 @@
+"""The tensors of one step, and what goes wrong in them: a sequence that breaks its step fails alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from sendnn_pipeline.generation.runner import GenerationRunner
+from sendnn_pipeline.generation.sampling.logprobs import token_logprobs
+from sendnn_pipeline.generation.sampling.sampler import Sampled, sample
+from sendnn_pipeline.generation.sequence import Sequence
+from sendnn_pipeline.generation.steps import Chunk, DecodeStep, PrefillStep, Step
+
+NOT_FINITE = "the model gave numbers that are not finite"
+
+
+@dataclass
+class Computed:
+    """What a step gave each of its sequences, by the scheduler's ids."""
+
+    sampled: dict[int, Sampled] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    """Why, of those that got nothing."""
+
+
+def compute(runner: GenerationRunner, step: Step, sequences: Mapping[int, Sequence]) -> Computed:
+    """Compute a step, and choose a token for each sequence that gets one."""
+    computed = Computed()
+    hidden = _prefill(runner, step, sequences, computed) if isinstance(step, PrefillStep) else {}
+    if isinstance(step, DecodeStep):
+        hidden = _decode(runner, step, computed)
+    if hidden:
+        _sample(runner, hidden, sequences, computed)
+    return computed
+
+
+def _prefill(
+    runner: GenerationRunner, step: PrefillStep, sequences: Mapping[int, Sequence], computed: Computed
+) -> dict[int, torch.Tensor]:
+    """Return the hidden state behind the last token of each prompt that ends here."""
+    hidden = {}
+    for chunk in step.chunks:
+        sequence = sequences[chunk.request_id]
+        try:
+            states = runner.prefill(chunk)
+            if sequence.sampling.prompt_logprobs >= 0:
+                _report_prompt(runner, chunk, states, sequence)
+        except Exception as error:
+            computed.failed[chunk.request_id] = _reason(error)
+            continue
+        if chunk.is_last:
+            hidden[chunk.request_id] = states[-1:]
+    return hidden
+
+
+def _report_prompt(runner: GenerationRunner, chunk: Chunk, states: torch.Tensor, sequence: Sequence) -> None:
+    following = sequence.scheduled.token_ids[chunk.start + 1 : chunk.end + 1]
+    if following:
+        rows = runner.logits(states[: len(following)]).rows
+        sequence.prompt_logprobs += token_logprobs(rows, following, sequence.sampling.prompt_logprobs)
+
+
+def _decode(runner: GenerationRunner, step: DecodeStep, computed: Computed) -> dict[int, torch.Tensor]:
+    """Return the hidden state of each row; where all rows together fail, each is computed by itself."""
+    try:
+        return dict(zip(step.request_ids, runner.decode(step).split(1), strict=True))
+    except Exception as error:
+        if len(step.request_ids) == 1:
+            computed.failed[step.request_ids[0]] = _reason(error)
+            return {}
+    hidden: dict[int, torch.Tensor] = {}
+    for row in range(len(step.request_ids)):
+        hidden |= _decode(runner, _only(step, row), computed)
+    return hidden
+
+
+def _only(step: DecodeStep, row: int) -> DecodeStep:
+    names = ("request_ids", "token_ids", "positions", "slots", "block_tables", "left_padding")
+    return replace(step, **{name: getattr(step, name)[row : row + 1] for name in names})
+
+
+def _sample(
+    runner: GenerationRunner, hidden: Mapping[int, torch.Tensor], sequences: Mapping[int, Sequence], computed: Computed
+) -> None:
+    logits = runner.logits(torch.cat(list(hidden.values())))
+    for row, scheduler_id in enumerate(hidden):
+        if not logits.finite[row]:
+            computed.failed[scheduler_id] = NOT_FINITE
+            continue
+        try:
+            computed.sampled[scheduler_id] = sample(logits, row, sequences[scheduler_id])
+        except ValueError as error:
+            computed.failed[scheduler_id] = str(error)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or ['?'])[0][:200]}"

@@ -1,0 +1,197 @@
+"""The generation engine in a rank: decide, compute, account."""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence as Several
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from itertools import count
+from typing import Any
+
+import msgspec
+import psutil
+import torch
+
+from sendnn_pipeline.backends.base import CompiledProgram, Graph
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.engines.threads import set_torch_threads
+from sendnn_pipeline.generation.compute import Computed, compute
+from sendnn_pipeline.generation.graphs import GenerationGraphs, make_caches
+from sendnn_pipeline.generation.messages import GenerationRequest
+from sendnn_pipeline.generation.plan import generation_plan
+from sendnn_pipeline.generation.rehearsal import rehearse
+from sendnn_pipeline.generation.runner import GenerationRunner
+from sendnn_pipeline.generation.sampling.processors import make_processors
+from sendnn_pipeline.generation.scheduler import Scheduler
+from sendnn_pipeline.generation.sequence import Sequence
+from sendnn_pipeline.generation.steps import PrefillStep, Step
+from sendnn_pipeline.messages import Cancel, FromEngine, Part, Request, RequestFailed, StepDone, StepStarted
+from sendnn_pipeline.models.weights import CheckpointWeights
+from sendnn_pipeline.programs.program import Program, Sizes
+from sendnn_pipeline.programs.times import StepMs
+
+
+@dataclass
+class GenerationCore:
+    """Takes prompts and sends tokens, one step at a time."""
+
+    run: Run
+    weights: CheckpointWeights
+    caches: Several[torch.Tensor]
+    threads: int
+    runtime_bytes: int
+    """Memory of the process before any weight was loaded."""
+    wake: int
+    clock: Callable[[], float] = time.monotonic
+    graphs: GenerationGraphs | None = None
+    """None once all Programs are installed."""
+    runner: GenerationRunner = field(init=False)
+    """Set by ``install``."""
+    send: Callable[[FromEngine], None] = field(init=False)
+    """Set by ``start``."""
+    scheduler: Scheduler = field(init=False)
+    sequences: dict[int, Sequence] = field(default_factory=dict)
+    """By the scheduler's ids."""
+    ids: "count[int]" = field(default_factory=count)
+
+    def graph(self, program: Program) -> Graph:
+        """Return ``program`` as a graph."""
+        assert self.graphs is not None, "all Programs are installed"
+        return self.graphs.graph(program)
+
+    def install(self, compiled: Mapping[Program, CompiledProgram]) -> None:
+        """Bind the weights; the model that was traced goes."""
+        calls = {program: made.bind(self.weights) for program, made in compiled.items()}
+        self.runner = GenerationRunner(calls, self.caches, generation_plan(self.run), self.run.model.hidden_size)
+        self.graphs = None
+
+    def rehearse(self, program: Program, sizes: Sizes, *, check: bool) -> float:
+        """Run a full step on made-up tokens."""
+        return rehearse(self.runner, self.run.model.vocab_size, program, sizes, check=check)
+
+    def start(self, times: Mapping[Program, StepMs], send: Callable[[FromEngine], None]) -> None:
+        """Forget what warmup wrote: from here on blocks hold texts."""
+        self.send, self.scheduler = send, Scheduler(generation_plan(self.run).rules)
+        for cache in self.caches:
+            cache.zero_()
+
+    def take(self, message: Request | Cancel) -> None:
+        """Queue the sequences of a request, or forget one."""
+        if isinstance(message, Cancel):
+            self._forget(message.request_id)
+            return
+        request, now = msgspec.msgpack.decode(message.payload, type=GenerationRequest), self.clock()
+        sampling = request.sampling
+        for index, (prompt, most) in enumerate(zip(request.prompts, request.max_tokens, strict=True)):
+            for answer in range(request.n):
+                scheduler_id = next(self.ids)
+                # What is reported of every token of a prompt cannot be taken from the cache.
+                salt = request.salt if sampling.prompt_logprobs < 0 else scheduler_id.to_bytes(8, "little")
+                seeded = msgspec.structs.replace(sampling, seed=sampling.seed + answer)
+                self.sequences[scheduler_id] = Sequence(
+                    message.request_id,
+                    index * request.n + answer,
+                    index,
+                    seeded,
+                    self.scheduler.add(scheduler_id, prompt, most, salt=salt),
+                    make_processors(seeded, prompt, self.run.model.vocab_size),
+                    now,
+                    message.deadline,
+                )
+
+    def step(self) -> bool:
+        """Decide on a step, compute it, and account for it."""
+        self._expire()
+        step = self.scheduler.next_step()
+        if step is None:
+            return False
+        began = self.clock()
+        self.send(StepStarted(sorted({self.sequences[one].request_id for one in step.request_ids})))
+        computed = compute(self.runner, step, self.sequences)
+        self._account(step, computed, began, self.clock())
+        return not self.scheduler.is_idle
+
+    def _account(self, step: Step, computed: Computed, began: float, ended: float) -> None:
+        prefill = isinstance(step, PrefillStep)
+        program = self.runner.plan.prefill if prefill else self.runner.plan.decode
+        self.send(self._step_done(step, program, began, ended))
+        for scheduler_id, reason in computed.failed.items():
+            self._fail(scheduler_id, reason)
+        chosen = [computed.sampled.get(scheduler_id) for scheduler_id in step.sampled]
+        tokens = [-1 if one is None else one.token_id for one in chosen]
+        stopped = [one for one, token in zip(step.sampled, tokens, strict=True) if self._stops(one, token)]
+        got = self.scheduler.finish_step(step, tokens, stopped)
+        for scheduled in got:
+            sequence, sampled = self.sequences[scheduled.request_id], computed.sampled[scheduled.request_id]
+            output = sequence.output(sampled.token_id, sampled.logprobs)
+            if output.finish:
+                del self.sequences[scheduled.request_id]
+            payload = msgspec.Raw(msgspec.msgpack.encode(output))
+            ended_all = bool(output.finish) and not self._has(sequence.request_id)
+            num_done = int(bool(output.finish))
+            times = (sequence.enqueued, began, ended)
+            self.send(Part(sequence.request_id, payload, num_done, ended_all, program.name, 0, *times))
+
+    def _stops(self, scheduler_id: int, token: int) -> bool:
+        sequence = self.sequences.get(scheduler_id)
+        return sequence is not None and token in sequence.sampling.stop_token_ids
+
+    def _step_done(self, step: Step, program: Program, began: float, ended: float) -> StepDone:
+        if isinstance(step, PrefillStep):
+            tokens, rows, most = sum(len(chunk.token_ids) for chunk in step.chunks), len(step.chunks), len(step.chunks)
+        else:
+            tokens = rows = len(step.request_ids)
+            most = self.scheduler.rules.max_num_seqs
+        waiting = len(self.scheduler.state.waiting)
+        return StepDone(program.name, rows, most, tokens, tokens, began, ended, waiting, 0)
+
+    def _has(self, request_id: int) -> bool:
+        return any(sequence.request_id == request_id for sequence in self.sequences.values())
+
+    def _fail(self, scheduler_id: int, reason: str) -> None:
+        sequence = self.sequences.get(scheduler_id)
+        if sequence is not None:
+            self._forget(sequence.request_id)
+            self.send(RequestFailed(sequence.request_id, "failed", sequence.prompt_index, reason))
+
+    def _forget(self, request_id: int) -> None:
+        """Free the blocks of all sequences of a request."""
+        for scheduler_id in [one for one, found in self.sequences.items() if found.request_id == request_id]:
+            del self.sequences[scheduler_id]
+            self.scheduler.cancel(scheduler_id)
+
+    def _expire(self) -> None:
+        now = self.clock()
+        late = {found.request_id for found in self.sequences.values() if found.deadline < now}
+        for request_id in late:
+            self._forget(request_id)
+            self.send(RequestFailed(request_id, "deadline", -1, "the deadline passed before it was computed"))
+
+    @property
+    def idle(self) -> bool:
+        """Whether no sequence is left."""
+        return self.scheduler.is_idle
+
+    def about(self) -> dict[str, Any]:
+        """Return threads, versions and what the runtime takes."""
+        return {
+            "threads": self.threads,
+            "runtime_bytes": self.runtime_bytes,
+            "torch": version("torch"),
+            "transformers": version("transformers"),
+        }
+
+    def close(self) -> None:
+        """Close the descriptor that nobody ever writes to: steps run in the loop's own thread."""
+        os.close(self.wake)
+
+
+def open_core(run: Run) -> GenerationCore:
+    """Return the engine of a run in this process; no weight is read before a Program is bound to it."""
+    threads = set_torch_threads(run.threads)
+    weights = CheckpointWeights(run.model.weight_files, run.config.model.dtype)
+    runtime_bytes = psutil.Process().memory_info().rss
+    caches = make_caches(run)
+    graphs = GenerationGraphs(run, weights, caches)
+    wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    return GenerationCore(run, weights, caches, threads, runtime_bytes, wake, graphs=graphs)

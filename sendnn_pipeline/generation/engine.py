@@ -1,0 +1,113 @@
+"""The generation engine: continuous batching over a paged KV cache. No torch until it is opened."""
+
+from typing import TYPE_CHECKING
+
+import psutil
+
+from sendnn_pipeline.backends.base import Limits
+from sendnn_pipeline.config.draft import Draft, Layer
+from sendnn_pipeline.config.schema import RunConfig
+from sendnn_pipeline.engines.base import EngineCore
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.generation.facts import GENERATES, GenerationFacts, read_generation_facts
+from sendnn_pipeline.generation.plan import BYTES_OF_DTYPE, GenerationPlan, make_plan
+from sendnn_pipeline.generation.rules import BLOCK_SIZE, num_blocks_of
+from sendnn_pipeline.models.facts import ModelFacts
+
+if TYPE_CHECKING:
+    from sendnn_pipeline.distributed.world import World
+
+LENGTH, SEQS, CHUNK = "model.max_model_len", "scheduler.max_num_seqs", "scheduler.chunk_size"
+STEP_TOKENS, NUM_BLOCKS = "scheduler.max_num_batched_tokens", "cache.num_blocks"
+DEFAULT_SEQS, DEFAULT_CHUNK, DEFAULT_LENGTH = 64, 512, 32768
+# Of what is free once the weights are there; the rest is for activations and for others.
+CACHE_SHARE = 0.5
+
+
+class GenerationEngine:
+    """Continues texts."""
+
+    name = "generation"
+    keys: tuple[str, ...] = ("engine.", "scheduler.", "cache.")
+
+    def claim(self, facts: ModelFacts) -> str | None:
+        """Claim every causal model that does not say how it pools."""
+        if facts.architecture.endswith(GENERATES) and not (facts.folder / "modules.json").is_file():
+            return f"{facts.architecture} generates text"
+        return None
+
+    def resolve(self, draft: Draft, limits: Limits) -> None:
+        """Decide the context, how many sequences run at once, and how large the cache is."""
+        if not limits.in_place or not limits.ranges:
+            raise ConfigError(
+                f"backend={draft['backend.name']} does not compile what generation needs: sizes in ranges, and a "
+                "cache that is written in place",
+                where=draft.where("backend.name"),
+                hint="use backend=inductor",
+            )
+        facts = read_generation_facts(draft.model)
+        _resolve_length(draft)
+        if draft[SEQS] is None:
+            draft.put(SEQS, DEFAULT_SEQS, Layer.CHOSEN, "the default on CPUs")
+        if draft[CHUNK] is None:
+            longest = num_blocks_of(draft[LENGTH]) * BLOCK_SIZE
+            draft.put(CHUNK, min(DEFAULT_CHUNK, longest), Layer.CHOSEN, "the default")
+        if draft[CHUNK] % BLOCK_SIZE:
+            raise ConfigError(
+                f"{CHUNK}={draft[CHUNK]} is not a multiple of {BLOCK_SIZE}, the tokens of a block",
+                where=draft.where(CHUNK),
+                hint=f"use {num_blocks_of(draft[CHUNK]) * BLOCK_SIZE}",
+            )
+        if draft[STEP_TOKENS] is None:
+            draft.put(STEP_TOKENS, max(draft[CHUNK], BLOCK_SIZE), Layer.CHOSEN, f"{CHUNK}")
+        _resolve_blocks(draft, facts)
+
+    def plan(self, config: RunConfig, model: ModelFacts, limits: Limits) -> GenerationPlan:
+        """Plan three Programs."""
+        return make_plan(config, model, read_generation_facts(model))
+
+    def open(self, run: Run, world: "World") -> EngineCore:
+        """Map the weights."""
+        from sendnn_pipeline.generation.core import open_core
+
+        return open_core(run)
+
+
+def _resolve_length(draft: Draft) -> None:
+    limit = draft.model.position_limit
+    if draft[LENGTH] is None:
+        length = min(limit, DEFAULT_LENGTH) if limit else DEFAULT_LENGTH
+        draft.put(LENGTH, length, Layer.MODEL, "the model's positions")
+    elif limit and draft[LENGTH] > limit:
+        raise ConfigError(
+            f"{LENGTH}={draft[LENGTH]} is more than the model's {limit} positions",
+            where=draft.where(LENGTH),
+            hint="lower it",
+        )
+
+
+def _resolve_blocks(draft: Draft, facts: GenerationFacts) -> None:
+    """Take what all sequences could fill, if it fits the memory that is left, and at least one whole context."""
+    model, length = draft.model, draft[LENGTH]
+    size = BYTES_OF_DTYPE[draft["model.dtype"]]
+    block_bytes = BLOCK_SIZE * facts.bytes_per_token(model.num_layers, size)
+    left = max(0, psutil.virtual_memory().available - 2 * model.num_parameters * size)
+    fit, one = int(left * CACHE_SHARE) // block_bytes, num_blocks_of(length) + 1
+    if draft[NUM_BLOCKS] is None:
+        wanted = draft[SEQS] * num_blocks_of(length) + 1
+        draft.put(NUM_BLOCKS, max(2, min(wanted, fit)), Layer.CHOSEN, "limits, and the memory that is left")
+    blocks = draft[NUM_BLOCKS]
+    if blocks * block_bytes > left:
+        raise ConfigError(
+            f"{NUM_BLOCKS}={blocks} take {blocks * block_bytes / 2**30:.1f} GiB, and {left / 2**30:.1f} GiB are left "
+            "beside the weights",
+            where=draft.where(NUM_BLOCKS),
+            hint=f"at most {left // block_bytes} blocks fit",
+        )
+    if blocks < one:
+        raise ConfigError(
+            f"{LENGTH}={length} needs {one} blocks of cache, and there are {blocks}",
+            where=draft.where(LENGTH) or draft.where(NUM_BLOCKS),
+            hint=f"the largest context that fits is {LENGTH}={(blocks - 1) * BLOCK_SIZE}",
+        )

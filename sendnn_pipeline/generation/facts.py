@@ -1,0 +1,56 @@
+"""What a model's files say of generating: its cache, its limits, where texts end, and how it likes to be sampled."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.models.facts import ModelFacts
+from sendnn_pipeline.models.json_files import read_object
+
+GENERATES = "ForCausalLM"
+# What generation_config.json may set of a request.
+SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
+
+
+@dataclass(frozen=True)
+class GenerationFacts:
+    """The facts that decide cache, Programs and defaults."""
+
+    num_kv_heads: int
+    head_size: int
+    end_ids: tuple[int, ...]
+    """Tokens that end a text: those of config.json and of generation_config.json."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Of a request's sampling, where generation_config.json has any."""
+
+    def bytes_per_token(self, num_layers: int, bytes_of_number: int) -> int:
+        """Return what the keys and values of one token take in all layers."""
+        return 2 * num_layers * self.num_kv_heads * self.head_size * bytes_of_number
+
+
+def read_generation_facts(model: ModelFacts) -> GenerationFacts:
+    """Read config.json and generation_config.json.
+
+    Raises:
+        ModelError: a value is of the wrong kind, or there are no attention heads; the message names the file.
+    """
+    text, file = model.text_config, model.folder / "config.json"
+    chosen = read_object(model.folder / "generation_config.json")
+    try:
+        heads = int(text.get("num_attention_heads") or text.get("n_head") or 0)
+        kv_heads = int(text.get("num_key_value_heads") or heads)
+        size = int(text.get("head_dim") or model.hidden_size // max(1, heads))
+        ends = {*_ids(text.get("eos_token_id")), *_ids(chosen.get("eos_token_id"))}
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{file} or generation_config.json beside it: {error}", hint="fetch the model again") from None
+    if not heads or not size:
+        raise ModelError(f"{file} has no number of attention heads", hint="is this a decoder with attention?")
+    defaults = {name: chosen[name] for name in SAMPLING_DEFAULTS if chosen.get(name) is not None}
+    if chosen.get("do_sample") is False:
+        defaults["temperature"] = 0.0
+    return GenerationFacts(kv_heads, size, tuple(sorted(ends)), defaults)
+
+
+def _ids(value: Any) -> list[int]:
+    return [] if value is None else [int(entry) for entry in (value if isinstance(value, list) else [value])]

@@ -1,0 +1,73 @@
+"""What a request of generation and its answer hold between edge and engine."""
+
+import msgspec
+
+
+class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How tokens are chosen. The edge has checked every value; what is unset changes nothing."""
+
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 is all."""
+    min_p: float = 0.0
+    seed: int = 0
+    """With the position of a token, all that chance depends on."""
+    repetition_penalty: float = 1.0
+    """Of tokens in the prompt or the answer."""
+    presence_penalty: float = 0.0
+    """Of tokens in the answer."""
+    frequency_penalty: float = 0.0
+    """Of tokens in the answer, for each time."""
+    logit_bias: dict[int, float] = {}
+    allowed_token_ids: list[int] = []
+    """Empty allows all."""
+    bad_words: list[list[int]] = []
+    """Sequences of tokens that must not come about."""
+    stop_token_ids: list[int] = []
+    """Any of them ends the answer."""
+    min_tokens: int = 0
+    """Until so many there are, no token of ``stop_token_ids`` comes."""
+    logprobs: int = -1
+    """Alternatives to report beside each chosen token; -1 reports nothing."""
+    prompt_logprobs: int = -1
+    """The same for each token of the prompt."""
+
+
+class GenerationRequest(msgspec.Struct, frozen=True):
+    """Prompts to continue, each ``n`` times: sequence ``i * n + j`` is the ``j``-th answer to prompt ``i``."""
+
+    prompts: list[list[int]]
+    max_tokens: list[int]
+    """Of each prompt."""
+    sampling: Sampling
+    n: int = 1
+    salt: bytes = b""
+    """Sets its prefixes apart from equal ones of another salt."""
+
+
+class TokenLogprobs(msgspec.Struct, frozen=True):
+    """How likely a token was, and what else was."""
+
+    token_id: int
+    logprob: float
+    rank: int
+    """1 is the most likely."""
+    top: list[tuple[int, float]]
+    """The most likely ones, best first."""
+
+
+class GenerationOutput(msgspec.Struct, frozen=True, omit_defaults=True):
+    """New tokens of one sequence."""
+
+    sequence: int
+    token_ids: list[int]
+    logprobs: list[TokenLogprobs] = []
+    """Of each new token, where they are asked for."""
+    finish: str = ""
+    """``stop`` or ``length`` with the last of the sequence."""
+    cached_tokens: int = 0
+    """Tokens of the prompt that were not computed again; with the first part."""
+    prompt_logprobs: list[TokenLogprobs] = []
+    """Of each token of the prompt but its first; with the first part, where they are asked for."""

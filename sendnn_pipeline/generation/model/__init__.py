@@ -1,0 +1,1 @@
+"""A decoder of transformers over a paged KV cache."""

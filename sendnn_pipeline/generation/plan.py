@@ -1,0 +1,113 @@
+"""What a run of generation comes to: its Programs, its cache, and the rules of its scheduler."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+from sendnn_pipeline.config.schema import RunConfig
+from sendnn_pipeline.engines.plan import Plan, PlanLine
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.generation.config import generation_config
+from sendnn_pipeline.generation.facts import GenerationFacts
+from sendnn_pipeline.generation.programs import decode_program, logits_program, prefill_program, steps_to_time
+from sendnn_pipeline.generation.rules import BLOCK_SIZE, Rules
+from sendnn_pipeline.models.facts import ModelFacts
+from sendnn_pipeline.programs.program import Program
+
+BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
+# The source of what decides a compiled Program beside the model's own code and the compiler's.
+TRACED = (
+    "generation/graphs.py",
+    "generation/model/attention.py",
+    "generation/model/decoder.py",
+    "generation/model/steps.py",
+    "models/loader.py",
+    "models/parameters.py",
+    "backends/export.py",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationPlan(Plan):
+    """A plan whose Programs generate."""
+
+    facts: GenerationFacts
+    rules: Rules
+
+    @property
+    def prefill(self) -> Program:
+        """A chunk of a prompt."""
+        return prefill_program(self.rules)
+
+    @property
+    def decode(self) -> Program:
+        """A token more for several texts."""
+        return decode_program(self.rules)
+
+    @property
+    def logits(self) -> Program:
+        """From hidden states to logits."""
+        return logits_program(self.rules)
+
+
+def generation_plan(run: Run) -> GenerationPlan:
+    """Return the plan of a run of generation."""
+    assert isinstance(run.plan, GenerationPlan)
+    return run.plan
+
+
+def rules_of(config: RunConfig) -> Rules:
+    """Return the rules of the scheduler for a configuration of which no null is left."""
+    scheduler = config.scheduler
+    length, seqs, chunk = config.model.max_model_len, scheduler.max_num_seqs, scheduler.chunk_size
+    tokens, blocks = scheduler.max_num_batched_tokens, config.cache.num_blocks
+    assert length and seqs and chunk and tokens and blocks
+    return Rules(
+        max_num_seqs=seqs,
+        max_model_len=length,
+        num_blocks=blocks,
+        chunk_size=chunk,
+        max_prefill_tokens=tokens,
+        interleave=scheduler.interleave,
+        pausing=scheduler.pausing,
+        long_output_priority=scheduler.long_output_priority,
+        prefix_caching=generation_config(config).prefix_caching,
+    )
+
+
+def make_plan(config: RunConfig, model: ModelFacts, facts: GenerationFacts) -> GenerationPlan:
+    """Plan a configuration of which no null is left."""
+    rules, dtype = rules_of(config), config.model.dtype
+    size = BYTES_OF_DTYPE[dtype]
+    cache = rules.num_blocks * BLOCK_SIZE * facts.bytes_per_token(model.num_layers, size)
+    defaults = ", ".join(f"{name}={value}" for name, value in facts.defaults.items()) or "none"
+    tokens = f"{rules.num_blocks} blocks of {BLOCK_SIZE} tokens, {rules.num_blocks * BLOCK_SIZE:,} in all"
+    return GenerationPlan(
+        steps=steps_to_time(rules),
+        max_input_tokens=rules.max_model_len - 1,
+        unit="sequences",
+        key_fields=(("transformers", version("transformers")), ("code", _traced_digest())),
+        memory_bytes={"weights": model.num_parameters * size, "KV cache": cache},
+        lines=(
+            PlanLine("engine", f"{config.engine.name}: up to {rules.max_num_seqs} sequences at once"),
+            PlanLine("context", f"{rules.max_model_len} tokens, prompts in chunks of {rules.chunk_size}"),
+            PlanLine("KV cache", f"{tokens}, {cache / 2**20:,.0f} MiB", "cache.num_blocks"),
+            PlanLine("sampling", f"the model's own defaults: {defaults}"),
+        ),
+        info={
+            "model": {"task": "generate", "generation_defaults": dict(facts.defaults)},
+            "max_num_seqs": rules.max_num_seqs,
+            "num_blocks": rules.num_blocks,
+            "block_size": BLOCK_SIZE,
+        },
+        facts=facts,
+        rules=rules,
+    )
+
+
+@lru_cache(maxsize=1)
+def _traced_digest() -> str:
+    package = Path(__file__).parent.parent
+    return hashlib.sha256(b"".join((package / name).read_bytes() for name in TRACED)).hexdigest()[:16]

@@ -1,0 +1,77 @@
+"""A full step on made-up tokens, over the path that requests take."""
+
+import time
+from typing import Any
+
+import torch
+
+from sendnn_pipeline.errors import EngineError
+from sendnn_pipeline.generation.programs import DECODE, PREFILL
+from sendnn_pipeline.generation.rules import BLOCK_SIZE, num_blocks_of
+from sendnn_pipeline.generation.runner import GenerationRunner
+from sendnn_pipeline.generation.steps import Chunk, DecodeStep
+from sendnn_pipeline.programs.program import Program, Sizes
+
+
+def rehearse(runner: GenerationRunner, vocab_size: int, program: Program, sizes: Sizes, *, check: bool) -> float:
+    """Run a step of ``program``, and return its milliseconds.
+
+    Raises:
+        EngineError: what it gives is not of the shape that is planned, or not finite.
+    """
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(1, vocab_size, (sizes[0],), generator=generator).tolist()
+    started = time.perf_counter()
+    result: Any
+    if program.function == PREFILL:
+        result = runner.prefill(_chunk(tokens, sizes[1]))
+    elif program.function == DECODE:
+        result = runner.decode(_decode(tokens, sizes[1], runner.plan.rules.num_blocks))
+    else:
+        hidden = torch.randn(sizes[0], runner.hidden_size, generator=generator).to(runner.caches[0].dtype)
+        started = time.perf_counter()
+        result = runner.logits(hidden).rows
+    ms = (time.perf_counter() - started) * 1000
+    if check and (len(result) != sizes[0] or not bool(torch.isfinite(result).all())):
+        raise EngineError(
+            f"{program.name} gave {tuple(result.shape)} with numbers that are not finite, and {sizes[0]} rows are planned",
+            hint="are the weights whole? model.dtype=float32 has the widest range",
+        )
+    return ms
+
+
+def _chunk(tokens: list[int], num_blocks: int) -> Chunk:
+    """Return the last chunk of a prompt that takes so many blocks."""
+    mine = num_blocks_of(len(tokens))
+    end = (num_blocks - mine) * BLOCK_SIZE + len(tokens)
+    table = tuple(1 + index for index in range(num_blocks))
+    return Chunk(
+        request_id=0,
+        start=end - len(tokens),
+        end=end,
+        token_ids=tuple(tokens),
+        left_padding=0,
+        block_table=table,
+        slot_blocks=table[-mine:],
+        is_last=True,
+    )
+
+
+def _decode(tokens: list[int], num_blocks: int, all_blocks: int) -> DecodeStep:
+    """Return a decode of rows that have so many blocks together."""
+    rows = len(tokens)
+    counts = [num_blocks // rows + (row < num_blocks % rows) for row in range(rows)]
+    usable = all_blocks - 1
+    tables, first = [], 0
+    for amount in counts:
+        tables.append(tuple(1 + (first + index) % usable for index in range(amount)))
+        first += amount
+    return DecodeStep(
+        request_ids=tuple(range(rows)),
+        token_ids=tuple(tokens),
+        positions=tuple(amount * BLOCK_SIZE - 1 for amount in counts),
+        slots=tuple(table[-1] * BLOCK_SIZE + BLOCK_SIZE - 1 for table in tables),
+        block_tables=tuple(tables),
+        left_padding=(0,) * rows,
+        tkv=max(counts) * BLOCK_SIZE,
+    )
