@@ -1,6 +1,7 @@
 """A graph as ``torch.export`` sees it: what a backend hands to its compiler."""
 
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any
 
 from sendnn_pipeline.errors import BackendError
 
@@ -29,10 +30,22 @@ def export_graph(graph: "Graph") -> "torch.export.ExportedProgram":
     try:
         with torch.no_grad():
             return torch.export.export(
-                graph.function, graph.example, dynamic_shapes=dynamic if dims else None, strict=False
+                graph.function,
+                graph.example,
+                dynamic_shapes=_as_signature(graph.function, dynamic) if dims else None,
+                strict=False,
             )
     except Exception as error:
         raise BackendError(
             f"{graph.name} cannot be traced: {type(error).__name__}: {(str(error).splitlines() or ['?'])[0][:300]}",
             hint="backend=eager runs without a compiler",
         ) from error
+
+
+def _as_signature(function: Any, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return ``shapes`` of positional arguments, those that ``*arguments`` takes as one entry."""
+    kinds = [parameter.kind for parameter in inspect.signature(getattr(function, "forward", function)).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return shapes
+    first = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:first], shapes[first:])

@@ -50,7 +50,7 @@ class ChunkStep(_Paged):
     ) -> torch.Tensor:
         """Attend to the prompt up to each query."""
         keys, values = self._write(layer, key, value)
-        seen = torch.arange(len(self.block_table) * values.shape[2])[None] <= self.positions[:, None]
+        seen = torch.arange(self.block_table.shape[0] * values.shape[2])[None] <= self.positions[:, None]
         if window is not None:
             seen &= self.positions[:, None] - torch.arange(seen.shape[1])[None] < window
         heads = query.shape[1] // key.shape[1]
