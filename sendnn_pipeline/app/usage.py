@@ -9,9 +9,9 @@ from sendnn_pipeline.engines.base import Engine
 OWNERS = {
     "engine.": "another engine",
     "warmup.": "another engine",
-    "scheduler.": "the generation engine, which is not part of this version",
-    "cache.": "the generation engine, which is not part of this version",
-    "artifacts.require_precompiled_decoders": "the generation engine, which is not part of this version",
+    "scheduler.": "the generation engine",
+    "cache.": "the generation engine",
+    "artifacts.require_precompiled_decoders": "the sendnn device, which is not part of this version",
     "parallel.": "several ranks, which are not part of this version",
     "multimodal.": "vision-language models, which are not part of this version",
     "process.concurrent_steps": "another engine",

@@ -78,6 +78,8 @@ class Graph:
     """Gives the checkpoint's name of each parameter by the module's; ``{layer}`` stands for what ``bind`` exchanges."""
     concurrent_calls: int = 1
     """How many threads call it at once."""
+    shares_weights: bool = False
+    """Whether it reads weights where they are, whatever the dtype: one decoder layer is bound to those of thirty."""
 
     @property
     def name(self) -> str:

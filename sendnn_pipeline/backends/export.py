@@ -44,7 +44,9 @@ def export_graph(graph: "Graph") -> "torch.export.ExportedProgram":
 
 def _as_signature(function: Any, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return ``shapes`` of positional arguments, those that ``*arguments`` takes as one entry."""
-    kinds = [parameter.kind for parameter in inspect.signature(getattr(function, "forward", function)).parameters.values()]
+    kinds = [
+        parameter.kind for parameter in inspect.signature(getattr(function, "forward", function)).parameters.values()
+    ]
     if inspect.Parameter.VAR_POSITIONAL not in kinds:
         return shapes
     first = kinds.index(inspect.Parameter.VAR_POSITIONAL)

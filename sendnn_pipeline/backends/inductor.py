@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from sendnn_pipeline.backends.aot_library import AotLibrary
 
 # What an artifact is made of; another number does not open these.
-FILES = "4"
+FILES = "5"
 LIBRARY, CONSTANTS, EMBEDDED = "program.so", "constants.json", "constants.safetensors"
 # Unfrozen, float32 is as fast and weights are shared; see programs/README.md.
 FROZEN_BY_DEFAULT = ("bfloat16",)
+# Attention over a cache is the inner loop of a decoder, and its indices are the scheduler's own.
+CACHE_OPTIONS = {"assert_indirect_indexing": False, "cpp.enable_floating_point_contract_flag": "fast"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class AotProgram(CompiledProgram):
     """The checkpoint's name of a constant, by the library's."""
     others: "Mapping[str, torch.Tensor]"
     """Constants that are not the checkpoint's, by the library's names."""
+    packed: frozenset[str] = frozenset()
+    """The library's names of weights that it reads in oneDNN's own layout."""
     holds_parameters: bool = False
 
     def bind(self, weights: "Mapping[str, torch.Tensor]") -> CompiledCall:
@@ -59,6 +63,10 @@ class AotProgram(CompiledProgram):
             constants = {name: weights[original] for name, original in self.names.items()}
         except KeyError as error:
             raise BackendError(f"{self.graph.name} reads the weight {error}, which the checkpoint lacks") from None
+        if self.packed:
+            from sendnn_pipeline.backends.packing import pack
+
+            constants |= {name: pack(constants[name]) for name in self.packed}
         outputs, calls = len(self.graph.outputs), self.graph.concurrent_calls
         return self.library.bind(constants | dict(self.others), outputs, calls)
 
@@ -67,7 +75,8 @@ class AotProgram(CompiledProgram):
         from safetensors.torch import save_file
 
         shutil.copyfile(self.library.file, folder / LIBRARY)
-        (folder / CONSTANTS).write_text(json.dumps({"names": dict(self.names)}, indent=1), encoding="utf-8")
+        described = {"names": dict(self.names), "packed": sorted(self.packed)}
+        (folder / CONSTANTS).write_text(json.dumps(described, indent=1), encoding="utf-8")
         save_file({name: tensor.clone() for name, tensor in self.others.items()}, folder / EMBEDDED)
 
 
@@ -102,7 +111,7 @@ class InductorBackend(CompileBackend):
         # Until it is saved; once it is open, the library needs its file no more. In the cache and not where temporary
         # files go: those are often mounted noexec.
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=cache))
-        frozen = graph.dtype in self.limits.embeds_weights
+        frozen = self._is_frozen(graph)
         options = {
             "cpp.cxx": (None, single_command(compiler_words(environ), folder)),
             "freezing": frozen,
@@ -111,6 +120,7 @@ class InductorBackend(CompileBackend):
             "always_keep_tensor_constants": not frozen,
             # Else the number of threads at compile time is baked in, and any other crashes.
             "cpp.dynamic_threads": True,
+            **(CACHE_OPTIONS if graph.written else {}),
         }
         try:
             compiled = self._compile(graph, folder, options)
@@ -122,6 +132,7 @@ class InductorBackend(CompileBackend):
 
     def _compile(self, graph: Graph, folder: Path, options: Mapping[str, Any]) -> AotProgram:
         from sendnn_pipeline.backends.aot_library import open_library
+        from sendnn_pipeline.backends.packing import pack_products, packs
 
         try:
             import torch._inductor
@@ -130,6 +141,7 @@ class InductorBackend(CompileBackend):
                 # Torch's own use of what it deprecates.
                 warnings.simplefilter("ignore", FutureWarning)
                 exported = export_graph(graph)
+                packed = pack_products(exported) if packs(graph) and not self._is_frozen(graph) else frozenset()
                 package = torch._inductor.aoti_compile_and_package(
                     exported, package_path=str(folder / "program.pt2"), inductor_configs=dict(options)
                 )
@@ -143,7 +155,7 @@ class InductorBackend(CompileBackend):
             raise
         except Exception as error:
             raise BackendError(f"{graph.name} does not compile: {what_failed(error)}", hint=EAGER) from error
-        if graph.dtype in self.limits.embeds_weights:
+        if self._is_frozen(graph):
             return AotProgram(opened, graph, {}, {}, holds_parameters=True)
         constants, checkpoint = opened.constants(), graph.parameters()
         names = {name: checkpoint[original] for name, original in constants.items() if original in checkpoint}
@@ -154,7 +166,11 @@ class InductorBackend(CompileBackend):
         parameters = exported.graph_signature.parameters
         holds_parameters = any(constants[name] in parameters for name in others)
         embedded = embedded_weights(exported, constants.values(), checkpoint)
-        return AotProgram(opened, graph, names, others, holds_parameters or bool(embedded))
+        own_layout = frozenset(name for name, original in constants.items() if original in packed and name in names)
+        return AotProgram(opened, graph, names, others, own_layout, holds_parameters or bool(embedded))
+
+    def _is_frozen(self, graph: Graph) -> bool:
+        return graph.dtype in self.limits.embeds_weights and not graph.shares_weights
 
     def open(self, folder: Path, graph: Graph) -> AotProgram:
         """Open a library."""
@@ -163,8 +179,9 @@ class InductorBackend(CompileBackend):
         from sendnn_pipeline.backends.aot_library import open_library
 
         try:
-            names = json.loads((folder / CONSTANTS).read_text(encoding="utf-8"))["names"]
-            return AotProgram(open_library(folder / LIBRARY), graph, names, load_file(folder / EMBEDDED))
+            described = json.loads((folder / CONSTANTS).read_text(encoding="utf-8"))
+            names, packed = described["names"], frozenset(described["packed"])
+            return AotProgram(open_library(folder / LIBRARY), graph, names, load_file(folder / EMBEDDED), packed)
         except Exception as error:
             why = "its file system is mounted noexec" if mounted_noexec(folder) else ""
             why = why or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -63,7 +63,7 @@ def _report_prompt(runner: GenerationRunner, chunk: Chunk, states: torch.Tensor,
 def _decode(runner: GenerationRunner, step: DecodeStep, computed: Computed) -> dict[int, torch.Tensor]:
     """Return the hidden state of each row; where all rows together fail, each is computed by itself."""
     try:
-        return dict(zip(step.request_ids, runner.decode(step).split(1), strict=True))
+        return dict(zip(step.request_ids, torch.split(runner.decode(step), 1), strict=True))
     except Exception as error:
         if len(step.request_ids) == 1:
             computed.failed[step.request_ids[0]] = _reason(error)

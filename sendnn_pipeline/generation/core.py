@@ -2,10 +2,11 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence as Several
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Several
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 import msgspec
@@ -16,11 +17,11 @@ from sendnn_pipeline.backends.base import CompiledProgram, Graph
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.engines.threads import set_torch_threads
 from sendnn_pipeline.generation.compute import Computed, compute
-from sendnn_pipeline.generation.graphs import GenerationGraphs, make_caches
+from sendnn_pipeline.generation.graphs import GenerationGraphs
 from sendnn_pipeline.generation.messages import GenerationRequest
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.rehearsal import rehearse
-from sendnn_pipeline.generation.runner import GenerationRunner
+from sendnn_pipeline.generation.runner import GenerationRunner, bind_runner, make_caches
 from sendnn_pipeline.generation.sampling.processors import make_processors
 from sendnn_pipeline.generation.scheduler import Scheduler
 from sendnn_pipeline.generation.sequence import Sequence
@@ -37,7 +38,8 @@ class GenerationCore:
 
     run: Run
     weights: CheckpointWeights
-    caches: Several[torch.Tensor]
+    caches: Several[Several[torch.Tensor]]
+    """Keys and values of each layer."""
     threads: int
     runtime_bytes: int
     """Memory of the process before any weight was loaded."""
@@ -61,8 +63,7 @@ class GenerationCore:
 
     def install(self, compiled: Mapping[Program, CompiledProgram]) -> None:
         """Bind the weights; the model that was traced goes."""
-        calls = {program: made.bind(self.weights) for program, made in compiled.items()}
-        self.runner = GenerationRunner(calls, self.caches, generation_plan(self.run), self.run.model.hidden_size)
+        self.runner = bind_runner(self.run, compiled, self.weights, self.caches)
         self.graphs = None
 
     def rehearse(self, program: Program, sizes: Sizes, *, check: bool) -> float:
@@ -72,8 +73,8 @@ class GenerationCore:
     def start(self, times: Mapping[Program, StepMs], send: Callable[[FromEngine], None]) -> None:
         """Forget what warmup wrote: from here on blocks hold texts."""
         self.send, self.scheduler = send, Scheduler(generation_plan(self.run).rules)
-        for cache in self.caches:
-            cache.zero_()
+        for tensor in chain.from_iterable(self.caches):
+            tensor.zero_()
 
     def take(self, message: Request | Cancel) -> None:
         """Queue the sequences of a request, or forget one."""
@@ -113,7 +114,8 @@ class GenerationCore:
 
     def _account(self, step: Step, computed: Computed, began: float, ended: float) -> None:
         prefill = isinstance(step, PrefillStep)
-        program = self.runner.plan.prefill if prefill else self.runner.plan.decode
+        plan = self.runner.plan
+        program = (plan.prefill if prefill else plan.decode)(plan.layer_kinds[0])
         self.send(self._step_done(step, program, began, ended))
         for scheduler_id, reason in computed.failed.items():
             self._fail(scheduler_id, reason)
@@ -192,6 +194,6 @@ def open_core(run: Run) -> GenerationCore:
     weights = CheckpointWeights(run.model.weight_files, run.config.model.dtype)
     runtime_bytes = psutil.Process().memory_info().rss
     caches = make_caches(run)
-    graphs = GenerationGraphs(run, weights, caches)
+    graphs = GenerationGraphs(run, weights, caches[0])
     wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     return GenerationCore(run, weights, caches, threads, runtime_bytes, wake, graphs=graphs)

@@ -39,10 +39,10 @@ class GenerationEngine:
 
     def resolve(self, draft: Draft, limits: Limits) -> None:
         """Decide the context, how many sequences run at once, and how large the cache is."""
-        if not limits.in_place or not limits.ranges:
+        if not (limits.in_place and limits.ranges and limits.exchangeable_weights):
             raise ConfigError(
-                f"backend={draft['backend.name']} does not compile what generation needs: sizes in ranges, and a "
-                "cache that is written in place",
+                f"backend={draft['backend.name']} does not compile what generation needs: sizes in ranges, a cache "
+                "that is written in place, and layers that are compiled once",
                 where=draft.where("backend.name"),
                 hint="use backend=inductor",
             )
@@ -64,7 +64,7 @@ class GenerationEngine:
         _resolve_blocks(draft, facts)
 
     def plan(self, config: RunConfig, model: ModelFacts, limits: Limits) -> GenerationPlan:
-        """Plan three Programs."""
+        """Plan what is compiled."""
         return make_plan(config, model, read_generation_facts(model))
 
     def open(self, run: Run, world: "World") -> EngineCore:

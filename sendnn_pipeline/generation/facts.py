@@ -8,7 +8,8 @@ from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.models.facts import ModelFacts
 from sendnn_pipeline.models.json_files import read_object
 
-GENERATES = "ForCausalLM"
+GENERATES = ("ForCausalLM", "LMHeadModel")
+FULL, SLIDING = "full_attention", "sliding_attention"
 # What generation_config.json may set of a request.
 SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
 
@@ -19,6 +20,8 @@ class GenerationFacts:
 
     num_kv_heads: int
     head_size: int
+    layer_types: tuple[str, ...]
+    """Of each layer: those of one type are compiled once."""
     end_ids: tuple[int, ...]
     """Tokens that end a text: those of config.json and of generation_config.json."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -49,7 +52,18 @@ def read_generation_facts(model: ModelFacts) -> GenerationFacts:
     defaults = {name: chosen[name] for name in SAMPLING_DEFAULTS if chosen.get(name) is not None}
     if chosen.get("do_sample") is False:
         defaults["temperature"] = 0.0
-    return GenerationFacts(kv_heads, size, tuple(sorted(ends)), defaults)
+    return GenerationFacts(kv_heads, size, _layer_types(text, model.num_layers), tuple(sorted(ends)), defaults)
+
+
+def _layer_types(text: Mapping[str, Any], num_layers: int) -> tuple[str, ...]:
+    """Return the type of each layer, as config.json lists them or says that every so many attends to all."""
+    types = text.get("layer_types")
+    if isinstance(types, list) and len(types) == num_layers:
+        return tuple(map(str, types))
+    every = text.get("sliding_window_pattern")
+    if isinstance(every, int) and every > 1:
+        return tuple(FULL if (layer + 1) % every == 0 else SLIDING for layer in range(num_layers))
+    return (FULL,) * num_layers
 
 
 def _ids(value: Any) -> list[int]:

@@ -3,25 +3,36 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from sendnn_pipeline.backends.base import Graph, Input
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.generation.layers import LayerKind, check_layers, find_kinds
 from sendnn_pipeline.generation.model.attention import register_attention
-from sendnn_pipeline.generation.model.decoder import HIDDEN, LOGITS, Decode, Head, Prefill
+from sendnn_pipeline.generation.model.decoder import HIDDEN, LOGITS, ChunkLayer, Embed, Head, TokenLayer
 from sendnn_pipeline.generation.plan import generation_plan
-from sendnn_pipeline.generation.programs import BATCH, BLOCKS, DECODE, LOGITS as LOGITS_FUNCTION, PREFILL, ROWS, TOKENS
-from sendnn_pipeline.generation.rules import BLOCK_SIZE
+from sendnn_pipeline.generation.programs import (
+    BATCH,
+    BLOCKS,
+    DECODE,
+    EMBED,
+    PREFILL,
+    ROWS,
+    TOKENS,
+    kind_of,
+    part_of,
+)
+from sendnn_pipeline.generation.programs import (
+    LOGITS as LOGITS_PART,
+)
 from sendnn_pipeline.models.loader import load_causal
 from sendnn_pipeline.models.parameters import checkpoint_names
 from sendnn_pipeline.programs.program import Program
 
 if TYPE_CHECKING:
     from torch import nn
-
-MODULES = {PREFILL: Prefill, DECODE: Decode, LOGITS_FUNCTION: Head}
 
 
 @dataclass
@@ -30,25 +41,39 @@ class GenerationGraphs:
 
     run: Run
     weights: Mapping[str, torch.Tensor]
-    caches: Sequence[torch.Tensor]
+    cache: Sequence[torch.Tensor]
+    """Keys and values of one layer."""
 
     def graph(self, program: Program) -> Graph:
         """Return ``program`` as a graph."""
-        function = program.function
-        inputs = {PREFILL: self._prefill_inputs, DECODE: self._decode_inputs, LOGITS_FUNCTION: self._logits_inputs}
+        part = part_of(program)
+        is_layer = part in (PREFILL, DECODE)
+        inputs = {
+            EMBED: self._embed_inputs,
+            PREFILL: self._prefill_inputs,
+            DECODE: self._decode_inputs,
+            LOGITS_PART: self._logits_inputs,
+        }
         return Graph(
             program,
-            build=lambda: MODULES[function](self.causal),
-            inputs=inputs[function](program),
-            outputs=LOGITS if function == LOGITS_FUNCTION else HIDDEN,
+            build=lambda: self._build(part, kind_of(program)),
+            inputs=inputs[part](program),
+            outputs=LOGITS if part == LOGITS_PART else HIDDEN,
             dtype=self.run.config.model.dtype,
-            parameters=lambda: self.parameters,
+            parameters=lambda: self.kinds[kind_of(program)].parameters if is_layer else self.parameters,
+            shares_weights=True,
         )
 
     @cached_property
     def causal(self) -> "nn.Module":
-        """The model of transformers."""
-        return load_causal(self.run.model.folder, self.run.config.model.dtype, register_attention())
+        """The model of transformers.
+
+        Raises:
+            ModelError: it is not made of layers that can be compiled by themselves.
+        """
+        model = load_causal(self.run.model.folder, self.run.config.model.dtype, register_attention())
+        check_layers(model, self.run.model.folder, self.cache)
+        return model
 
     @cached_property
     def parameters(self) -> dict[str, str]:
@@ -56,10 +81,27 @@ class GenerationGraphs:
         found = checkpoint_names(self.causal.state_dict(), self.weights)
         return {f"causal.{name}": original for name, original in found.items()}
 
+    @cached_property
+    def kinds(self) -> dict[str, LayerKind]:
+        """The kinds of layers, by their names in the plan."""
+        types = generation_plan(self.run).layer_kinds
+        return find_kinds(self.causal, types, self.parameters, self.run.model.folder)
+
+    def _build(self, part: str, kind: str) -> "nn.Module":
+        if part == EMBED:
+            return Embed(self.causal)
+        if part == LOGITS_PART:
+            return Head(self.causal)
+        return (ChunkLayer if part == PREFILL else TokenLayer)(self.causal, self.kinds[kind].first)
+
+    def _embed_inputs(self, program: Program) -> tuple[Input, ...]:
+        return tuple(_integers(("input_ids", "positions"), _example(program, TOKENS, 3), TOKENS))
+
     def _prefill_inputs(self, program: Program) -> tuple[Input, ...]:
         tokens, blocks = (_example(program, name, 3) for name in (TOKENS, BLOCKS))
         return (
-            *_integers(("input_ids", "positions", "slots"), tokens, TOKENS),
+            self._hidden(tokens, TOKENS),
+            *_integers(("positions", "slots"), tokens, TOKENS),
             *_integers(("block_table",), blocks, BLOCKS),
             *self._cache_inputs(),
         )
@@ -67,28 +109,21 @@ class GenerationGraphs:
     def _decode_inputs(self, program: Program) -> tuple[Input, ...]:
         batch, blocks = _example(program, BATCH, 3), _example(program, BLOCKS, 5)
         return (
-            *_integers(("input_ids", "positions", "slots"), batch, BATCH),
+            self._hidden(batch, BATCH),
+            *_integers(("positions", "slots"), batch, BATCH),
             *_integers(("blocks", "row_of_block", "start_of_block"), blocks, BLOCKS),
             *self._cache_inputs(),
         )
 
     def _logits_inputs(self, program: Program) -> tuple[Input, ...]:
+        return (self._hidden(_example(program, ROWS, 3), ROWS),)
+
+    def _hidden(self, size: int, dim: str) -> Input:
         dtype = getattr(torch, self.run.config.model.dtype)
-        hidden = torch.zeros(_example(program, ROWS, 3), self.run.model.hidden_size, dtype=dtype)
-        return (Input("hidden", hidden, {0: ROWS}),)
+        return Input("hidden", torch.zeros(size, self.run.model.hidden_size, dtype=dtype), {0: dim})
 
     def _cache_inputs(self) -> list[Input]:
-        names = [f"{kind}_{layer}" for layer in range(len(self.caches) // 2) for kind in ("keys", "values")]
-        return [Input(name, cache, written=True) for name, cache in zip(names, self.caches, strict=True)]
-
-
-def make_caches(run: Run) -> list[torch.Tensor]:
-    """Return keys and values of each layer in turn, all zero: what nobody wrote must not be a NaN."""
-    plan, dtype = generation_plan(run), getattr(torch, run.config.model.dtype)
-    facts, blocks = plan.facts, plan.rules.num_blocks
-    keys, values = (blocks, facts.num_kv_heads, facts.head_size, BLOCK_SIZE), (facts.head_size,)
-    shapes: Any = (keys, (*keys[:2], BLOCK_SIZE, *values))
-    return [torch.zeros(shape, dtype=dtype) for _ in range(run.model.num_layers) for shape in shapes]
+        return [Input(name, cache, written=True) for name, cache in zip(("keys", "values"), self.cache, strict=True)]
 
 
 def _integers(names: Sequence[str], size: int, dim: str) -> list[Input]:

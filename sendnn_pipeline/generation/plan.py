@@ -11,7 +11,13 @@ from sendnn_pipeline.engines.plan import Plan, PlanLine
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.generation.config import generation_config
 from sendnn_pipeline.generation.facts import GenerationFacts
-from sendnn_pipeline.generation.programs import decode_program, logits_program, prefill_program, steps_to_time
+from sendnn_pipeline.generation.programs import (
+    decode_program,
+    embed_program,
+    logits_program,
+    prefill_program,
+    steps_to_time,
+)
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, Rules
 from sendnn_pipeline.models.facts import ModelFacts
 from sendnn_pipeline.programs.program import Program
@@ -20,6 +26,7 @@ BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
 # The source of what decides a compiled Program beside the model's own code and the compiler's.
 TRACED = (
     "generation/graphs.py",
+    "generation/layers.py",
     "generation/model/attention.py",
     "generation/model/decoder.py",
     "generation/model/steps.py",
@@ -36,19 +43,25 @@ class GenerationPlan(Plan):
     facts: GenerationFacts
     rules: Rules
 
-    @property
-    def prefill(self) -> Program:
-        """A chunk of a prompt."""
-        return prefill_program(self.rules)
+    layer_kinds: tuple[str, ...]
+    """Of each layer its kind, each of which has Programs of its own; an empty name where there is one."""
 
     @property
-    def decode(self) -> Program:
-        """A token more for several texts."""
-        return decode_program(self.rules)
+    def embed(self) -> Program:
+        """From token ids to the first layer."""
+        return embed_program(self.rules)
+
+    def prefill(self, kind: str) -> Program:
+        """A layer of some kind over a chunk of a prompt."""
+        return prefill_program(self.rules, kind)
+
+    def decode(self, kind: str) -> Program:
+        """A layer of some kind over a token more for several texts."""
+        return decode_program(self.rules, kind)
 
     @property
     def logits(self) -> Program:
-        """From hidden states to logits."""
+        """From the last layer to logits."""
         return logits_program(self.rules)
 
 
@@ -84,8 +97,10 @@ def make_plan(config: RunConfig, model: ModelFacts, facts: GenerationFacts) -> G
     cache = rules.num_blocks * BLOCK_SIZE * facts.bytes_per_token(model.num_layers, size)
     defaults = ", ".join(f"{name}={value}" for name, value in facts.defaults.items()) or "none"
     tokens = f"{rules.num_blocks} blocks of {BLOCK_SIZE} tokens, {rules.num_blocks * BLOCK_SIZE:,} in all"
+    types = facts.layer_types
+    kinds = types if len(set(types)) > 1 else ("",) * len(types)
     return GenerationPlan(
-        steps=steps_to_time(rules),
+        steps=steps_to_time(rules, tuple(dict.fromkeys(kinds))),
         max_input_tokens=rules.max_model_len - 1,
         unit="sequences",
         key_fields=(("transformers", version("transformers")), ("code", _traced_digest())),
@@ -104,6 +119,7 @@ def make_plan(config: RunConfig, model: ModelFacts, facts: GenerationFacts) -> G
         },
         facts=facts,
         rules=rules,
+        layer_kinds=kinds,
     )
 
 

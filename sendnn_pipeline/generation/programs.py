@@ -1,23 +1,40 @@
-"""The three Programs of a run: a chunk of a prompt, a token of each of several texts, and logits."""
+"""The Programs of a run: from ids to the first layer, a layer over a chunk or a token of several texts, and logits."""
+
+from collections.abc import Sequence
 
 from sendnn_pipeline.engines.plan import Step
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, Rules, num_blocks_of
 from sendnn_pipeline.programs.program import Dim, Program
 
-PREFILL, DECODE, LOGITS = "prefill", "decode", "logits"
+EMBED, PREFILL, DECODE, LOGITS = "embed", "prefill", "decode", "logits"
 TOKENS, BLOCKS, BATCH, ROWS = "tokens", "blocks", "batch", "rows"
 
 
-def prefill_program(rules: Rules) -> Program:
-    """Return the Program of a chunk: as many tokens, and as many blocks up to its end."""
-    return Program(PREFILL, (Dim(TOKENS, rules.chunk_size, 1), Dim(BLOCKS, _longest(rules), 1)))
+def embed_program(rules: Rules) -> Program:
+    """Return the Program from token ids to hidden states."""
+    return Program(EMBED, (Dim(TOKENS, max(rules.chunk_size, rules.max_num_seqs), 1),))
 
 
-def decode_program(rules: Rules) -> Program:
-    """Return the Program of a token more: so many rows, and the blocks of all rows together."""
+def prefill_program(rules: Rules, kind: str = "") -> Program:
+    """Return the Program of a layer over a chunk: as many tokens, and as many blocks up to its end.
+
+    Args:
+        rules: of the scheduler.
+        kind: of the layer, where a model has several.
+    """
+    return Program(_function(PREFILL, kind), (Dim(TOKENS, rules.chunk_size, 1), Dim(BLOCKS, _longest(rules), 1)))
+
+
+def decode_program(rules: Rules, kind: str = "") -> Program:
+    """Return the Program of a layer over a token more: so many rows, and the blocks of all rows together.
+
+    Args:
+        rules: of the scheduler.
+        kind: of the layer, where a model has several.
+    """
     # A block that rows share counts for each of them.
     most = rules.max_num_seqs * _longest(rules)
-    return Program(DECODE, (Dim(BATCH, rules.max_num_seqs, 1), Dim(BLOCKS, most, 1)))
+    return Program(_function(DECODE, kind), (Dim(BATCH, rules.max_num_seqs, 1), Dim(BLOCKS, most, 1)))
 
 
 def logits_program(rules: Rules) -> Program:
@@ -25,18 +42,38 @@ def logits_program(rules: Rules) -> Program:
     return Program(LOGITS, (Dim(ROWS, rules.max_num_seqs, 1),))
 
 
-def steps_to_time(rules: Rules) -> dict[Program, tuple[Step, ...]]:
-    """Return every Program with the steps that are run and timed before serving, in order."""
+def part_of(program: Program) -> str:
+    """Return which of the four parts of a model a Program is."""
+    return program.function.partition("_")[0]
+
+
+def kind_of(program: Program) -> str:
+    """Return the type of the layers it is for; empty where all are of one."""
+    return program.function.partition("_")[2]
+
+
+def steps_to_time(rules: Rules, kinds: Sequence[str]) -> dict[Program, tuple[Step, ...]]:
+    """Return every Program with the steps that are run and timed before serving, in order.
+
+    Args:
+        rules: of the scheduler.
+        kinds: of layers, one empty name where all are of one.
+    """
     chunk, seqs, longest = rules.chunk_size, rules.max_num_seqs, _longest(rules)
     full = max(seqs, rules.num_blocks - 1)
     chunks = {(min(16, chunk), 1), (BLOCK_SIZE, 1), (chunk, num_blocks_of(chunk)), (chunk, longest)}
     rows = {(1, 1), (1, longest), (min(8, seqs), 4 * min(8, seqs)), (seqs, 4 * seqs), (seqs, full)}
     decodes = {(batch, blocks) for batch, blocks in rows if blocks <= full}
-    return {
-        prefill_program(rules): tuple(Step(sizes, sizes[0]) for sizes in sorted(chunks)),
-        decode_program(rules): tuple(Step(sizes, sizes[0]) for sizes in sorted(decodes)),
-        logits_program(rules): tuple(Step((rows,), rows) for rows in sorted({1, seqs})),
-    }
+    steps: dict[Program, tuple[Step, ...]] = {embed_program(rules): (Step((chunk,), chunk),)}
+    for kind in kinds:
+        steps[prefill_program(rules, kind)] = tuple(Step(sizes, sizes[0]) for sizes in sorted(chunks))
+        steps[decode_program(rules, kind)] = tuple(Step(sizes, sizes[0]) for sizes in sorted(decodes))
+    steps[logits_program(rules)] = tuple(Step((rows,), rows) for rows in sorted({1, seqs}))
+    return steps
+
+
+def _function(part: str, kind: str) -> str:
+    return f"{part}_{kind}" if kind else part
 
 
 def _longest(rules: Rules) -> int:

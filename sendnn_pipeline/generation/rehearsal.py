@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from sendnn_pipeline.errors import EngineError
-from sendnn_pipeline.generation.programs import DECODE, PREFILL
+from sendnn_pipeline.generation.programs import DECODE, LOGITS, PREFILL, part_of
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, num_blocks_of
 from sendnn_pipeline.generation.runner import GenerationRunner
 from sendnn_pipeline.generation.steps import Chunk, DecodeStep
@@ -14,7 +14,7 @@ from sendnn_pipeline.programs.program import Program, Sizes
 
 
 def rehearse(runner: GenerationRunner, vocab_size: int, program: Program, sizes: Sizes, *, check: bool) -> float:
-    """Run a step of ``program``, and return its milliseconds.
+    """Run a step of ``program``, through all layers, and return its milliseconds.
 
     Raises:
         EngineError: what it gives is not of the shape that is planned, or not finite.
@@ -23,18 +23,22 @@ def rehearse(runner: GenerationRunner, vocab_size: int, program: Program, sizes:
     tokens = torch.randint(1, vocab_size, (sizes[0],), generator=generator).tolist()
     started = time.perf_counter()
     result: Any
-    if program.function == PREFILL:
+    part = part_of(program)
+    if part == PREFILL:
         result = runner.prefill(_chunk(tokens, sizes[1]))
-    elif program.function == DECODE:
+    elif part == DECODE:
         result = runner.decode(_decode(tokens, sizes[1], runner.plan.rules.num_blocks))
-    else:
-        hidden = torch.randn(sizes[0], runner.hidden_size, generator=generator).to(runner.caches[0].dtype)
+    elif part == LOGITS:
+        hidden = torch.randn(sizes[0], runner.hidden_size, generator=generator).to(runner.layers[0].cache[0].dtype)
         started = time.perf_counter()
         result = runner.logits(hidden).rows
+    else:
+        with torch.no_grad():
+            (result,) = runner.embed(torch.tensor(tokens), torch.arange(len(tokens)))
     ms = (time.perf_counter() - started) * 1000
     if check and (len(result) != sizes[0] or not bool(torch.isfinite(result).all())):
         raise EngineError(
-            f"{program.name} gave {tuple(result.shape)} with numbers that are not finite, and {sizes[0]} rows are planned",
+            f"{program.name} gave {tuple(result.shape)} and numbers that are not finite; {sizes[0]} rows are planned",
             hint="are the weights whole? model.dtype=float32 has the widest range",
         )
     return ms

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from sendnn_pipeline.backends.base import CompiledCall
-from sendnn_pipeline.generation.plan import GenerationPlan
+from sendnn_pipeline.backends.base import CompiledCall, CompiledProgram
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.generation.layers import LayerWeights
+from sendnn_pipeline.generation.plan import GenerationPlan, generation_plan
 from sendnn_pipeline.generation.rules import BLOCK_SIZE
 from sendnn_pipeline.generation.steps import Chunk, DecodeStep
 from sendnn_pipeline.programs.program import Program
@@ -25,11 +27,22 @@ class Logits:
 
 
 @dataclass(frozen=True)
-class GenerationRunner:
-    """Compiled Programs over their weights and one cache."""
+class Layer:
+    """A layer of the model: its two Programs over its weights, and its part of the cache."""
 
-    calls: Mapping[Program, CompiledCall]
-    caches: Sequence[torch.Tensor]
+    prefill: CompiledCall
+    decode: CompiledCall
+    cache: Sequence[torch.Tensor]
+    """Keys and values."""
+
+
+@dataclass(frozen=True)
+class GenerationRunner:
+    """A model over one cache."""
+
+    embed: CompiledCall
+    layers: Sequence[Layer]
+    head: CompiledCall
     plan: GenerationPlan
     hidden_size: int
 
@@ -38,26 +51,56 @@ class GenerationRunner:
         first = chunk.first_row
         positions = torch.arange(chunk.start, chunk.end)
         slots = torch.tensor(chunk.slots[first : first + len(chunk.token_ids)])
-        inputs = (torch.tensor(chunk.token_ids), positions, slots, torch.tensor(chunk.block_table))
+        inputs = (positions, slots, torch.tensor(chunk.block_table))
         with torch.no_grad():
-            (hidden,) = self.calls[self.plan.prefill](*inputs, *self.caches)
+            (hidden,) = self.embed(torch.tensor(chunk.token_ids), positions)
+            for layer in self.layers:
+                (hidden,) = layer.prefill(hidden, *inputs, *layer.cache)
         return hidden
 
     def decode(self, step: DecodeStep) -> torch.Tensor:
         """Compute a token of each row, and return their hidden states ``[rows, size]``."""
-        rows, tables = range(len(step.request_ids)), step.block_tables
+        tables = step.block_tables
         blocks = [block for table in tables for block in table]
-        row_of_block = [row for row, table in zip(rows, tables, strict=True) for _ in table]
+        row_of_block = [row for row, table in enumerate(tables) for _ in table]
         starts = [index * BLOCK_SIZE for table in tables for index in range(len(table))]
-        inputs = (step.token_ids, step.positions, step.slots, blocks, row_of_block, starts)
+        positions = torch.tensor(step.positions)
+        inputs = (positions, *map(torch.tensor, (step.slots, blocks, row_of_block, starts)))
         with torch.no_grad():
-            (hidden,) = self.calls[self.plan.decode](*map(torch.tensor, inputs), *self.caches)
+            (hidden,) = self.embed(torch.tensor(step.token_ids), positions)
+            for layer in self.layers:
+                (hidden,) = layer.decode(hidden, *inputs, *layer.cache)
         return hidden
 
     def logits(self, hidden: torch.Tensor) -> Logits:
         """Return logits of hidden states ``[rows, size]``, of any number of rows."""
         most = self.plan.rules.max_num_seqs
         with torch.no_grad():
-            parts = [self.calls[self.plan.logits](part) for part in hidden.split(most)]
-        rows, greedy, finite = (torch.cat(column) if len(parts) > 1 else column[0] for column in zip(*parts, strict=True))
+            parts = [self.head(part) for part in torch.split(hidden, most)]
+        columns = zip(*parts, strict=True)
+        rows, greedy, finite = (torch.cat(column) if len(parts) > 1 else column[0] for column in columns)
         return Logits(rows, greedy.tolist(), finite.tolist())
+
+
+def bind_runner(
+    run: Run,
+    compiled: Mapping[Program, CompiledProgram],
+    weights: Mapping[str, torch.Tensor],
+    caches: Sequence[Sequence[torch.Tensor]],
+) -> GenerationRunner:
+    """Bind the Programs of a run to its weights, those of layers to each layer's."""
+    plan = generation_plan(run)
+    layers = []
+    for index, (kind, cache) in enumerate(zip(plan.layer_kinds, caches, strict=True)):
+        own = LayerWeights(weights, index)
+        layers.append(Layer(compiled[plan.prefill(kind)].bind(own), compiled[plan.decode(kind)].bind(own), cache))
+    embed, head = compiled[plan.embed].bind(weights), compiled[plan.logits].bind(weights)
+    return GenerationRunner(embed, layers, head, plan, run.model.hidden_size)
+
+
+def make_caches(run: Run) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return keys and values of each layer, all zero: what nobody wrote must not be a NaN."""
+    plan, dtype = generation_plan(run), getattr(torch, run.config.model.dtype)
+    facts, shape = plan.facts, (plan.rules.num_blocks, plan.facts.num_kv_heads)
+    keys, values = (*shape, facts.head_size, BLOCK_SIZE), (*shape, BLOCK_SIZE, facts.head_size)
+    return [(torch.zeros(keys, dtype=dtype), torch.zeros(values, dtype=dtype)) for _ in plan.layer_kinds]

@@ -14,7 +14,7 @@ def tkv_of(rows: Sequence[int]) -> int:
     Args:
         rows: computed tokens of each row before the step.
     """
-    return max(rows) // BLOCK_SIZE * BLOCK_SIZE + max([tokens % BLOCK_SIZE for tokens in rows]) + 1
+    return max(rows) // BLOCK_SIZE * BLOCK_SIZE + max(tokens % BLOCK_SIZE for tokens in rows) + 1
 
 
 def final_volume(tkv: int, prompt_tokens: int, max_tokens: int, remaining_tokens: Iterable[int]) -> int:

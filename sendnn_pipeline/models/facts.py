@@ -28,10 +28,12 @@ class TextConfig(msgspec.Struct):
     hidden_size: Count | None = None
     dim: Count | None = None
     d_model: Count | None = None
+    n_embd: Count | None = None
     max_position_embeddings: int | None = None
     n_positions: int | None = None
     num_hidden_layers: int | None = None
     n_layers: int | None = None
+    n_layer: int | None = None
     num_layers: int | None = None
     pad_token_id: int | None = None
 
@@ -99,7 +101,7 @@ def read_model_facts(folder: Path) -> ModelFacts:
     part = config.get("text_config") or config
     text = convert(part, TextConfig, file)
     limit, pad = read_positions(part, whole.model_type, file)
-    hidden_size = text.d_model if whole.model_type in D_MODEL_TYPES else text.hidden_size or text.dim
+    hidden_size = text.d_model if whole.model_type in D_MODEL_TYPES else text.hidden_size or text.dim or text.n_embd
     if hidden_size is None:
         raise ModelError(
             f"{file} has no hidden_size: models of the type {whole.model_type} are not supported",
@@ -117,7 +119,7 @@ def read_model_facts(folder: Path) -> ModelFacts:
         architecture=(whole.architectures or ["unknown"])[0],
         model_type=whole.model_type,
         hidden_size=hidden_size,
-        num_layers=text.num_hidden_layers or text.n_layers or text.num_layers or 0,
+        num_layers=text.num_hidden_layers or text.n_layers or text.n_layer or text.num_layers or 0,
         vocab_size=text.vocab_size,
         position_limit=limit,
         pad_token_id=pad,

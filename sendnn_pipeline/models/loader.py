@@ -64,9 +64,7 @@ def load_causal(folder: "Path", dtype: str, attention: str) -> "nn.Module":
     return _load(AutoModelForCausalLM, folder, dtype, (), attention)
 
 
-def _load(
-    kind: Any, folder: "Path", dtype: str, may_lack: tuple[str, ...], attention: str = "sdpa"
-) -> "nn.Module":
+def _load(kind: Any, folder: "Path", dtype: str, may_lack: tuple[str, ...], attention: str = "sdpa") -> "nn.Module":
     import torch
     from transformers import CONFIG_MAPPING
     from transformers.utils import logging

@@ -13,7 +13,7 @@ from sendnn_pipeline.pooling.labels import ClassifierConfig, activation_of_files
 from sendnn_pipeline.pooling.modules import USE_ANOTHER, Module, Normalize
 from sendnn_pipeline.pooling.sentence_model import SENTENCE_CONFIG, SentenceModel, read_sentence_model
 
-GENERATES = "ForCausalLM"
+GENERATES = ("ForCausalLM", "LMHeadModel")
 
 
 class TextOptions(msgspec.Struct):

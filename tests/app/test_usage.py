@@ -5,15 +5,14 @@ import pytest
 from tests.conftest import clean_environ, resolved_run
 from tests.served import EAGER_FLOAT32, ECHO, ECHO_FOLDER
 
-LATER = ", which is not part of this version"
 LATER_TWO = ", which are not part of this version"
 
 
 @pytest.mark.parametrize(
     ("words", "key", "owner"),
     [
-        (["scheduler.pausing=false"], "scheduler.pausing", f"the generation engine{LATER}"),
-        (["cache.num_blocks=3"], "cache.num_blocks", f"the generation engine{LATER}"),
+        (["scheduler.pausing=false"], "scheduler.pausing", "the generation engine"),
+        (["cache.num_blocks=3"], "cache.num_blocks", "the generation engine"),
         (["parallel.max_load_processes=2"], "parallel.max_load_processes", f"several ranks{LATER_TWO}"),
         (["multimodal.device=cpu"], "multimodal.device", f"vision-language models{LATER_TWO}"),
         (["workload.seed=3"], "workload.seed", "serve=bench"),

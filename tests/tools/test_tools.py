@@ -31,7 +31,7 @@ def test_explain_the_whole_table(minilm, in_process):
     assert "API key = ******" in ended.stdout
     assert "model.max_model_len = 256\n" in ended.stdout
     assert "\n  from sentence_bert_config.json (model)\n" in ended.stdout
-    unused = "it belongs to the generation engine, which is not part of this version"
+    unused = "it belongs to the generation engine"
     assert f"scheduler.pausing = true   [not used by this run: {unused}]" in ended.stdout
 
 

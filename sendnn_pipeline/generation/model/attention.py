@@ -12,22 +12,20 @@ STEP = "paged_step"
 NOT_IMPLEMENTED = ("softcap", "s_aux", "sinks", "position_bias", "head_mask")
 
 
-class PagedStep(Protocol):
+class Attends(Protocol):
     """Where the tokens of one step are written, and which they see."""
 
     def attend(
         self,
-        layer: int,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
         scaling: float | None,
         window: int | None,
     ) -> torch.Tensor:
-        """Write the new keys and values of a layer, and attend to all that are visible.
+        """Write the new keys and values, and attend to all that are visible.
 
         Args:
-            layer: its index.
             query: ``[rows, heads, queries, size]``.
             key: ``[rows, key heads, queries, size]``; values alike.
             value: of each key.
@@ -40,7 +38,7 @@ class PagedStep(Protocol):
 
 
 def paged_attention(
-    module: Any,
+    _module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -63,8 +61,8 @@ def paged_attention(
         raise NotImplementedError(f"attention with {' and '.join(found)}")
     if STEP not in others:
         raise NotImplementedError("layers that do not hand keywords on to attention")
-    step: PagedStep = others[STEP]
-    return step.attend(module.layer_idx, query, key, value, scaling, sliding_window).transpose(1, 2), None
+    step: Attends = others[STEP]
+    return step.attend(query, key, value, scaling, sliding_window).transpose(1, 2), None
 
 
 def register_attention() -> str:

@@ -1,102 +1,123 @@
-"""The modules that are compiled: the layers of a decoder over a paged cache, and its head."""
+"""A causal model of transformers, taken apart at its layers: what is compiled, each a module of its own.
 
+A part runs the model's own forward, in which every layer that is not the part's own passes its input through. So a
+layer is called with what its model calls it with, such as the rotation of its kind, and a part is compiled once for
+all layers that are alike.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
 from sendnn_pipeline.generation.model.attention import STEP
-from sendnn_pipeline.generation.model.steps import ChunkStep, TokenStep
+from sendnn_pipeline.generation.model.steps import ChunkStep, PagedStep, TokenStep
 
 HIDDEN, LOGITS = ("hidden",), ("logits", "greedy", "finite")
 
 
-class Prefill(nn.Module):
-    """A causal model of transformers without its head, over a chunk of a prompt."""
+class Embed(nn.Module):
+    """Token ids to what the first layer reads."""
 
     def __init__(self, causal: nn.Module) -> None:
         super().__init__()
         self.causal = causal
 
-    def forward(
+    def forward(self, input_ids: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor]:
+        """Return ``[tokens, hidden size]`` of ids and positions ``[tokens]``."""
+        seen: list[torch.Tensor] = []
+
+        def first(hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+            seen.append(hidden)
+            return hidden
+
+        with _layers(self.causal, {0: first}):
+            _decoder(self.causal)(**_asked(input_ids[None], positions[None]))
+        return (seen[0].flatten(0, 1),)
+
+
+class ChunkLayer(nn.Module):
+    """A layer over a chunk of a prompt."""
+
+    def __init__(self, causal: nn.Module, layer: int) -> None:
+        super().__init__()
+        self.causal, self.layer = causal, layer
+
+    def forward(  # noqa: PLR0917
         self,
-        input_ids: torch.Tensor,
+        hidden: torch.Tensor,
         positions: torch.Tensor,
         slots: torch.Tensor,
         block_table: torch.Tensor,
-        *caches: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
     ) -> tuple[torch.Tensor]:
         """Compute a chunk.
 
         Args:
-            input_ids: ``[tokens]``.
+            hidden: ``[tokens, hidden size]`` of the layer before.
             positions: ``[tokens]``, from 0 at the beginning of the prompt.
             slots: ``[tokens]``, where each is written.
             block_table: ``[blocks]`` up to the chunk's end.
-            *caches: keys and values of each layer, written in place.
+            keys: of the layer, written in place.
+            values: of the layer, written in place.
 
         Returns:
-            ``[tokens, hidden size]`` behind the last layer.
+            ``[tokens, hidden size]``.
         """
-        step = ChunkStep(caches, slots, block_table=block_table, positions=positions)
-        return (_hidden(self.causal, input_ids[None], positions[None], step),)
+        step = ChunkStep(keys, values, slots, block_table=block_table, positions=positions)
+        return (_through(self.causal, self.layer, hidden[None], positions[None], step),)
 
 
-class Decode(nn.Module):
+class TokenLayer(nn.Module):
     """The same over one token more for several texts."""
 
-    def __init__(self, causal: nn.Module) -> None:
+    def __init__(self, causal: nn.Module, layer: int) -> None:
         super().__init__()
-        self.causal = causal
+        self.causal, self.layer = causal, layer
 
-    def forward(
+    def forward(  # noqa: PLR0917
         self,
-        input_ids: torch.Tensor,
+        hidden: torch.Tensor,
         positions: torch.Tensor,
         slots: torch.Tensor,
         blocks: torch.Tensor,
         row_of_block: torch.Tensor,
         start_of_block: torch.Tensor,
-        *caches: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
     ) -> tuple[torch.Tensor]:
         """Compute a token of each row.
 
         Args:
-            input_ids: ``[rows]``.
+            hidden: ``[rows, hidden size]`` of the layer before.
             positions: ``[rows]``.
             slots: ``[rows]``, where each is written.
             blocks: ``[blocks]`` of all rows.
             row_of_block: ``[blocks]``.
             start_of_block: ``[blocks]``, the position of its first token.
-            *caches: keys and values of each layer, written in place.
+            keys: of the layer, written in place.
+            values: of the layer, written in place.
 
         Returns:
-            ``[rows, hidden size]`` behind the last layer.
+            ``[rows, hidden size]``.
         """
         step = TokenStep(
-            caches,
+            keys,
+            values,
             slots,
             blocks=blocks,
             row_of_block=row_of_block,
             start_of_block=start_of_block,
             positions=positions,
         )
-        return (_hidden(self.causal, input_ids[:, None], positions[:, None], step),)
-
-
-def _hidden(causal: Any, input_ids: torch.Tensor, positions: torch.Tensor, step: ChunkStep | TokenStep) -> torch.Tensor:
-    output = causal.get_decoder()(
-        input_ids=input_ids, position_ids=positions, attention_mask=None, use_cache=False, **{STEP: step}
-    )
-    wanted = list(range(len(step.caches) // 2))
-    if step.layers != wanted:
-        raise NotImplementedError(f"{len(step.layers)} calls of attention in {len(wanted)} layers")
-    hidden: torch.Tensor = output.last_hidden_state
-    return hidden.flatten(0, 1)
+        return (_through(self.causal, self.layer, hidden[:, None], positions[:, None], step),)
 
 
 class Head(nn.Module):
-    """Hidden states to logits in float32, as the causal model's own forward makes them."""
+    """What the last layer gave to logits in float32, as the model's own forward makes them."""
 
     def __init__(self, causal: nn.Module) -> None:
         super().__init__()
@@ -104,44 +125,104 @@ class Head(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return logits ``[rows, vocabulary]``, the ids of the largest, and whether all of a row are finite."""
-        causal: Any = self.causal
-        base = causal.base_model_prefix
-        layers = causal._modules[base]
-        # The model's own forward scales and caps its logits; only the layers below are left out.
-        causal._modules[base] = _Computed(hidden[None])
-        try:
-            given = hidden.new_zeros((1, 1), dtype=torch.int64)
-            logits = causal(input_ids=given, use_cache=False).logits[0].float()
-        finally:
-            causal._modules[base] = layers
+        ids = torch.zeros(1, hidden.shape[0], dtype=torch.int64)
+        with _layers(self.causal, {0: lambda *_, **__: hidden[None]}):
+            logits = self.causal(**_asked(ids, ids)).logits[0].float()
         return logits, logits.argmax(-1), torch.isfinite(logits).all(-1)
 
 
-class _Computed(nn.Module):
-    """Stands for layers whose hidden states are there."""
+def whole(
+    causal: nn.Module, input_ids: torch.Tensor, positions: torch.Tensor, steps: Sequence[PagedStep]
+) -> torch.Tensor:
+    """Compute a chunk by the model's own forward, up to the last layer; what all layers one by one are to equal."""
+    seen: list[torch.Tensor] = []
 
-    def __init__(self, hidden: torch.Tensor) -> None:
+    def call(index: int, layer: nn.Module) -> Callable[..., torch.Tensor]:
+        def compute(*others: Any, **named: Any) -> torch.Tensor:
+            output = layer(*others, **named | {STEP: steps[index]})
+            seen.append(output if isinstance(output, torch.Tensor) else output[0])
+            return seen[-1]
+
+        return compute
+
+    calls = {index: call(index, layer) for index, layer in enumerate(layers_of(causal))}
+    with _layers(causal, calls):
+        _decoder(causal)(**_asked(input_ids[None], positions[None]))
+    return seen[-1].flatten(0, 1)
+
+
+def layers_of(causal: nn.Module) -> nn.ModuleList:
+    """Return the layers of a causal model.
+
+    Raises:
+        NotImplementedError: it has no list of them.
+    """
+    _, layers = _named_layers(causal)
+    return layers
+
+
+def layer_prefix(causal: nn.Module) -> str:
+    """Return the beginning of the names of what is in a layer, such as ``model.layers.``."""
+    layers = layers_of(causal)
+    name: str = next(name for name, module in causal.named_modules() if module is layers)
+    return f"{name}."
+
+
+def _through(
+    causal: nn.Module, layer: int, hidden: torch.Tensor, positions: torch.Tensor, step: PagedStep
+) -> torch.Tensor:
+    own, outputs = layers_of(causal)[layer], []
+
+    def compute(_: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:
+        output = own(hidden, *others, **named)
+        outputs.append(output if isinstance(output, torch.Tensor) else output[0])
+        return hidden
+
+    with _layers(causal, {layer: compute}):
+        _decoder(causal)(**_asked(torch.zeros_like(positions), positions), **{STEP: step})
+    if len(step.calls) != 1:
+        raise NotImplementedError(f"{len(step.calls)} calls of attention in a layer")
+    return outputs[0].flatten(0, 1)
+
+
+def _asked(input_ids: torch.Tensor, positions: torch.Tensor) -> dict[str, Any]:
+    return {"input_ids": input_ids, "position_ids": positions, "attention_mask": None, "use_cache": False}
+
+
+def _decoder(causal: Any) -> nn.Module:
+    decoder: nn.Module = causal.get_decoder()
+    return decoder
+
+
+def _named_layers(causal: Any) -> tuple[str, nn.ModuleList]:
+    number = causal.config.get_text_config().num_hidden_layers
+    for name, module in _decoder(causal).named_children():
+        if isinstance(module, nn.ModuleList) and len(module) == number:
+            return name, module
+    raise NotImplementedError("a decoder without a list of layers")
+
+
+class _Stub(nn.Module):
+    """Stands for a layer."""
+
+    def __init__(self, layer: nn.Module, call: Callable[..., torch.Tensor] | None) -> None:
         super().__init__()
-        self._output = _Output(hidden)
+        # What a model asks of its layers beside calling them.
+        self.attention_type = getattr(layer, "attention_type", None)
+        self.call = call
 
-    @property
-    def decoder(self) -> "_Computed":
-        """Some models call this part of their base."""
-        return self
-
-    def forward(self, *_: Any, **__: Any) -> "_Output":
-        """Return them as the base would."""
-        return self._output
+    def forward(self, hidden_states: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:
+        return hidden_states if self.call is None else self.call(hidden_states, *others, **named)
 
 
-class _Output:
-    """What a base returns, by index or by name; what is absent is None."""
-
-    def __init__(self, hidden: torch.Tensor) -> None:
-        self.last_hidden_state = hidden
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return (self.last_hidden_state,)[index]
-
-    def __getattr__(self, name: str) -> None:
-        return None
+@contextmanager
+def _layers(causal: nn.Module, calls: dict[int, Callable[..., torch.Tensor]]) -> Iterator[None]:
+    """Replace the layers of a model: by these calls, and by nothing where there is none."""
+    decoder = _decoder(causal)
+    name, layers = _named_layers(causal)
+    stubs = [_Stub(layer, calls.get(index)) for index, layer in enumerate(layers)]
+    decoder._modules[name] = nn.ModuleList(stubs)
+    try:
+        yield
+    finally:
+        decoder._modules[name] = layers

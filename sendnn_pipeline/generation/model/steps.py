@@ -4,7 +4,6 @@ Keys are kept with their tokens last and values with their sizes last, so that b
 keys ``[blocks, heads, size, block size]``, values ``[blocks, heads, block size, size]``.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,26 +11,26 @@ import torch.nn.functional as F
 
 
 @dataclass(frozen=True)
-class _Paged:
-    caches: Sequence[torch.Tensor]
-    """Keys and values of each layer in turn."""
-    slots: torch.Tensor
-    """``[tokens]``: block times block size plus offset at which each is written."""
-    layers: list[int] = field(default_factory=list)
-    """Those that attended, in order: a model that goes its own way must be noticed."""
+class PagedStep:
+    """Where the tokens of a step are written in the cache of one layer."""
 
-    def _write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        self.layers.append(layer)
-        keys, values = self.caches[2 * layer : 2 * layer + 2]
-        size = values.shape[2]
+    keys: torch.Tensor
+    values: torch.Tensor
+    slots: torch.Tensor
+    """``[tokens]``: block times block size plus offset."""
+    calls: list[int] = field(default_factory=list)
+    """One entry a call of attention: a model that goes its own way must be noticed."""
+
+    def _write(self, key: torch.Tensor, value: torch.Tensor) -> None:
+        self.calls.append(len(self.calls))
+        size = self.values.shape[2]
         blocks, offsets = self.slots // size, self.slots % size
-        keys[blocks, :, :, offsets] = key.transpose(1, 2).flatten(0, 1)
-        values[blocks, :, offsets] = value.transpose(1, 2).flatten(0, 1)
-        return keys, values
+        self.keys[blocks, :, :, offsets] = key.transpose(1, 2).flatten(0, 1)
+        self.values[blocks, :, offsets] = value.transpose(1, 2).flatten(0, 1)
 
 
 @dataclass(frozen=True)
-class ChunkStep(_Paged):
+class ChunkStep(PagedStep):
     """A chunk of one prompt: one row of many queries."""
 
     block_table: torch.Tensor = None  # type: ignore[assignment]
@@ -41,7 +40,6 @@ class ChunkStep(_Paged):
 
     def attend(
         self,
-        layer: int,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
@@ -49,7 +47,8 @@ class ChunkStep(_Paged):
         window: int | None,
     ) -> torch.Tensor:
         """Attend to the prompt up to each query."""
-        keys, values = self._write(layer, key, value)
+        self._write(key, value)
+        keys, values = self.keys, self.values
         seen = torch.arange(self.block_table.shape[0] * values.shape[2])[None] <= self.positions[:, None]
         if window is not None:
             seen &= self.positions[:, None] - torch.arange(seen.shape[1])[None] < window
@@ -60,7 +59,7 @@ class ChunkStep(_Paged):
 
 
 @dataclass(frozen=True)
-class TokenStep(_Paged):
+class TokenStep(PagedStep):
     """One token more for several texts: rows of one query. Its blocks are those of all rows, one after the other."""
 
     blocks: torch.Tensor = None  # type: ignore[assignment]
@@ -74,7 +73,6 @@ class TokenStep(_Paged):
 
     def attend(
         self,
-        layer: int,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
@@ -82,10 +80,13 @@ class TokenStep(_Paged):
         window: int | None,
     ) -> torch.Tensor:
         """Attend block by block, and put the blocks of each row together by their largest scores."""
-        keys, values = self._write(layer, key, value)
+        self._write(key, value)
+        keys, values = self.keys, self.values
         rows, num_heads, _, size = query.shape
         num_keys = key.shape[1]
-        grouped = query.reshape(rows, num_keys, num_heads // num_keys, size)[self.row_of_block].float()
+        grouped = query.reshape(rows, num_keys, num_heads // num_keys, size)
+        # A compiler that fuses would rotate each query again for every key; a view of strides needs it in memory.
+        grouped = grouped.as_strided(grouped.shape, grouped.stride())[self.row_of_block].float()
         scores = (grouped[..., None] * keys[self.blocks].float()[:, :, None]).sum(3)
         scores = scores * (size**-0.5 if scaling is None else scaling)
         token = self.start_of_block[:, None] + torch.arange(values.shape[2])[None]

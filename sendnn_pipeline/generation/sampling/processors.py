@@ -25,7 +25,7 @@ class Processors:
     stops: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def apply(self, logits: torch.Tensor, token_ids: Sequence[int]) -> None:
-        """Change ``logits`` ``[vocabulary]`` for the token that follows ``token_ids``, the prompt's and the answer's."""
+        """Change ``logits`` ``[vocabulary]`` for what follows ``token_ids``, the prompt's and the answer's."""
         asked = self.sampling
         if self.masked is not None:
             logits[self.masked] = -torch.inf

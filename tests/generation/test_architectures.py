@@ -1,0 +1,79 @@
+"""Decoders of transformers, computed layer by layer over a paged cache, against their own logits."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.generation.layers import check_layers, find_kinds
+from sendnn_pipeline.generation.model.attention import register_attention
+from sendnn_pipeline.generation.model.decoder import ChunkLayer, Embed, Head, TokenLayer, layers_of
+from sendnn_pipeline.generation.plan import generation_plan
+from sendnn_pipeline.generation.rules import BLOCK_SIZE
+from sendnn_pipeline.generation.runner import make_caches
+from sendnn_pipeline.models.loader import load_causal
+from sendnn_pipeline.models.parameters import checkpoint_names
+from sendnn_pipeline.models.weights import CheckpointWeights
+from tests.conftest import resolved_run
+from tests.generation.decoders import KNOWN, REFUSED, make_decoder
+from tests.served import EAGER_FLOAT32
+
+TABLE = torch.tensor([3, 7])
+IDS = torch.randint(3, 128, (100,), generator=torch.Generator().manual_seed(1))
+
+
+def slots(start, end):
+    return torch.tensor(
+        [int(TABLE[token // BLOCK_SIZE]) * BLOCK_SIZE + token % BLOCK_SIZE for token in range(start, end)]
+    )
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_logits_of_chunks_and_of_single_tokens_are_the_model_s(name, tmp_path):
+    folder = make_decoder(tmp_path, name, KNOWN[name])
+    run = resolved_run([*EAGER_FLOAT32, f"model.path={folder}", "scheduler.max_num_seqs=2"]).run
+    causal, caches = load_causal(folder, "float32", register_attention()), make_caches(run)
+    check_layers(causal, folder, caches[0])
+    parameters = {f"causal.{k}": v for k, v in names_of(causal, run).items()}
+    kinds = find_kinds(causal, generation_plan(run).layer_kinds, parameters, folder)
+    assert len(kinds) == (2 if name == "Gemma3Text" else 1)
+    head, got = Head(causal), []
+    with torch.no_grad():
+        wanted = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)(IDS[None]).logits[0]
+        for start, end in ((0, 40), (40, 90)):
+            positions, table = torch.arange(start, end), TABLE[: -(-end // BLOCK_SIZE)]
+            (hidden,) = Embed(causal)(IDS[start:end], positions)
+            for layer, cache in enumerate(caches):
+                (hidden,) = ChunkLayer(causal, layer)(hidden, positions, slots(start, end), table, *cache)
+            got.append(head(hidden)[0])
+        for token in range(90, 100):
+            # Beside another text, which begins.
+            positions, places = torch.tensor([token, 0]), torch.cat([slots(token, token + 1), torch.tensor([64])])
+            blocks = torch.cat([TABLE, torch.tensor([1])]), torch.tensor([0, 0, 1]), torch.tensor([0, 64, 0])
+            (hidden,) = Embed(causal)(IDS[[token, 5]], positions)
+            for layer, cache in enumerate(caches):
+                (hidden,) = TokenLayer(causal, layer)(hidden, positions, places, *blocks, *cache)
+            logits, greedy, finite = head(hidden)
+            assert greedy.tolist() == logits.argmax(-1).tolist() and all(finite)
+            got.append(logits[:1])
+    torch.testing.assert_close(torch.cat(got), wanted, atol=5e-6, rtol=1e-5)
+
+
+def names_of(causal, run):
+    return checkpoint_names(causal.state_dict(), CheckpointWeights(run.model.weight_files, "float32"))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_done_here_is_refused(name, tmp_path):
+    folder = make_decoder(tmp_path, name, REFUSED[name])
+    cache = torch.zeros(2, 2, 8, BLOCK_SIZE), torch.zeros(2, 2, BLOCK_SIZE, 8)
+    with pytest.raises(ModelError, match="cannot be"):
+        check_layers(load_causal(folder, "float32", register_attention()), folder, cache)
+
+
+def test_layers_that_differ_in_more_than_weights_are_found(tmp_path):
+    folder = make_decoder(tmp_path, "Llama", KNOWN["Llama"])
+    causal = load_causal(folder, "float32", register_attention())
+    layers_of(causal)[1].mlp.act_fn = torch.nn.Tanh()
+    with pytest.raises(ModelError, match="layers 0 and 1 differ in more than weights"):
+        find_kinds(causal, ("", ""), {}, folder)

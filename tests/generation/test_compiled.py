@@ -1,0 +1,54 @@
+"""Compiled layers, bound to the weights of each."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from sendnn_pipeline.generation.programs import LOGITS
+from tests.conftest import resolved_run
+from tests.generation.cores import Core
+from tests.generation.decoders import KNOWN, make_decoder
+
+pytestmark = pytest.mark.slow
+SMALL = ("model=local", "backend=inductor", "scheduler.max_num_seqs=4", "scheduler.chunk_size=64")
+PROMPTS = [[5, 6, 7], list(range(3, 100)), [9] * 64]
+
+
+def test_text_is_transformers_and_artifacts_need_no_model(tmp_path, monkeypatch):
+    folder = make_decoder(tmp_path / "model", "Llama", KNOWN["Llama"], scale=4.0)
+    reference = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    resolved = resolved_run([*SMALL, f"model.path={folder}", "model.dtype=float32"])
+    first = Core(resolved)
+    saved = {}
+    for program, made in first.compiled.items():
+        saved[program] = tmp_path / program.function
+        saved[program].mkdir()
+        made.save(saved[program])
+    monkeypatch.setattr("sendnn_pipeline.generation.graphs.load_causal", None)
+    second = Core(resolved, saved)
+    for core in (first, second):
+        for request_id, prompt in enumerate(PROMPTS):
+            core.ask(request_id, [prompt])
+        core.drain()
+        for request_id, prompt in enumerate(PROMPTS):
+            with torch.no_grad():
+                wanted = reference.generate(torch.tensor([prompt]), max_new_tokens=20, do_sample=False)
+            assert core.tokens(request_id) == wanted[0, len(prompt) :].tolist()
+
+
+def test_products_of_few_rows_in_bfloat16(tmp_path):
+    """Over weights in a layout of their own, where the CPU computes it."""
+    folder = make_decoder(tmp_path / "model", "Llama", KNOWN["Llama"])
+    resolved = resolved_run([*SMALL, f"model.path={folder}", "model.dtype=bfloat16"])
+    core = resolved.engine.open(resolved.run, None)
+    (program,) = [one for one in resolved.run.plan.programs if one.function == LOGITS]
+    graph = core.graph(program)
+    made = resolved.backend.compile(graph)
+    hidden = torch.randn(4, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
+    for rows in (1, 4):
+        with torch.no_grad():
+            logits, greedy, finite = made.bind(core.weights)(hidden[:rows])
+            wanted, _, _ = graph.function(hidden[:rows])
+        torch.testing.assert_close(logits, wanted, atol=2**-7 * float(wanted.abs().max()), rtol=0)
+        assert greedy.tolist() == logits.argmax(-1).tolist() and finite.all()
+    assert bool(made.packed) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
