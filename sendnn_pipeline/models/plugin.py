@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from sendnn_pipeline.hooks import hookimpl
-from sendnn_pipeline.models.sources import FolderSource, HubSource, ModelSource, PackageSource
+from sendnn_pipeline.models.packages import PackageSource
+from sendnn_pipeline.models.sources import FolderSource, HubSource, ModelSource
 
 
 @hookimpl

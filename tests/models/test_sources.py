@@ -12,7 +12,8 @@ from sendnn_pipeline.config.schema import ModelConfig
 from sendnn_pipeline.errors import ConfigError, ModelError
 from sendnn_pipeline.models import sources
 from sendnn_pipeline.models.loader import load_encoder
-from sendnn_pipeline.models.sources import FolderSource, HubSource, PackageSource
+from sendnn_pipeline.models.packages import PackageSource
+from sendnn_pipeline.models.sources import FolderSource, HubSource
 from tests.conftest import make_tiny
 from tests.served import EAGER_FLOAT32, sendnn
 

@@ -1,1 +1,1 @@
-"""A model source for GGUF files inside packages, and known configurations for CPUs."""
+"""Decoders inside packages as models of embeddings, and known configurations for CPUs."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sendnn_cpu_models.source import GgufSource
+from sendnn_cpu_models.source import MeanSource
 from sendnn_pipeline.hooks import hookimpl
 from sendnn_pipeline.known.entry import ConfigRegistry, KnownConfiguration, read_known
 from sendnn_pipeline.models.sources import ModelSource
@@ -21,14 +21,14 @@ class MeasuredOnCpus:
 
 @hookimpl
 def config_paths() -> Path:
-    """Add the option ``model=smollm2``."""
+    """Add the option ``model=smollm2-embed``."""
     return HERE / "conf"
 
 
 @hookimpl
 def register_model_sources(register: Callable[[str, Callable[[], ModelSource]], None]) -> None:
-    """Register gguf."""
-    register("gguf", GgufSource)
+    """Register mean."""
+    register("mean", MeanSource)
 
 
 @hookimpl

@@ -5,11 +5,14 @@ import os
 import signal
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+
+from tests.benchmarks.completions import Ask
 
 HERE = Path(__file__).parent
 
@@ -66,6 +69,16 @@ class Peer:
             vectors = np.load(file.name)
         self._signal(signal.SIGSTOP)
         return seconds, vectors
+
+    def ask(self, way: str, asks: Sequence[Ask]) -> tuple[float, list[Any]]:
+        """Return the seconds that a peer that generates took, and what it found for each ask."""
+        assert self.process.stdin is not None
+        self._signal(signal.SIGCONT)
+        self.process.stdin.write(json.dumps({"way": way, "asks": [asdict(ask) for ask in asks]}) + "\n")
+        self.process.stdin.flush()
+        answer = self._answer()
+        self._signal(signal.SIGSTOP)
+        return answer["seconds"], answer["found"]
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
