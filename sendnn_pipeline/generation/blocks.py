@@ -88,6 +88,13 @@ class BlockPool:
         self._index.add(block, content)
         self.version += 1
 
+    def forget(self, blocks: Sequence[int]) -> list[int]:
+        """Let blocks be found no more, unless several requests hold them; return these."""
+        own = [block for block in blocks if self._holders[block] == 1]
+        for block in own:
+            self._index.forget(block)
+        return own
+
     def free(self, blocks: Sequence[int]) -> None:
         """Let go of the blocks of a request, in the order of its table."""
         for block in reversed(blocks):

@@ -43,6 +43,9 @@ def _prefill(
         sequence = sequences[chunk.request_id]
         try:
             states = runner.prefill(chunk)
+            if not bool(torch.isfinite(states).all()):
+                computed.failed[chunk.request_id] = NOT_FINITE
+                continue
             if sequence.sampling.prompt_logprobs >= 0:
                 _report_prompt(runner, chunk, states, sequence)
         except Exception as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from itertools import chain, count
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -71,10 +71,8 @@ class GenerationCore:
         return rehearse(self.runner, self.run.model.vocab_size, program, sizes, check=check)
 
     def start(self, times: Mapping[Program, StepMs], send: Callable[[FromEngine], None]) -> None:
-        """Forget what warmup wrote: from here on blocks hold texts."""
+        """Begin with nothing to do; what warmup wrote is finite, and masked until it is written again."""
         self.send, self.scheduler = send, Scheduler(generation_plan(self.run).rules)
-        for tensor in chain.from_iterable(self.caches):
-            tensor.zero_()
 
     def take(self, message: Request | Cancel) -> None:
         """Queue the sequences of a request, or forget one."""
@@ -129,7 +127,7 @@ class GenerationCore:
             if output.finish:
                 del self.sequences[scheduled.request_id]
             payload = msgspec.Raw(msgspec.msgpack.encode(output))
-            ended_all = bool(output.finish) and not self._has(sequence.request_id)
+            ended_all = bool(output.finish) and not self._of(sequence.request_id)
             num_done = int(bool(output.finish))
             times = (sequence.enqueued, began, ended)
             self.send(Part(sequence.request_id, payload, num_done, ended_all, program.name, 0, *times))
@@ -147,18 +145,20 @@ class GenerationCore:
         waiting = len(self.scheduler.state.waiting)
         return StepDone(program.name, rows, most, tokens, tokens, began, ended, waiting, 0)
 
-    def _has(self, request_id: int) -> bool:
-        return any(sequence.request_id == request_id for sequence in self.sequences.values())
+    def _of(self, request_id: int) -> list[int]:
+        return [one for one, found in self.sequences.items() if found.request_id == request_id]
 
     def _fail(self, scheduler_id: int, reason: str) -> None:
         sequence = self.sequences.get(scheduler_id)
         if sequence is not None:
+            blocks = [block for one in self._of(sequence.request_id) for block in self.scheduler.discard(one)]
+            self.runner.clear(blocks)
             self._forget(sequence.request_id)
             self.send(RequestFailed(sequence.request_id, "failed", sequence.prompt_index, reason))
 
     def _forget(self, request_id: int) -> None:
         """Free the blocks of all sequences of a request."""
-        for scheduler_id in [one for one, found in self.sequences.items() if found.request_id == request_id]:
+        for scheduler_id in self._of(request_id):
             del self.sequences[scheduler_id]
             self.scheduler.cancel(scheduler_id)
 

@@ -23,6 +23,8 @@ STEP_TOKENS, NUM_BLOCKS = "scheduler.max_num_batched_tokens", "cache.num_blocks"
 DEFAULT_SEQS, DEFAULT_CHUNK, DEFAULT_LENGTH = 64, 512, 32768
 # Of what is free once the weights are there; the rest is for activations and for others.
 CACHE_SHARE = 0.5
+# Enough for dozens of long texts; more is a user's word, as a process that takes all memory surprises.
+DEFAULT_CACHE_BYTES = 2 * 2**30
 
 
 class GenerationEngine:
@@ -96,7 +98,8 @@ def _resolve_blocks(draft: Draft, facts: GenerationFacts) -> None:
     fit, one = int(left * CACHE_SHARE) // block_bytes, num_blocks_of(length) + 1
     if draft[NUM_BLOCKS] is None:
         wanted = draft[SEQS] * num_blocks_of(length) + 1
-        draft.put(NUM_BLOCKS, max(2, min(wanted, fit)), Layer.CHOSEN, "limits, and the memory that is left")
+        usual = max(one, DEFAULT_CACHE_BYTES // block_bytes)
+        draft.put(NUM_BLOCKS, max(2, min(wanted, fit, usual)), Layer.CHOSEN, "limits, and the memory that is left")
     blocks = draft[NUM_BLOCKS]
     if blocks * block_bytes > left:
         raise ConfigError(

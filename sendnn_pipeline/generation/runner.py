@@ -72,6 +72,12 @@ class GenerationRunner:
                 (hidden,) = layer.decode(hidden, *inputs, *layer.cache)
         return hidden
 
+    def clear(self, blocks: Sequence[int]) -> None:
+        """Take numbers that are not finite out of the cache: masked or not, they would spread to the next reader."""
+        for layer in self.layers:
+            for tensor in layer.cache:
+                tensor[list(blocks)] = 0
+
     def logits(self, hidden: torch.Tensor) -> Logits:
         """Return logits of hidden states ``[rows, size]``, of any number of rows."""
         most = self.plan.rules.max_num_seqs

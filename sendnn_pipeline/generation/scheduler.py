@@ -81,6 +81,13 @@ class Scheduler:
         """End a request whose answer was found to be complete between steps; None where there is none of that id."""
         return self._end(request_id, Finish.STOP)
 
+    def discard(self, request_id: int) -> list[int]:
+        """Cancel a request whose keys and values are wrong; return the blocks that nobody may read before a write."""
+        request = self.requests.get(request_id)
+        own = [] if request is None else self.state.pool.forget(request.blocks)
+        self.cancel(request_id)
+        return own
+
     def why(self, request_id: int) -> Refusal | None:
         """Return why an unfinished request did not run in the last step; None where it did, or is not known."""
         request = self.requests.get(request_id)

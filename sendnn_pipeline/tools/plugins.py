@@ -27,7 +27,9 @@ def main(argv: Sequence[str]) -> None:
     for hook in REGISTERING:
         plugins.registry(hook, hook)
     console = open_console()
-    table = Table("plugin", "state", Column("from", overflow="fold"), Column("hooks", overflow="fold"), box=None, pad_edge=False)
+    table = Table(
+        "plugin", "state", Column("from", overflow="fold"), Column("hooks", overflow="fold"), box=None, pad_edge=False
+    )
     for plugin in plugins.loaded:
         table.add_row(plugin.name, "loaded", f"{plugin.distribution} ({plugin.module})", ", ".join(plugin.hooks))
     for name in plugins.disabled:

@@ -31,7 +31,10 @@ REFUSED = [
     ("--max-num-batched-tokens", "write scheduler.max_num_batched_tokens=..."),
     ("--name x", "--name is not a flag; write backend.name=x or"),
     ("--api-key hush", "--api-key is not a flag; set the variable SENDNN_PIPELINE_API_KEY"),
-    ("model=/tmp/foo", "unknown option model=/tmp/foo; known: local, minilm, smollm2; any other model is named by model=local"),
+    (
+        "model=/tmp/foo",
+        "unknown option model=/tmp/foo; known: local, minilm, smollm2; any other model is named by",
+    ),
     ("org/name", "a model is named by model=local model.path=org/name"),
     ("port=8000", "unknown key port; did you mean serve.port?"),
     ("serve.input=x", "unknown key serve.input; only serve=batch has it"),

@@ -181,6 +181,31 @@ def test_numbers_that_are_not_finite_and_errors_fail_one_request(core, prompts, 
     assert core.tokens(603) == generated(reference, prompts[4], 1)
 
 
+def test_a_poisoned_prompt_reaches_nobody_else(core, prompts, reference):
+    """Neither beside it, nor in the blocks that it leaves."""
+    runner = core.core.runner
+    wanted = {index: generated(reference, prompts[index]) for index in (0, 1, 2, 8)}
+    used = {token for index, tokens in wanted.items() for token in tokens + prompts[index]}
+    embed, poison = runner.embed, min(set(range(3, 128)) - used)
+
+    def poisoned(ids, positions):
+        (hidden,) = embed(ids, positions)
+        return (hidden.masked_fill((ids == poison)[:, None], float("nan")),)
+
+    object.__setattr__(runner, "embed", poisoned)
+    for round_ in range(3):
+        core.ask(900 + round_, [[poison] * 70])
+        core.ask(910 + round_, [[5, 6]], Sampling(temperature=0.0, logit_bias={poison: 1000.0}), max_tokens=3)
+        for index in wanted:
+            core.ask(1000 * (round_ + 1) + index, [prompts[index]])
+        core.drain()
+        assert "not finite" in core.failures()[900 + round_].message
+        assert "not finite" in core.failures()[910 + round_].message and core.tokens(910 + round_) == [poison]
+        for index, tokens in wanted.items():
+            assert core.tokens(1000 * (round_ + 1) + index) == tokens
+    object.__setattr__(runner, "embed", embed)
+
+
 def test_whoever_leaves_frees_blocks_at_every_stage(core, prompts):
     free = core.free_blocks
     for stop_after in range(8):
@@ -201,8 +226,8 @@ def test_a_deadline_that_passes(core, prompts):
 
 def test_every_length_of_a_prompt(core):
     """And nothing that was not planned is run."""
-    for request_id in range(1000, 1000 + 448, 7):
-        length = request_id - 999
+    for request_id in range(10000, 10000 + 448, 7):
+        length = request_id - 9999
         core.ask(request_id, [[3 + token % 125 for token in range(length)]], max_tokens=2)
         core.drain()
         assert core.tokens(request_id)

@@ -101,6 +101,7 @@ class TokenStep(PagedStep):
         best = largest[None].masked_fill(~mine[:, :, None, None], -torch.inf).amax(1)
         weights = torch.exp(scores - best[self.row_of_block][..., None])
         sums = (weights[..., None] * values[self.blocks].float()[:, :, None]).sum(3)
-        parts = torch.cat([sums, weights.sum(-1, keepdim=True)], -1).flatten(1)
+        # A row that is not finite stays so, as nothing over nothing; zero times its numbers must not reach others.
+        parts = torch.cat([sums, weights.sum(-1, keepdim=True)], -1).flatten(1).nan_to_num(0.0, 0.0, 0.0)
         whole = (mine.to(parts.dtype) @ parts).view(rows, num_heads, size + 1)
         return (whole[..., :size] / whole[..., size:]).to(query.dtype)[:, :, None]
