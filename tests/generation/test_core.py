@@ -195,7 +195,7 @@ def test_a_poisoned_prompt_reaches_nobody_else(core, prompts, reference):
     object.__setattr__(runner, "embed", poisoned)
     for round_ in range(3):
         core.ask(900 + round_, [[poison] * 70])
-        core.ask(910 + round_, [[5, 6]], Sampling(temperature=0.0, logit_bias={poison: 1000.0}), max_tokens=3)
+        core.ask(910 + round_, [prompts[1]], Sampling(temperature=0.0, logit_bias={poison: 1000.0}), max_tokens=3)
         for index in wanted:
             core.ask(1000 * (round_ + 1) + index, [prompts[index]])
         core.drain()
