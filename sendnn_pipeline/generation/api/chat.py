@@ -93,21 +93,23 @@ def _check(front: Frontend, body: ChatRequest) -> None:
         raise unsupported("tool_choice", "is not implemented, other than none and auto")
     if body.top_logprobs is not None and not body.logprobs:
         raise invalid("top_logprobs", "needs logprobs=true")
-    if 0 in (body.max_tokens, body.max_completion_tokens):
-        name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
-        raise invalid(name, "is 0, which gives nothing")
+    if getattr(body, _limit(body)) == 0:
+        raise invalid(_limit(body), "is 0, which gives nothing")
 
 
-def _max_tokens(body: ChatRequest) -> int | None:
-    return body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+def _limit(body: ChatRequest) -> str:
+    """Return the field that limits an answer."""
+    return "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
 
 
 async def _prepare(front: Frontend, body: ChatRequest) -> Prepared:
     _check(front, body)
-    prompt = await encode_chat(front, body, truncation_of(front, body, _max_tokens(body)))
+    limit = _limit(body)
+    max_tokens: int | None = getattr(body, limit)
+    prompt = await encode_chat(front, body, truncation_of(front, body, max_tokens))
     sampling = await sampling_of(front, body, (body.top_logprobs or 0) if body.logprobs else None)
     return prepare_prompts(
-        front, body, [prompt], sampling=sampling, max_tokens=_max_tokens(body), name_of=lambda _: "messages"
+        front, body, [prompt], sampling=sampling, max_tokens=max_tokens, name_of=lambda _: "messages", limit=limit
     )
 
 

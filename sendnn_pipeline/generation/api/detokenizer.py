@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 # Tokens before the first one that say how it is written: with a blank before it, or without.
 CONTEXT_TOKENS = 6
-# A letter is at most four tokens, so a letter that is not whole yet shows as at most three of these.
-UNKNOWN, MOST_UNKNOWN = "\ufffd", 3
-# Of a window without any letter that is whole: by then it is noise.
-MAX_WINDOW = 64
+# What a letter shows as that is not whole yet; some tokenizers show all bytes before it so, too.
+UNKNOWN = "\ufffd"
+# After so many tokens that end no letter they are noise.
+MAX_HELD = 64
 
 
 class Detokenizer:
@@ -22,15 +22,15 @@ class Detokenizer:
         self._decode = decode
         self._window = list(before[-CONTEXT_TOKENS:])
         self._num_context = len(self._window)
-        self._num_out = len(_whole(decode(self._window)))
+        self._num_out = len(decode(self._window).rstrip(UNKNOWN))
         """Characters of the window's text that are out."""
 
     def feed(self, token_id: int) -> str:
         """Return the text that a token adds, as far as no later token can change it."""
         self._window.append(token_id)
         text = self._decode(self._window)
-        is_noise = len(self._window) > MAX_WINDOW
-        sure = text if is_noise else _whole(text)
+        is_noise = len(self._window) - self._num_context > MAX_HELD
+        sure = text if is_noise else text.rstrip(UNKNOWN)
         added = sure[self._num_out :]
         self._num_out = max(self._num_out, len(sure))
         if len(sure) == len(text) and added:
@@ -49,10 +49,3 @@ class Detokenizer:
         self._window = self._window[self._num_context :]
         self._num_context = len(self._window)
         self._num_out = len(self._decode(self._window))
-
-
-def _whole(text: str) -> str:
-    """Return ``text`` without a letter at its end that may not be whole."""
-    for _ in range(MOST_UNKNOWN):
-        text = text.removesuffix(UNKNOWN)
-    return text

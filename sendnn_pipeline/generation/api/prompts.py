@@ -24,6 +24,7 @@ def prepare_prompts(
     sampling: Sampling,
     max_tokens: int | None,
     name_of: NameOf,
+    limit: str = "max_tokens",
 ) -> Prepared:
     """Return what the engine is sent.
 
@@ -34,11 +35,12 @@ def prepare_prompts(
         sampling: how tokens are chosen.
         max_tokens: most tokens of each answer; None is what the model's files say, or what is left.
         name_of: names a prompt.
+        limit: the field that ``max_tokens`` comes from.
 
     Raises:
         RequestError: 400, a prompt is longer than the context, or is so together with its answer.
     """
-    lengths = [room_for(front, ids, max_tokens, name_of(index)) for index, ids in enumerate(prompts)]
+    lengths = [_length(front, ids, max_tokens, name_of(index), limit) for index, ids in enumerate(prompts)]
     shortest = min(lengths)
     if sampling.min_tokens > shortest:
         raise invalid("min_tokens", f"is {sampling.min_tokens}, and an answer has {shortest} tokens at most")
@@ -47,12 +49,8 @@ def prepare_prompts(
     return Prepared(request, Work(len(prompts) * body.n, sum(map(len, prompts))))
 
 
-def room_for(front: Frontend, ids: Sequence[int], max_tokens: int | None, param: str) -> int:
-    """Return the most tokens of the answer to a prompt.
-
-    Raises:
-        RequestError: 400, there is no room for one, or not for ``max_tokens``.
-    """
+def _length(front: Frontend, ids: Sequence[int], max_tokens: int | None, param: str, limit: str) -> int:
+    """Return the most tokens of the answer to a prompt, which must have room for them."""
     plan = generation_plan(front.run)
     context, room = plan.rules.max_model_len, plan.rules.max_output_tokens(len(ids))
     if room < 1:
@@ -66,8 +64,8 @@ def room_for(front: Frontend, ids: Sequence[int], max_tokens: int | None, param:
         return min(room, wanted) if wanted else room
     if max_tokens > room:
         raise too_long(
-            "max_tokens",
-            f"{param} has {len(ids)} tokens and max_tokens is {max_tokens}: together {len(ids) + max_tokens}, "
+            limit,
+            f"{param} has {len(ids)} tokens and {limit} is {max_tokens}: together {len(ids) + max_tokens}, "
             f"more than the context of {context}; at most {room} are left for the answer",
         )
     return max_tokens

@@ -90,8 +90,16 @@ async def sampling_of(front: Frontend, body: GenerationFields, logprobs: int | N
         front: knows the model's defaults and the tokenizer.
         body: of the request.
         logprobs: alternatives to report beside each token; None reports nothing.
+
+    Raises:
+        RequestError: 400, no token is allowed.
     """
     temperature = _chosen(front, body, "temperature", 1.0)
+    stop_ids = {*end_ids(front, body), *(body.stop_token_ids or ())}
+    bad_words = await _bad_words(front, body.bad_words or [])
+    never = {word[0] for word in bad_words if len(word) == 1} | (stop_ids if body.min_tokens else set())
+    if body.allowed_token_ids and never >= set(body.allowed_token_ids):
+        raise invalid("allowed_token_ids", "has no token that bad_words and min_tokens allow")
     return Sampling(
         temperature=temperature if temperature >= SMALLEST_TEMPERATURE else 0.0,
         top_p=_chosen(front, body, "top_p", 1.0),
@@ -103,8 +111,8 @@ async def sampling_of(front: Frontend, body: GenerationFields, logprobs: int | N
         frequency_penalty=body.frequency_penalty,
         logit_bias=_logit_bias(front, body),
         allowed_token_ids=sorted(set(body.allowed_token_ids or ())),
-        bad_words=await _bad_words(front, body.bad_words or []),
-        stop_token_ids=sorted({*end_ids(front, body), *(body.stop_token_ids or ())}),
+        bad_words=bad_words,
+        stop_token_ids=sorted(stop_ids),
         min_tokens=body.min_tokens,
         logprobs=-1 if logprobs is None else logprobs,
         prompt_logprobs=-1 if body.prompt_logprobs is None else body.prompt_logprobs,

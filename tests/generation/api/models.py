@@ -61,7 +61,11 @@ def make_llama(folder: Path) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 3], "do_sample": False}))
-    names = {"bos_token": BEGIN, "eos_token": {"__type": "AddedToken", "content": END}, "tokenizer_class": "PreTrainedTokenizerFast"}
+    names = {
+        "bos_token": BEGIN,
+        "eos_token": {"__type": "AddedToken", "content": END},
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps({**names, "chat_template": TEMPLATE}))
     return folder
 
@@ -96,3 +100,10 @@ class Reference:
 
         with torch.no_grad():
             return self.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+
+
+def events(served: Any, path: str, body: dict) -> list[dict]:
+    """Return the events of a stream, which ends as OpenAI's do."""
+    lines = served.post(path, json={**body, "stream": True}).text.split("\n\n")
+    assert lines[-2:] == ["data: [DONE]", ""], lines[-3:]
+    return [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.generation.api.models import events
+
 PROMPT = "The assert statement"
 
 
@@ -11,33 +13,22 @@ def ids_of(llama_reference, text: str) -> list[int]:
     return llama_reference.tokenizer(text)["input_ids"]
 
 
-def text_behind(llama_reference, prompt: list[int], ids: list[int]) -> str:
-    """The text that tokens add to a prompt, without special ones."""
+def text_of(llama_reference, ids: list[int]) -> str:
     return llama_reference.tokenizer.decode(ids, skip_special_tokens=True)
-
-
-def events(served, path: str, body: dict) -> list[dict]:
-    lines = served.post(path, json={**body, "stream": True}).text.split("\n\n")
-    assert lines[-2:] == ["data: [DONE]", ""], lines[-3:]
-    return [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
 
 
 @pytest.mark.parametrize("prompt", [PROMPT, "x", "Grüße, 世界! 🙂 " * 5])
 def test_greedy_text_is_that_of_transformers(served_llama, llama_reference, prompt):
     ids = ids_of(llama_reference, prompt)
     expected = llama_reference.greedy(ids, 40)
-    answer = served_llama.client().completions.create(model=served_llama_name(served_llama), prompt=prompt, max_tokens=40)
+    answer = served_llama.client().completions.create(model="llama0", prompt=prompt, max_tokens=40)
     (choice,) = answer.choices
     stopped = expected[-1] in (1, 3)
-    assert choice.text == text_behind(llama_reference, ids, expected)
+    assert choice.text == text_of(llama_reference, expected)
     assert choice.finish_reason == ("stop" if stopped else "length")
     usage = answer.usage
     assert (usage.prompt_tokens, usage.completion_tokens) == (len(ids), len(expected))
     assert usage.total_tokens == len(ids) + len(expected) and usage.prompt_tokens_details.cached_tokens >= 0
-
-
-def served_llama_name(served) -> str:
-    return served.client().models.list().data[0].id
 
 
 def test_ids_texts_and_lists_of_them_are_the_same(served_llama, llama_reference):
@@ -79,7 +70,7 @@ def test_usage_in_every_chunk(served_llama):
 
 def test_the_real_client_streams(served_llama):
     client = served_llama.client()
-    asked = {"model": served_llama_name(served_llama), "prompt": PROMPT, "max_tokens": 12}
+    asked = {"model": "llama0", "prompt": PROMPT, "max_tokens": 12}
     whole = client.completions.create(**asked).choices[0].text
     assert "".join(part.choices[0].text for part in client.completions.create(**asked, stream=True)) == whole
 
@@ -156,7 +147,7 @@ def test_tokens_can_be_named_by_their_ids(served_llama, llama_reference):
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_stop_string_across_tokens_ends_an_answer(served_llama, llama_reference, include, stream):
     ids = ids_of(llama_reference, PROMPT)
-    text = text_behind(llama_reference, ids, llama_reference.greedy(ids, 60, ()))
+    text = text_of(llama_reference, llama_reference.greedy(ids, 60, ()))
     stop = text[20:26]
     end = text.index(stop)
     body = {"prompt": PROMPT, "max_tokens": 60, "ignore_eos": True, "stop": ["never in there", stop]}
@@ -191,11 +182,11 @@ def test_a_stop_token_ends_an_answer(served_llama, llama_reference):
     body = {"prompt": PROMPT, "max_tokens": 20, "ignore_eos": True, "stop_token_ids": [token]}
     answer = served_llama.post("/v1/completions", json=body).json()
     choice = answer["choices"][0]
-    assert choice["text"] == text_behind(llama_reference, ids, expected[:end])
+    assert choice["text"] == text_of(llama_reference, expected[:end])
     assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", token)
     assert answer["usage"]["completion_tokens"] == end + 1
     more = served_llama.post("/v1/completions", json={**body, "include_stop_str_in_output": True}).json()
-    assert more["choices"][0]["text"] == text_behind(llama_reference, ids, expected[: end + 1])
+    assert more["choices"][0]["text"] == text_of(llama_reference, expected[: end + 1])
 
 
 @pytest.mark.parametrize("end", [1, 3])
