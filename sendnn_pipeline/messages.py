@@ -60,9 +60,11 @@ class Request(msgspec.Struct, frozen=True, tag="request"):
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
-    """The client is gone: forget the request."""
+    """The client is gone, or has what it asked for: forget the request, or one item of it."""
 
     request_id: int
+    item: int = -1
+    """Index of the item; -1 is all."""
 
 
 class Drain(msgspec.Struct, frozen=True, tag="drain"):

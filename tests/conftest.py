@@ -188,3 +188,27 @@ def served_minilm(minilm: Path):
     """A real server of the embedded model, eager."""
     with Served(*MINILM_FLOAT32, "backend=eager", "warmup.shapes=[32x1,32x16,128x8,256x4]", measured=True) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random llama with a byte-level tokenizer and a chat template."""
+    from tests.generation.api.models import make_llama
+
+    return make_llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session")
+def llama_reference(llama: Path) -> "Reference":
+    """The same model in transformers."""
+    from tests.generation.api.models import Reference
+
+    return Reference(llama)
+
+
+@pytest.fixture(scope="session")
+def served_llama(llama: Path):
+    """A real server of it, eager, with room for few."""
+    words = ("scheduler.max_num_seqs=8", "serve.max_queue=64", "engine.request_templates=true")
+    with Served(*EAGER_FLOAT32, f"model.path={llama}", *words, measured=True) as served:
+        yield served

@@ -93,6 +93,8 @@ class WorkloadConfig:
     """File of lengths (trace)."""
     num_requests: Positive = 64
     """Requests of one round."""
+    output_tokens: Positive = 128
+    """Tokens of each answer, of an engine that generates; cut to what the context leaves."""
     texts_per_request: Positive = 8
     """Texts of each request; under `rerank` its documents."""
     task: BenchTask = BenchTask.auto

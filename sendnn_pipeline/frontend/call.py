@@ -27,6 +27,8 @@ class Call:
 
     request_id: int
     work: Work
+    payload: msgspec.Struct
+    """What the engine was sent."""
     submitted: float = field(default_factory=time.monotonic)
     running: bool = False
     """Whether a step with some of it has begun."""

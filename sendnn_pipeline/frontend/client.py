@@ -147,7 +147,7 @@ class EngineClient:
         self.admit(work.num_items)
         if not self._calls:
             self._last_heard = time.monotonic()
-        call = Call(next(self._ids), work)
+        call = Call(next(self._ids), work, payload)
         self._calls[call.request_id] = call
         expiry: asyncio.TimerHandle | None = None
         if not math.isinf(deadline):
@@ -166,6 +166,10 @@ class EngineClient:
             del self._calls[call.request_id]
             if not call.ended or call.expired:
                 await self._port.send(Cancel(call.request_id))
+
+    async def stop(self, call: Call, item: int) -> None:
+        """Have the engine forget one item of a request: what there is of its answer is all that is asked for."""
+        await self._port.send(Cancel(call.request_id, item))
 
     def _expire(self, call: Call) -> None:
         if not call.ended:

@@ -82,6 +82,8 @@ class Endpoint(Generic[Body]):
     """For batch files."""
     bench: Bench | None = None
     """For benches."""
+    tokenize: "Callable[[Frontend, Body], Coroutine[Any, Any, list[int]]] | None" = None
+    """Returns the token ids of what a body asks about, for the route that shows them; of bodies with ``messages``."""
     answer: Any = Any
     """The type of the content of an answer, for the OpenAPI document."""
     summary: str = ""

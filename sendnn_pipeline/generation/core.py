@@ -77,7 +77,7 @@ class GenerationCore:
     def take(self, message: Request | Cancel) -> None:
         """Queue the sequences of a request, or forget one."""
         if isinstance(message, Cancel):
-            self._forget(message.request_id)
+            self._forget(message.request_id, message.item)
             return
         request, now = msgspec.msgpack.decode(message.payload, type=GenerationRequest), self.clock()
         sampling = request.sampling
@@ -156,9 +156,9 @@ class GenerationCore:
             self._forget(sequence.request_id)
             self.send(RequestFailed(sequence.request_id, "failed", sequence.prompt_index, reason))
 
-    def _forget(self, request_id: int) -> None:
-        """Free the blocks of all sequences of a request."""
-        for scheduler_id in self._of(request_id):
+    def _forget(self, request_id: int, index: int = -1) -> None:
+        """Free the blocks of one sequence of a request, or of all of them."""
+        for scheduler_id in [one for one in self._of(request_id) if index in (-1, self.sequences[one].index)]:
             del self.sequences[scheduler_id]
             self.scheduler.cancel(scheduler_id)
 

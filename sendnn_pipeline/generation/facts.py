@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.generation.template import ChatTemplate, read_chat_template
 from sendnn_pipeline.models.facts import ModelFacts
 from sendnn_pipeline.models.json_files import read_object
 
@@ -26,6 +27,7 @@ class GenerationFacts:
     """Tokens that end a text: those of config.json and of generation_config.json."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Of a request's sampling, where generation_config.json has any."""
+    template: ChatTemplate = field(default_factory=lambda: ChatTemplate({}))
 
     def bytes_per_token(self, num_layers: int, bytes_of_number: int) -> int:
         """Return what the keys and values of one token take in all layers."""
@@ -52,7 +54,8 @@ def read_generation_facts(model: ModelFacts) -> GenerationFacts:
     defaults = {name: chosen[name] for name in SAMPLING_DEFAULTS if chosen.get(name) is not None}
     if chosen.get("do_sample") is False:
         defaults["temperature"] = 0.0
-    return GenerationFacts(kv_heads, size, _layer_types(text, model.num_layers), tuple(sorted(ends)), defaults)
+    types, template = _layer_types(text, model.num_layers), read_chat_template(model.folder)
+    return GenerationFacts(kv_heads, size, types, tuple(sorted(ends)), defaults, template)
 
 
 def _layer_types(text: Mapping[str, Any], num_layers: int) -> tuple[str, ...]:

@@ -1,13 +1,14 @@
 """The generation engine, its keys and its routes, registered as any plugin's are."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sendnn_pipeline.generation.config import GenerationConfig
 from sendnn_pipeline.hooks import hookimpl
 
 if TYPE_CHECKING:
     from sendnn_pipeline.engines.base import Engine
+    from sendnn_pipeline.frontend.endpoint import Endpoint
 
 NAME = "generation"
 
@@ -28,3 +29,13 @@ def register_schemas(store: Callable[[str, str, type], None]) -> None:
 def register_engines(register: "Callable[[str, Callable[[], Engine]], None]") -> None:
     """Register generation."""
     register(NAME, _engine)
+
+
+@hookimpl
+def register_endpoints(register: "Callable[[str, str, Endpoint[Any]], None]") -> None:
+    """Register what can be asked of it."""
+    from sendnn_pipeline.generation.api import chat, completions
+
+    for endpoints in (completions.ENDPOINTS, chat.ENDPOINTS):
+        for path, endpoint in endpoints.items():
+            register(NAME, path, endpoint)

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 
 from sendnn_pipeline.frontend.client import EngineClient
+from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.target import Session
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer
@@ -29,6 +30,8 @@ class ServerState:
     about: Mapping[str, Any]
     created: int
     """Unix time in seconds."""
+    endpoints: Mapping[str, Endpoint[Any]]
+    """What can be asked of the run's engine, by path."""
     aside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="aside"))
     """What takes long, one after the other, beside the event loop."""
     recent: RecentErrors = field(default_factory=RecentErrors)
@@ -37,7 +40,15 @@ class ServerState:
 def server_state(session: Session, client: EngineClient, tokenizer: TextTokenizer) -> ServerState:
     """Return the parts of a run that is offered."""
     front = Frontend(session.run, client, tokenizer)
-    return ServerState(front, session.metrics, session.startup, session.perf_log, session.about, int(time.time()))
+    return ServerState(
+        front,
+        session.metrics,
+        session.startup,
+        session.perf_log,
+        session.about,
+        int(time.time()),
+        session.endpoints,
+    )
 
 
 def state_of(request: Request) -> ServerState:

@@ -7,6 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from sendnn_pipeline.frontend.bodies import convert_body
 from sendnn_pipeline.frontend.errors import OpenAIError, RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.slices import TooLongError
@@ -16,7 +17,7 @@ from sendnn_pipeline.server.answer import in_time
 from sendnn_pipeline.server.api_route import ApiRoute
 from sendnn_pipeline.server.body import read_body
 from sendnn_pipeline.server.errors import ERROR_FORM
-from sendnn_pipeline.server.state import state_of
+from sendnn_pipeline.server.state import ServerState, state_of
 
 # No prompt is longer.
 MAX_TOKENS = 131_072
@@ -25,12 +26,22 @@ MAX_CHARS = 4 * MAX_TOKENS
 
 
 class TokenizeRequest(msgspec.Struct):
-    """The body of /tokenize; with ``inputs`` instead of ``prompt`` it is text-embeddings-inference's."""
+    """The body of /tokenize; with ``inputs`` instead of ``prompt`` it is text-embeddings-inference's.
+
+    With ``messages`` it is a chat, for models that have a template for it; what follows on the first is of chats, too.
+    """
 
     prompt: str | None = None
     inputs: str | list[str] | None = None
+    messages: list[dict[str, Any]] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
     model: str | None = None
-    add_special_tokens: bool = True
+    add_special_tokens: bool | None = None
+    """True unless it is set; of a chat false, as templates write them."""
     return_token_strs: bool = False
     prompt_name: str | None = None
 
@@ -72,7 +83,7 @@ async def tokenize(request: Request) -> JSONResponse:
         request.scope[ERROR_FORM] = tei_error
     front.check_model(body.model)
     try:
-        work = _tokenize(front, body) if body.inputs is None else _describe(front, body)
+        work = _tokenize(state_of(request), body) if body.inputs is None else _describe(front, body)
         return JSONResponse(await in_time(request, work))
     except TooLongError as error:
         message = f"prompt has {error.what}; {MAX_TOKENS} is the most"
@@ -82,12 +93,26 @@ async def tokenize(request: Request) -> JSONResponse:
         raise RequestError(400, f"{name} is not valid Unicode: {error}", param=name, code="invalid_value") from None
 
 
-async def _tokenize(front: Frontend, body: TokenizeRequest) -> Tokenized | list[list[Token]]:
-    if body.prompt is None:
-        raise RequestError(400, "prompt is missing (or inputs)", param="prompt", code="invalid_value")
-    (ids,) = await front.tokenizer.encode([body.prompt], None, special=body.add_special_tokens, fits=MAX_TOKENS)
+async def _tokenize(state: ServerState, body: TokenizeRequest) -> Tokenized | list[list[Token]]:
+    front = state.front
+    if body.messages is not None:
+        ids = await _tokenize_chat(state, body)
+    elif body.prompt is not None:
+        special = body.add_special_tokens is not False
+        (ids,) = await front.tokenizer.encode([body.prompt], None, special=special, fits=MAX_TOKENS)
+    else:
+        raise RequestError(400, "prompt is missing (or inputs, or messages)", param="prompt", code="invalid_value")
     strings = await front.tokenizer.tokens(ids) if body.return_token_strs else None
     return {"count": len(ids), "max_model_len": front.max_input_tokens, "tokens": ids, "token_strs": strings}
+
+
+async def _tokenize_chat(state: ServerState, body: TokenizeRequest) -> list[int]:
+    """Ask the engine's own route of chats."""
+    for endpoint in state.endpoints.values():
+        if endpoint.tokenize is not None:
+            asked = {name: getattr(body, name) for name in body.__struct_fields__ if hasattr(endpoint.body, name)}
+            return await endpoint.tokenize(state.front, convert_body(asked, endpoint.body))
+    raise RequestError(400, "messages are for models that chat", param="messages", code="unsupported_task")
 
 
 async def _describe(front: Frontend, body: TokenizeRequest) -> Tokenized | list[list[Token]]:
@@ -101,7 +126,7 @@ async def _describe(front: Frontend, body: TokenizeRequest) -> Tokenized | list[
         if len(text) > MAX_CHARS:
             message = f"inputs[{index}] has {len(text)} characters; {MAX_CHARS} is the most"
             raise RequestError(400, message, param=f"inputs[{index}]", code="context_length_exceeded")
-    return await front.tokenizer.describe(texts, special=body.add_special_tokens)
+    return await front.tokenizer.describe(texts, special=body.add_special_tokens is not False)
 
 
 async def detokenize(request: Request) -> JSONResponse:

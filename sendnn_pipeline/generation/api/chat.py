@@ -1,0 +1,200 @@
+"""POST /v1/chat/completions."""
+
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Literal, NotRequired, TypedDict
+
+from sendnn_pipeline.frontend.call import Call
+from sendnn_pipeline.frontend.endpoint import Endpoint, Lines, Prepared
+from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.generation.api.answers import Answer, Piece, follow, gather, make_answers
+from sendnn_pipeline.generation.api.chat_prompt import encode_chat
+from sendnn_pipeline.generation.api.conversation import ASSISTANT
+from sendnn_pipeline.generation.api.fields import GenerationFields, Number, NumLogprobs
+from sendnn_pipeline.generation.api.logprobs import (
+    ChatLogprobs,
+    PromptLogprobs,
+    TokenNames,
+    chat_logprobs,
+    prompt_logprobs,
+)
+from sendnn_pipeline.generation.api.prompts import prepare_prompts, truncation_of
+from sendnn_pipeline.generation.api.refusals import check_unset, invalid, unsupported
+from sendnn_pipeline.generation.api.sampling import check_fields, sampling_of
+from sendnn_pipeline.generation.api.usage import GenerationUsage, usage_of, usage_of_chunk
+
+
+class ChatRequest(GenerationFields, kw_only=True):
+    """The body of /v1/chat/completions."""
+
+    messages: list[dict[str, Any]]
+    """Each has a ``role``, and as ``content`` a text or a list of text parts, which are joined by line breaks."""
+    max_completion_tokens: Number | None = None
+    """The newer name of ``max_tokens``."""
+    logprobs: bool = False
+    top_logprobs: NumLogprobs | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    add_special_tokens: bool = False
+    """Templates write them."""
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    documents: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
+    """Written into the prompt; calls of them come as text."""
+    tool_choice: str | dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    response_format: dict[str, Any] | None = None
+    modalities: list[str] | None = None
+    audio: Any = None
+    functions: Any = None
+    function_call: Any = None
+
+
+class Said(TypedDict):
+    """A message, or what is new of it."""
+
+    content: str
+    role: NotRequired[Literal["assistant"]]
+
+
+class ChatChoice(TypedDict):
+    """One answer."""
+
+    index: int
+    message: Said
+    logprobs: ChatLogprobs | None
+    finish_reason: Literal["stop", "length"]
+    stop_reason: int | str | None
+    token_ids: NotRequired[list[int]]
+
+
+class Chat(TypedDict):
+    """The answer of /v1/chat/completions; events of its stream have a ``delta`` for each ``message``."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: GenerationUsage
+    prompt_logprobs: NotRequired[PromptLogprobs]
+    prompt_token_ids: NotRequired[list[int]]
+
+
+def _check(front: Frontend, body: ChatRequest) -> None:
+    check_fields(front, body)
+    check_unset(body, ("audio", "functions", "function_call"))
+    if body.modalities not in (None, ["text"]):
+        raise unsupported("modalities", "is text alone here")
+    if (body.response_format or {}).get("type", "text") != "text":
+        raise unsupported("response_format", "is not implemented, other than type=text")
+    if body.tool_choice not in (None, "none", "auto"):
+        raise unsupported("tool_choice", "is not implemented, other than none and auto")
+    if body.top_logprobs is not None and not body.logprobs:
+        raise invalid("top_logprobs", "needs logprobs=true")
+    if getattr(body, _limit(body)) == 0:
+        raise invalid(_limit(body), "is 0, which gives nothing")
+
+
+def _limit(body: ChatRequest) -> str:
+    """Return the field that limits an answer."""
+    return "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
+
+
+async def _prepare(front: Frontend, body: ChatRequest) -> Prepared:
+    _check(front, body)
+    limit = _limit(body)
+    max_tokens: int | None = getattr(body, limit)
+    prompt = await encode_chat(front, body, truncation_of(front, body, max_tokens))
+    sampling = await sampling_of(front, body, (body.top_logprobs or 0) if body.logprobs else None)
+    return prepare_prompts(
+        front, body, [prompt], sampling=sampling, max_tokens=max_tokens, name_of=lambda _: "messages", limit=limit
+    )
+
+
+async def encode_prompt(front: Frontend, body: ChatRequest) -> list[int]:
+    """Return the token ids that a chat's template makes of it."""
+    front.check_model(body.model)
+    return await encode_chat(front, body, None)
+
+
+class _Writer:
+    """Writes the answers to one request."""
+
+    def __init__(self, front: Frontend, body: ChatRequest) -> None:
+        self._body, self._names = body, TokenNames(front.tokenizer, body.return_tokens_as_token_ids)
+        self._head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": front.now(), "model": front.run.served_name}
+
+    def document(self, kind: str, choices: list[Any], **more: Any) -> Any:
+        """Return an answer or an event."""
+        return {**self._head, "object": kind, "choices": choices, **more}
+
+    def choice(self, answer: Answer, piece: Piece, said: Literal["message", "delta"], *, first: bool) -> dict[str, Any]:
+        """Return an answer, or a piece of it."""
+        role = {"role": ASSISTANT} if first else {}
+        choice = {
+            "index": answer.index,
+            said: {**role, "content": piece.text},
+            "logprobs": chat_logprobs(self._names, piece.logprobs) if self._body.logprobs else None,
+            "finish_reason": piece.finish or None,
+            "stop_reason": answer.stop_reason if piece.finish else None,
+        }
+        return choice | ({"token_ids": piece.token_ids} if self._body.return_token_ids else {})
+
+    def of_prompt(self, answer: Answer) -> dict[str, Any]:
+        """Return what is asked of the prompt."""
+        asked: dict[str, Any] = {}
+        if self._body.prompt_logprobs is not None:
+            asked["prompt_logprobs"] = prompt_logprobs(self._names, answer.prompt_logprobs)
+        if self._body.return_token_ids:
+            asked["prompt_token_ids"] = list(answer.prompt)
+        return asked
+
+
+async def _render(front: Frontend, body: ChatRequest, call: Call) -> Chat:
+    answers, writer = await gather(front, body, call), _Writer(front, body)
+    choices = [writer.choice(answer, answer.whole, "message", first=True) for answer in answers]
+    usage = usage_of(answers, body.n)
+    chat: Chat = writer.document("chat.completion", choices, usage=usage, **writer.of_prompt(answers[0]))
+    return chat
+
+
+async def _stream(front: Frontend, body: ChatRequest, call: Call) -> AsyncIterator[Any]:
+    kind = "chat.completion.chunk"
+    answers, writer = make_answers(front, body, call), _Writer(front, body)
+    begun: set[int] = set()
+    async for answer, piece in follow(front, call, answers):
+        if piece.text or piece.finish or piece.logprobs or body.return_token_ids:
+            of_prompt = {} if begun else writer.of_prompt(answer)
+            choice = writer.choice(answer, piece, "delta", first=answer.index not in begun)
+            begun.add(answer.index)
+            yield writer.document(kind, [choice], **of_prompt, **usage_of_chunk(body, answers))
+    if body.stream_options is not None and body.stream_options.include_usage:
+        yield writer.document(kind, [], usage=usage_of(answers, body.n))
+
+
+def _ask(_front: Frontend, line: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]] | None:
+    if "messages" not in line:
+        return None
+    asked = frozenset(ChatRequest.__struct_fields__) & line.keys() - {"user", "stream", "stream_options"}
+    return {name: line[name] for name in asked}, asked
+
+
+def _fields(_body: ChatRequest, content: Any) -> dict[str, Any]:
+    texts = [choice["message"]["content"] for choice in content["choices"]]
+    return {"completion": texts[0] if len(texts) == 1 else texts}
+
+
+ENDPOINTS: dict[str, Endpoint[Any]] = {
+    "/v1/chat/completions": Endpoint(
+        ChatRequest,
+        _prepare,
+        _render,
+        _stream,
+        answer=Chat,
+        summary="The next message of a chat.",
+        lines=Lines(_ask, _fields),
+        tokenize=encode_prompt,
+    )
+}

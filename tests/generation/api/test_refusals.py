@@ -1,0 +1,171 @@
+"""What cannot be answered is a 400 at once that names its field, and nothing else on the server changes."""
+
+import json
+import math
+
+import pytest
+
+COMPLETIONS, CHATS = "/v1/completions", "/v1/chat/completions"
+BOTH = [
+    ({"temperature": -1}, "temperature"),
+    ({"temperature": "hot"}, "temperature"),
+    ({"top_p": 0}, "top_p"),
+    ({"top_p": 1.5}, "top_p"),
+    ({"top_k": -2}, "top_k"),
+    ({"min_p": 2}, "min_p"),
+    ({"repetition_penalty": 0}, "repetition_penalty"),
+    ({"presence_penalty": 3}, "presence_penalty"),
+    ({"frequency_penalty": -3}, "frequency_penalty"),
+    ({"seed": 2**64}, "seed"),
+    ({"n": 10**9}, "n"),
+    ({"n": 0}, "n"),
+    ({"n": 100}, "input"),
+    ({"max_tokens": -1}, "max_tokens"),
+    ({"max_tokens": 10**6}, "max_tokens"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": 4, "min_tokens": 5}, "min_tokens"),
+    ({"logit_bias": {"600": 1}}, "logit_bias"),
+    ({"logit_bias": {"-1": 1}}, "logit_bias"),
+    ({"logit_bias": {"x": 1}}, "logit_bias"),
+    ({"logit_bias": {"9" * 5000: 1}}, "logit_bias"),
+    ({"logit_bias": {"5": 101}}, "logit_bias"),
+    ({"stop": ["x"] * 10_000}, "stop"),
+    ({"stop": ["x", ""]}, "stop"),
+    ({"stop": "x" * 10_000}, "stop"),
+    ({"stop_token_ids": [600]}, "stop_token_ids"),
+    ({"stop_token_ids": [-1]}, "stop_token_ids"),
+    ({"stop_token_ids": [2**70]}, "stop_token_ids"),
+    ({"stop_token_ids": [1] * 2000}, "stop_token_ids"),
+    ({"allowed_token_ids": [600]}, "allowed_token_ids"),
+    ({"allowed_token_ids": []}, "allowed_token_ids"),
+    ({"allowed_token_ids": [1], "min_tokens": 1}, "allowed_token_ids"),
+    ({"bad_words": [""]}, "bad_words"),
+    ({"bad_words": ["x"] * 1000}, "bad_words"),
+    ({"prompt_logprobs": 21}, "prompt_logprobs"),
+    ({"prompt_logprobs": 1, "stream": True}, "prompt_logprobs"),
+    ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ({"cache_salt": ""}, "cache_salt"),
+    ({"priority": 1}, "priority"),
+    ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
+    ({"truncate_prompt_tokens": 256}, "truncate_prompt_tokens"),
+    ({"structured_outputs": {"regex": "x"}}, "structured_outputs"),
+    ({"guided_json": {}, "guided_regex": "x"}, "guided_regex"),
+    ({"use_beam_search": True}, "use_beam_search"),
+    ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
+]
+OF_COMPLETIONS = [
+    ({"prompt": ""}, "prompt"),
+    ({"prompt": []}, "prompt"),
+    ({"prompt": ["x", ""]}, "prompt[1]"),
+    ({"prompt": [[5], []]}, "prompt[1]"),
+    ({"prompt": [600]}, "prompt"),
+    ({"prompt": [[5], [-1]]}, "prompt[1]"),
+    ({"prompt": [5, "x"]}, "prompt"),
+    ({"prompt": [1.5]}, "prompt[0]"),
+    ({"prompt": "word " * 400}, "prompt"),
+    ({"prompt": [[5] * 256]}, "prompt[0]"),
+    ({"prompt": "word " * 1_000_000}, "prompt"),
+    ({"prompt": ["x"] * 2000}, "prompt"),
+    ({"prompt": None}, "prompt"),
+    ({"logprobs": 21}, "logprobs"),
+    ({"best_of": 3}, "best_of"),
+    ({"suffix": "x"}, "suffix"),
+]
+OF_CHATS = [
+    ({"messages": []}, "messages"),
+    ({"messages": ["x"]}, "messages[0]"),
+    ({"messages": [{"content": "x"}]}, "messages[0].role"),
+    ({"messages": [{"role": "user"}]}, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, "messages[0].content[0]"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]},
+        "messages[0].content[0]",
+    ),
+    ({"messages": [{"role": "user", "content": "word " * 400}]}, "messages"),
+    ({"messages": None}, "messages"),
+    ({"max_completion_tokens": 10**6}, "max_completion_tokens"),
+    ({"max_completion_tokens": 0}, "max_completion_tokens"),
+    ({"top_logprobs": 3}, "top_logprobs"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+    ({"tool_choice": "required"}, "tool_choice"),
+    ({"tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
+    ({"continue_final_message": True}, "continue_final_message"),
+    ({"continue_final_message": True, "add_generation_prompt": False}, "continue_final_message"),
+    ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"),
+    ({"modalities": ["text", "audio"]}, "modalities"),
+    ({"functions": [{"name": "x"}]}, "functions"),
+]
+
+
+def whole(path: str, fields: dict) -> dict:
+    bare = {"prompt": "x"} if path == COMPLETIONS else {"messages": [{"role": "user", "content": "x"}]}
+    return {**bare, "max_tokens": 4, **fields} if "max_completion_tokens" not in fields else {**bare, **fields}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [(path, *one) for path in (COMPLETIONS, CHATS) for one in BOTH]
+    + [(COMPLETIONS, *one) for one in OF_COMPLETIONS]
+    + [(CHATS, *one) for one in OF_CHATS],
+    ids=lambda value: str(value)[:60],
+)
+def test_it_is_a_400_that_names_the_field(served_llama, path, fields, param):
+    answer = served_llama.post(path, json=whole(path, fields))
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert error["param"] == param and len(error["message"]) < 1100
+    assert error["type"] == "invalid_request_error" and error["code"]
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", "-1e999"])
+@pytest.mark.parametrize("name", ["temperature", "top_p", "presence_penalty"])
+def test_numbers_that_are_none(served_llama, name, value):
+    body = f'{{"prompt": "x", "{name}": {value}}}'
+    answer = served_llama.post(COMPLETIONS, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+
+
+def test_the_numbers_of_a_refusal_add_up(served_llama):
+    body = {"prompt": [5] * 100, "max_tokens": 200}
+    error = served_llama.post(COMPLETIONS, json=body).json()["error"]
+    assert error["code"] == "context_length_exceeded"
+    assert "100 tokens" in error["message"] and "together 300" in error["message"] and "256" in error["message"]
+    assert "at most 156" in error["message"]
+    exactly = served_llama.post(COMPLETIONS, json={**body, "max_tokens": 156, "ignore_eos": True})
+    assert exactly.json()["usage"]["total_tokens"] == 256
+
+
+def test_null_is_unset_everywhere(served_llama):
+    document = served_llama.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    for path, name in ((COMPLETIONS, "CompletionRequest"), (CHATS, "ChatRequest")):
+        required = whole(path, {})
+        nulls = dict.fromkeys(schemas[name]["properties"].keys() - required.keys())
+        answers = [served_llama.post(path, json={**nulls, **required}), served_llama.post(path, json=required)]
+        texts = [answer.json()["choices"][0] for answer in answers]
+        assert texts[0] == texts[1]
+
+
+def test_what_nobody_knows_is_ignored(served_llama):
+    body = {"prompt": "x", "max_tokens": 1, "store": True, "metadata": {"a": 1}, "frobnicate": [1]}
+    assert served_llama.post(COMPLETIONS, json=body).status_code == 200
+
+
+def test_another_model_is_a_404(served_llama):
+    answer = served_llama.post(COMPLETIONS, json={"prompt": "x", "model": "other"})
+    assert answer.status_code == 404 and answer.json()["error"]["code"] == "model_not_found"
+
+
+def test_a_temperature_near_nothing_is_greedy(served_llama):
+    body = {"prompt": "x", "max_tokens": 8}
+    texts = [
+        served_llama.post(COMPLETIONS, json={**body, "temperature": temperature}).json()["choices"][0]["text"]
+        for temperature in (0, 1e-300, math.ulp(0.0), 1e-4)
+    ]
+    assert len(set(texts)) == 1
+
+
+def test_a_stream_that_is_refused_has_the_status(served_llama):
+    answer = served_llama.post(COMPLETIONS, json={"prompt": "", "stream": True})
+    assert answer.status_code == 400 and json.loads(answer.text)["error"]["param"] == "prompt"
