@@ -90,6 +90,10 @@ class StepDone(msgspec.Struct, frozen=True, tag="step"):
     finished: float
     waiting: int
     recompiles: int
+    generated: int = 0
+    """Of the real tokens those that are no part of a prompt."""
+    measures: dict[str, float] = {}
+    """Of the plan's measures: what a counter grew by, what a gauge is; ``name/label`` where it has labels."""
 
 
 class Part(msgspec.Struct, frozen=True, tag="part"):

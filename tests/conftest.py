@@ -199,7 +199,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def llama_reference(llama: Path) -> "Reference":
+def llama_reference(llama: Path):
     """The same model in transformers."""
     from tests.generation.api.models import Reference
 

@@ -191,7 +191,7 @@ def observe_run(plugins: Plugins, resolved: ResolvedRun, progress: Console, say:
     """Yield the observers of a run, ours and the plugins'."""
     run = resolved.run
     registry = CollectorRegistry()
-    metrics = Metrics(registry, run.served_name, run.plan.max_input_tokens)
+    metrics = Metrics(registry, run.served_name, run.plan.max_input_tokens, run.plan.measures)
     # After ours: of two metrics with one name, the plugin's is the one that fails.
     plugins.collect("register_metrics", registry=lambda _: registry, run=lambda _: run)
     metrics.plugin_failures.inc(len(plugins.failures))

@@ -120,6 +120,8 @@ class InductorBackend(CompileBackend):
             "always_keep_tensor_constants": not frozen,
             # Else the number of threads at compile time is baked in, and any other crashes.
             "cpp.dynamic_threads": True,
+            # Else a dozen test programs are built, each for a second or two, to learn what torch knows of this CPU.
+            "cpp.vec_isa_ok": True,
             **(CACHE_OPTIONS if graph.written else {}),
         }
         try:

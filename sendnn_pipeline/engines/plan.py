@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from sendnn_pipeline.programs.key import Fields
 from sendnn_pipeline.programs.program import Program, Sizes
@@ -27,6 +27,19 @@ class PlanLine:
     """The key whose origin is shown behind it."""
 
 
+@dataclass(frozen=True)
+class Measure:
+    """A metric that an engine has beside those of every run."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    doc: str
+    label: str = ""
+    """The name of its own label, if it has one."""
+    buckets: tuple[float, ...] = ()
+    """Of a histogram; empty is the usual ones for seconds."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """The Programs of a run and what they take. Engines subclass it for what their own parts need to know."""
@@ -46,6 +59,8 @@ class Plan:
     """Steps that run at once."""
     lines: tuple[PlanLine, ...] = ()
     """For the printed plan."""
+    measures: tuple[Measure, ...] = ()
+    """Counters and gauges come with the engine's steps, histograms with the accounts of requests."""
     info: Mapping[str, Any] = field(default_factory=dict)
     """For ``/info``; the entry ``model`` is merged with the fields of every model."""
 

@@ -5,7 +5,7 @@ import math
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -41,6 +41,11 @@ class Call:
     programs: set[str] = field(default_factory=set)
     num_done: int = 0
     """Items that are answered."""
+    report: dict[str, Any] = field(default_factory=dict)
+    """Fields of the performance log that the engine's own routes know; they come before the usual ones."""
+    measured: dict[str, list[float]] = field(default_factory=dict)
+    """Observations of the plan's histograms."""
+    finish_reason: str = "stop"
     ended: bool = False
     """Whether no more comes: the last part did, or an error."""
     expired: bool = False

@@ -18,7 +18,8 @@ from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.engines.threads import set_torch_threads
 from sendnn_pipeline.generation.compute import Computed, compute
 from sendnn_pipeline.generation.graphs import GenerationGraphs
-from sendnn_pipeline.generation.messages import GenerationRequest
+from sendnn_pipeline.generation.measures import Growth
+from sendnn_pipeline.generation.messages import GenerationRequest, StepTime
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.rehearsal import rehearse
 from sendnn_pipeline.generation.runner import GenerationRunner, bind_runner, make_caches
@@ -52,6 +53,7 @@ class GenerationCore:
     send: Callable[[FromEngine], None] = field(init=False)
     """Set by ``start``."""
     scheduler: Scheduler = field(init=False)
+    growth: Growth = field(default_factory=Growth)
     sequences: dict[int, Sequence] = field(default_factory=dict)
     """By the scheduler's ids."""
     ids: "count[int]" = field(default_factory=count)
@@ -114,13 +116,19 @@ class GenerationCore:
         prefill = isinstance(step, PrefillStep)
         plan = self.runner.plan
         program = (plan.prefill if prefill else plan.decode)(plan.layer_kinds[0])
-        self.send(self._step_done(step, program, began, ended))
+        taken = StepTime(began, ended - began, step.tkv)
+        for scheduler_id, sequence in self.sequences.items():
+            if scheduler_id in step.request_ids:
+                sequence.ran(taken)
+            else:
+                sequence.waited(taken, prefill=prefill)
         for scheduler_id, reason in computed.failed.items():
             self._fail(scheduler_id, reason)
         chosen = [computed.sampled.get(scheduler_id) for scheduler_id in step.sampled]
         tokens = [-1 if one is None else one.token_id for one in chosen]
         stopped = [one for one, token in zip(step.sampled, tokens, strict=True) if self._stops(one, token)]
         got = self.scheduler.finish_step(step, tokens, stopped)
+        self.send(self._step_done(step, program, began, ended, len(got)))
         for scheduled in got:
             sequence, sampled = self.sequences[scheduled.request_id], computed.sampled[scheduled.request_id]
             output = sequence.output(sampled.token_id, sampled.logprobs)
@@ -136,14 +144,18 @@ class GenerationCore:
         sequence = self.sequences.get(scheduler_id)
         return sequence is not None and token in sequence.sampling.stop_token_ids
 
-    def _step_done(self, step: Step, program: Program, began: float, ended: float) -> StepDone:
+    def _step_done(self, step: Step, program: Program, began: float, ended: float, generated: int) -> StepDone:
         if isinstance(step, PrefillStep):
             tokens, rows, most = sum(len(chunk.token_ids) for chunk in step.chunks), len(step.chunks), len(step.chunks)
         else:
             tokens = rows = len(step.request_ids)
             most = self.scheduler.rules.max_num_seqs
-        waiting = len(self.scheduler.state.waiting)
-        return StepDone(program.name, rows, most, tokens, tokens, began, ended, waiting, 0)
+        state = self.scheduler.state
+        not_prompt = 0 if isinstance(step, PrefillStep) else tokens
+        measures = self.growth.measures(state, generated)
+        return StepDone(
+            program.name, rows, most, tokens, tokens, began, ended, len(state.waiting), 0, not_prompt, measures
+        )
 
     def _of(self, request_id: int) -> list[int]:
         return [one for one, found in self.sequences.items() if found.request_id == request_id]

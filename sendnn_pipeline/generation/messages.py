@@ -58,6 +58,15 @@ class TokenLogprobs(msgspec.Struct, frozen=True):
     """The most likely ones, best first."""
 
 
+class StepTime(msgspec.Struct, frozen=True, array_like=True):
+    """A step that computed something of a sequence. Times are seconds of the monotonic clock."""
+
+    start: float
+    seconds: float
+    tkv: int
+    """Tokens of the longest row in the step."""
+
+
 class GenerationOutput(msgspec.Struct, frozen=True, omit_defaults=True):
     """New tokens of one sequence."""
 
@@ -71,3 +80,11 @@ class GenerationOutput(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tokens of the prompt that were not computed again; with the first part."""
     prompt_logprobs: list[TokenLogprobs] = []
     """Of each token of the prompt but its first; with the first part, where they are asked for."""
+    steps: list[StepTime] = []
+    """That led to these tokens: with the first part the chunks of the prompt, later a decode each."""
+    pauses: list[tuple[float, float]] = []
+    """Starts and seconds of those that ended before these tokens."""
+    interrupted_seconds: float = 0.0
+    """Spent on the prompts of others since the last part."""
+    refusals: dict[str, int] = {}
+    """With the first part: steps that went on without the request, by reason."""

@@ -11,6 +11,7 @@ from sendnn_pipeline.engines.plan import Plan, PlanLine
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.generation.config import generation_config
 from sendnn_pipeline.generation.facts import GenerationFacts
+from sendnn_pipeline.generation.measures import measures_of
 from sendnn_pipeline.generation.programs import (
     decode_program,
     embed_program,
@@ -111,6 +112,7 @@ def make_plan(config: RunConfig, model: ModelFacts, facts: GenerationFacts) -> G
             PlanLine("KV cache", f"{tokens}, {cache / 2**20:,.0f} MiB", "cache.num_blocks"),
             PlanLine("sampling", f"the model's own defaults: {defaults}"),
         ),
+        measures=measures_of(rules.max_model_len),
         info={
             "model": {"task": "generate", "generation_defaults": dict(facts.defaults)},
             "max_num_seqs": rules.max_num_seqs,

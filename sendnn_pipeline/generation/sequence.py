@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from sendnn_pipeline.generation.messages import GenerationOutput, Sampling, TokenLogprobs
-from sendnn_pipeline.generation.request import Request
+from sendnn_pipeline.generation.messages import GenerationOutput, Sampling, StepTime, TokenLogprobs
+from sendnn_pipeline.generation.request import Request, Stage
 from sendnn_pipeline.generation.sampling.processors import Processors
 
 
@@ -23,15 +23,40 @@ class Sequence:
     deadline: float
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
     num_sent: int = 0
+    steps: list[StepTime] = field(default_factory=list)
+    """Since the last part; and so the fields below."""
+    pauses: list[tuple[float, float]] = field(default_factory=list)
+    interrupted_seconds: float = 0.0
+    paused_since: float | None = None
+
+    def ran(self, step: StepTime) -> None:
+        """Note a step that computed something of it."""
+        if self.paused_since is not None:
+            self.pauses.append((self.paused_since, step.start - self.paused_since))
+            self.paused_since = None
+        self.steps.append(step)
+
+    def waited(self, step: StepTime, *, prefill: bool) -> None:
+        """Note a step that computed nothing of it."""
+        if self.num_sent and prefill:
+            self.interrupted_seconds += step.seconds
+        if self.scheduled.stage is Stage.PAUSED and self.paused_since is None:
+            self.paused_since = step.start
 
     def output(self, token_id: int, logprobs: list[TokenLogprobs]) -> GenerationOutput:
         """Return the part of the answer that a new token is."""
         first, self.num_sent = not self.num_sent, self.num_sent + 1
-        return GenerationOutput(
+        made = GenerationOutput(
             self.index,
             [token_id],
             logprobs,
             str(self.scheduled.finish or ""),
             self.scheduled.cached_tokens if first else 0,
             self.prompt_logprobs if first else [],
+            self.steps,
+            self.pauses,
+            self.interrupted_seconds,
+            {str(reason): count for reason, count in self.scheduled.refusals.items()} if first else {},
         )
+        self.steps, self.pauses, self.interrupted_seconds = [], [], 0.0
+        return made

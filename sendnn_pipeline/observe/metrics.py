@@ -5,7 +5,9 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from sendnn_pipeline.engines.plan import Measure
 from sendnn_pipeline.messages import StageEvent, StepDone
+from sendnn_pipeline.observe.measures import Measures
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -21,10 +23,13 @@ def token_buckets(max_tokens: int) -> list[int]:
 class Metrics:
     """Every metric of a run; one registry, no global state."""
 
-    def __init__(self, registry: CollectorRegistry, model_name: str, max_tokens: int) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, model_name: str, max_tokens: int, measures: Sequence[Measure] = ()
+    ) -> None:
         self.registry = registry
         self._labels = {"model_name": model_name, "engine": "0"}
         tokens = token_buckets(max_tokens)
+        self.measures = Measures(registry, self._labels, SECONDS, measures)
         self.running = self._make(Gauge, "vllm:num_requests_running", "Requests of which a text is computed.")
         self.waiting = self._make(Gauge, "vllm:num_requests_waiting", "Requests that wait.")
         self.prompt_tokens = self._make(Counter, "vllm:prompt_tokens", "Real tokens computed.")
@@ -97,7 +102,8 @@ class Metrics:
 
     def stepped(self, step: StepDone, unix_time: float) -> None:
         """Account one run of a Program."""
-        self.prompt_tokens.inc(step.real_tokens)
+        self.prompt_tokens.inc(step.real_tokens - step.generated)
+        self.measures.take(step.measures)
         self.iteration_tokens.observe(step.real_tokens)
         self._real.labels(step.program).inc(step.real_tokens)
         self._padding.labels(step.program).inc(step.computed_tokens - step.real_tokens)
@@ -108,7 +114,7 @@ class Metrics:
         self.last_step.set(unix_time)
 
     def finished(self, reason: str) -> None:
-        """Count a request that ended: ``stop``, ``abort`` or ``error``."""
+        """Count a request that ended: ``stop``, ``length``, ``abort`` or ``error``."""
         self._success.labels(**self._labels, finished_reason=reason).inc()
 
     def answered(self, route: str, status: int) -> None:

@@ -49,31 +49,31 @@ class Account:
         answered, num_tokens = time.monotonic(), call.work.num_tokens
         queued, inference = call.started - call.enqueued, call.finished - call.started
         metrics = self._metrics
-        metrics.finished("stop")
+        metrics.finished(call.finish_reason)
+        metrics.measures.observe(call.measured)
         metrics.e2e.observe(answered - self.arrived)
         metrics.queue.observe(queued)
         metrics.inference.observe(inference)
-        metrics.prefill.observe(inference)
+        metrics.prefill.observe(call.report.get("prefill_time_seconds", inference))
         metrics.request_tokens.observe(num_tokens)
-        self._log(
-            "stop",
-            200,
-            num_prompt_tokens=num_tokens,
-            num_texts=call.work.num_items,
-            programs=sorted(call.programs),
-            padding_tokens=call.padding_tokens,
+        usual = {
+            "num_prompt_tokens": num_tokens,
+            "num_texts": call.work.num_items,
+            "programs": sorted(call.programs),
+            "padding_tokens": call.padding_tokens,
             # The parts follow each other without a gap: their sum is the whole.
-            receive_time_seconds=self._parsed - self.arrived,
-            tokenize_time_seconds=call.submitted - self._parsed,
-            to_engine_time_seconds=call.enqueued - call.submitted,
-            queued_time_seconds=queued,
-            inference_time_seconds=inference,
-            from_engine_time_seconds=call.received - call.finished,
-            serialize_time_seconds=answered - call.received,
-            e2e_latency_seconds=answered - self.arrived,
-            # Nothing is generated: all of it is prefill.
-            prefill_time_seconds=inference,
-        )
+            "receive_time_seconds": self._parsed - self.arrived,
+            "tokenize_time_seconds": call.submitted - self._parsed,
+            "to_engine_time_seconds": call.enqueued - call.submitted,
+            "queued_time_seconds": queued,
+            "inference_time_seconds": inference,
+            "from_engine_time_seconds": call.received - call.finished,
+            "serialize_time_seconds": answered - call.received,
+            "e2e_latency_seconds": answered - self.arrived,
+            # Where nothing is generated, all of it is prefill.
+            "prefill_time_seconds": inference,
+        }
+        self._log(call.finish_reason, 200, **usual | call.report)
 
     def _log(self, finish_reason: str, status: int, **fields: Any) -> None:
         if self._perf_log is not None:

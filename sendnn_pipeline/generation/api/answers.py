@@ -9,6 +9,7 @@ from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.generation.api.detokenizer import Detokenizer
 from sendnn_pipeline.generation.api.fields import GenerationFields
+from sendnn_pipeline.generation.api.report import Course, report
 from sendnn_pipeline.generation.api.sampling import texts_of
 from sendnn_pipeline.generation.api.stops import StopFinder
 from sendnn_pipeline.generation.messages import GenerationOutput, GenerationRequest, TokenLogprobs
@@ -43,10 +44,12 @@ class Answer:
     """The stop string, or the id of ``stop_token_ids``, that ended it."""
     cached_tokens: int = 0
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+    course: Course = field(default_factory=Course)
 
     def take(self, output: GenerationOutput) -> Piece:
         """Take a part of the engine's; return what it adds. What is behind a stop string is left out."""
         self.cached_tokens += output.cached_tokens
+        self.course.take(output)
         self.prompt_logprobs += output.prompt_logprobs
         piece = Piece()
         for position, token_id in enumerate(output.token_ids):
@@ -128,6 +131,9 @@ async def follow(front: Frontend, call: Call, answers: Sequence[Answer]) -> Asyn
             num_left -= 1
             if not output.finish:
                 await front.client.stop(call, answer.index)
+        if not num_left:
+            finishes = [answer.whole.finish for answer in answers]
+            report(call, [answer.course for answer in answers], finishes, max(request_of(call).max_tokens))
         yield answer, piece
         if not num_left:
             return

@@ -21,7 +21,7 @@ from sendnn_pipeline.generation.api.logprobs import (
 from sendnn_pipeline.generation.api.prompts import prepare_prompts, truncation_of
 from sendnn_pipeline.generation.api.refusals import check_unset, invalid, unsupported
 from sendnn_pipeline.generation.api.sampling import check_fields, sampling_of
-from sendnn_pipeline.generation.api.usage import GenerationUsage, usage_of, usage_of_chunk
+from sendnn_pipeline.generation.api.usage import GenerationUsage, measured, usage_of, usage_of_chunk
 
 
 class ChatRequest(GenerationFields, kw_only=True):
@@ -171,7 +171,7 @@ async def _stream(front: Frontend, body: ChatRequest, call: Call) -> AsyncIterat
             begun.add(answer.index)
             yield writer.document(kind, [choice], **of_prompt, **usage_of_chunk(body, answers))
     if body.stream_options is not None and body.stream_options.include_usage:
-        yield writer.document(kind, [], usage=usage_of(answers, body.n))
+        yield writer.document(kind, [], usage=usage_of(answers, body.n), **measured(front, call, answers))
 
 
 def _ask(_front: Frontend, line: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]] | None:

@@ -23,7 +23,7 @@ from sendnn_pipeline.generation.api.logprobs import (
 from sendnn_pipeline.generation.api.prompts import prepare_prompts, truncation_of
 from sendnn_pipeline.generation.api.refusals import check_unset, invalid, unsupported
 from sendnn_pipeline.generation.api.sampling import check_fields, sampling_of
-from sendnn_pipeline.generation.api.usage import GenerationUsage, usage_of, usage_of_chunk
+from sendnn_pipeline.generation.api.usage import GenerationUsage, measured, usage_of, usage_of_chunk
 from sendnn_pipeline.generation.messages import TokenLogprobs
 
 
@@ -163,7 +163,8 @@ async def _stream(front: Frontend, body: CompletionRequest, call: Call) -> Async
             choice = writer.choice(answer, piece, first=first)
             yield writer.document([choice], **usage_of_chunk(body, answers, generates=body.generates))
     if body.stream_options is not None and body.stream_options.include_usage:
-        yield writer.document([], usage=usage_of(answers, body.n, generates=body.generates))
+        usage = usage_of(answers, body.n, generates=body.generates)
+        yield writer.document([], usage=usage, **measured(front, call, answers))
 
 
 def _ask(_front: Frontend, line: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]] | None:

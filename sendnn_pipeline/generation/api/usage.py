@@ -1,10 +1,14 @@
 """What a request took, in tokens."""
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
+from sendnn_pipeline.frontend.call import Call
+from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.generation.api.answers import Answer
 from sendnn_pipeline.generation.api.fields import GenerationFields
+from sendnn_pipeline.generation.api.report import spyre_metrics
+from sendnn_pipeline.generation.plan import generation_plan
 
 
 class PromptDetails(TypedDict):
@@ -40,6 +44,18 @@ def usage_of(answers: Sequence[Answer], num_answers: int, *, generates: bool = T
         "total_tokens": prompt_tokens + generated,
         "prompt_tokens_details": {"cached_tokens": sum(answer.cached_tokens for answer in firsts)},
     }
+
+
+def measured(front: Frontend, call: Call, answers: Sequence[Answer]) -> dict[str, Any]:
+    """Return what the last event of a stream says of the steps, where ``metrics.request_details`` asks for it.
+
+    Several answers are a list in their order.
+    """
+    if not front.run.config.metrics.request_details:
+        return {}
+    chunk_size = generation_plan(front.run).rules.chunk_size
+    found = [spyre_metrics(call, answer.course, len(answer.prompt), chunk_size) for answer in answers]
+    return {"spyre_metrics": found[0] if len(found) == 1 else found}
 
 
 def usage_of_chunk(
