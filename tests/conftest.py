@@ -15,6 +15,7 @@ from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from tests.classifiers import make_classifier
 from tests.distribution import distribute, made_once, session_folder
+from tests.generation.api.models import Reference, make_llama
 from tests.in_process import CommandLine
 from tests.processes import cpu_answer
 from tests.served import EAGER_FLOAT32, ECHO, MINILM_FLOAT32, Served, with_echo
@@ -58,12 +59,6 @@ def clean_environ(**variables: str) -> dict[str, str]:
 def minilm() -> Path:
     """The embedded default model, fetched once into the user's cache."""
     return compose_run(load_context(clean_environ()), parse_overrides(["model=minilm"])).fetch()
-
-
-@pytest.fixture(scope="session")
-def smollm2() -> Path:
-    """The embedded decoder, fetched and converted once into the user's cache."""
-    return compose_run(load_context(clean_environ()), parse_overrides(["model=smollm2"])).fetch()
 
 
 @pytest.fixture(scope="session")
@@ -193,16 +188,12 @@ def served_minilm(minilm: Path):
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random llama with a byte-level tokenizer and a chat template."""
-    from tests.generation.api.models import make_llama
-
     return make_llama(tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(scope="session")
-def llama_reference(llama: Path):
+def llama_reference(llama: Path) -> Reference:
     """The same model in transformers."""
-    from tests.generation.api.models import Reference
-
     return Reference(llama)
 
 

@@ -1,5 +1,8 @@
 """Blocks come free when a sequence, or a whole client, has what it came for."""
 
+import time
+
+import httpx
 import msgspec
 import pytest
 
@@ -65,3 +68,39 @@ def test_a_client_that_leaves_leaves_no_block_behind(core, steps):
     while core.core.step():
         pass
     assert core.core.idle and core.pool.num_used == 0 and core.pool.num_reserved == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_hangs_up_is_forgotten(served_llama, stream):
+    body = {"prompt": "if", "n": 8, "ignore_eos": True, "stream": stream}
+    url = f"{served_llama.url}/v1/completions"
+    if stream:
+        with httpx.stream("POST", url, json=body, timeout=60) as answer:
+            next(answer.iter_lines())
+    else:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(url, json=body, timeout=httpx.Timeout(60, read=0.3))
+    ends = time.monotonic() + 60
+    while num_requests(served_llama):
+        assert time.monotonic() < ends, "its request is still there"
+    # All rows are free again: eight more are answered.
+    assert served_llama.post("/v1/completions", json={**body, "stream": False, "max_tokens": 2}).status_code == 200
+
+
+def num_requests(served) -> float:
+    lines = served.get("/metrics").text.splitlines()
+    return sum(
+        float(line.split()[-1])
+        for line in lines
+        if line.startswith(("vllm:num_requests_running", "vllm:num_requests_waiting"))
+    )
+
+
+def test_what_the_model_s_files_say_holds_where_a_request_is_silent(served_llama):
+    assert served_llama.get("/info").json()["model"]["generation_defaults"] == {"temperature": 0.0}
+    body = {"prompt": "if", "max_tokens": 12, "ignore_eos": True}
+    texts = [
+        served_llama.post("/v1/completions", json=body | more).json()["choices"][0]["text"]
+        for more in ({}, {}, {"temperature": 0})
+    ]
+    assert len(set(texts)) == 1
