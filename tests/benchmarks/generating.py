@@ -56,7 +56,8 @@ class Trial:
         if self.peers is not None:
             python = self.peers / "vllm" / "bin" / "python"
             for default in (False, True):
-                found.append(vllm_command(python, self.model, self.store / "vllm", dtype, default_threads=default))
+                store = self.store / f"vllm-{default}"
+                found.append(vllm_command(python, self.model, store, dtype, default_threads=default))
         return found
 
 

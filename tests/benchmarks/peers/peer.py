@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -54,7 +55,9 @@ class Peer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._signal(signal.SIGKILL)
+        # One that failed has ended by itself.
+        with suppress(ProcessLookupError):
+            self._signal(signal.SIGKILL)
         self.process.wait()
         self.log.close()
 
@@ -86,8 +89,9 @@ class Peer:
             # Children of a peer may hold the same pipe and print on it.
             if line.startswith('{"'):
                 return json.loads(line)
+        code = self.process.wait()
         self.log.seek(0)
-        raise RuntimeError(f"{self.setting.name} ended: {self.log.read()[-2000:]}")
+        raise RuntimeError(f"{self.log.read()[-2000:]}\n{self.setting.name} ended with {code}")
 
     def _signal(self, number: int) -> None:
         os.killpg(self.process.pid, number)

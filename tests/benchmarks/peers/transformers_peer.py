@@ -9,6 +9,8 @@ import os
 import sys
 import time
 
+BLOCK_SIZE, BATCH_TOKENS = 64, 2048
+
 
 def load(folder, settings):
     import torch
@@ -33,17 +35,21 @@ def load(folder, settings):
         return texts
 
     def continuous(asks):
-        from transformers import GenerationConfig
+        from transformers import ContinuousBatchingConfig, GenerationConfig
 
         config = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=tokenizer.pad_token_id)
-        manager = model.init_continuous_batching(generation_config=config)
+        # By itself it takes most of the memory that is free.
+        lengths = [len(tokenizer(ask["prompt"])["input_ids"]) + ask["max_tokens"] for ask in asks]
+        blocks = sum(length // BLOCK_SIZE + 2 for length in lengths)
+        cache = ContinuousBatchingConfig(block_size=BLOCK_SIZE, num_blocks=blocks, max_batch_tokens=BATCH_TOKENS)
+        manager = model.init_continuous_batching(generation_config=config, continuous_batching_config=cache)
         manager.start()
         ids = [
             manager.add_request(tokenizer(ask["prompt"])["input_ids"], max_new_tokens=ask["max_tokens"]) for ask in asks
         ]
         texts = {}
         while len(texts) < len(ids):
-            result = manager.get_result(timeout=60)
+            result = manager.get_result(timeout=600)
             if result is None or result.error:
                 raise RuntimeError(f"continuous batching ended: {result and result.error}")
             if result.is_finished():
