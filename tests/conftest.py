@@ -5,6 +5,7 @@ import os
 import pydoc_data.topics
 import random
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from tests.classifiers import make_classifier
 from tests.distribution import distribute, made_once, session_folder
-from tests.in_process import CommandLine
+from tests.in_process import SIGNALS, CommandLine
 from tests.processes import cpu_answer
 from tests.served import EAGER_FLOAT32, ECHO, MINILM_FLOAT32, Served, with_echo
 
@@ -46,6 +47,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group and order the tests, before pytest-xdist reads the groups."""
     distribute(items)
+
+
+@pytest.fixture(autouse=True)
+def signals_are_left_alone() -> Iterator[None]:
+    """What is started by a process that ignores Ctrl-C ignores it, too: a test that leaves it so hangs others."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    yield
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def clean_environ(**variables: str) -> dict[str, str]:
