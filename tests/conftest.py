@@ -19,6 +19,7 @@ from tests.distribution import distribute, made_once, session_folder
 from tests.in_process import SIGNALS, CommandLine
 from tests.processes import cpu_answer
 from tests.served import EAGER_FLOAT32, ECHO, MINILM_FLOAT32, Served, with_echo
+from tests.untraced import CALLED_BACK, COMPILING, COMPOSING, Untraced
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +42,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # A shell that runs the tests in the background has them, and whatever they start, ignore Ctrl-C.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def libraries_are_untraced(request: pytest.FixtureRequest) -> None:
+    """Trace no library while it composes or compiles, where coverage is measured."""
+    if request.config.getoption("cov_source", None):
+        untraced = Untraced()
+        untraced.leave_out(*COMPOSING, *COMPILING)
+        untraced.count(*CALLED_BACK)
 
 
 @pytest.hookimpl(tryfirst=True)
