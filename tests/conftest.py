@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sendnn_pipeline.app import run as app_run
 from sendnn_pipeline.app.context import AppContext, load_context
 from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
 from sendnn_pipeline.config.command_line import parse_overrides
+from sendnn_pipeline.distributed.inline import start_inline
+from sendnn_pipeline.pipeline.rank import run_rank
 from tests.classifiers import make_classifier
 from tests.distribution import distribute, made_once, session_folder
 from tests.in_process import SIGNALS, CommandLine
@@ -140,6 +143,16 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> str:
 def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
     """The command line, called in this process."""
     return CommandLine(monkeypatch, capsys)
+
+
+@pytest.fixture
+def whole_run(in_process: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """The command line with its engine in a thread of this process: for runs of which only the answers matter.
+
+    A process of its own spends seven seconds on the imports of torch and transformers.
+    """
+    monkeypatch.setattr(app_run, "start_ranks", lambda job, run, environment: start_inline(run_rank, run))
+    return in_process
 
 
 @pytest.fixture(scope="session")

@@ -11,14 +11,20 @@ import pytest
 
 from tests.classifiers import reference_logits
 from tests.reference import mean_pooled_ids
-from tests.served import EAGER_FLOAT32, ECHO, ROOT, environment, measuring, sendnn, with_echo
+from tests.served import EAGER_FLOAT32, ECHO, ROOT, environment, sendnn, with_echo
 
 WORDS = ("serve=batch", *EAGER_FLOAT32)
 ECHOED = ("serve=batch", *ECHO)
 
 
-def batch(tiny, source, output, *words, **more):
-    return sendnn(*WORDS, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", *words, **more)
+@pytest.fixture
+def batch(whole_run):
+    """Answer a file."""
+
+    def run(model, source, output, *words):
+        return whole_run(*WORDS, f"model.path={model}", f"serve.input={source}", f"serve.output={output}", *words)
+
+    return run
 
 
 def echo(tiny, source, output, *words):
@@ -36,7 +42,7 @@ def write(file, values):
     return file
 
 
-def test_every_line_is_answered_in_order_and_bad_ones_by_number(tiny, tmp_path):
+def test_every_line_is_answered_in_order_and_bad_ones_by_number(tiny, tmp_path, batch):
     rows = rows_of(20)
     values = [{"id": f"row {number}", "input": row} for number, row in enumerate(rows)]
     source = write(tmp_path / "in.jsonl", values[:10])
@@ -44,7 +50,7 @@ def test_every_line_is_answered_in_order_and_bad_ones_by_number(tiny, tmp_path):
         stream.write('{"id": "broken", "input": \n\n[1, 2]\n{"id": 7}\n{"id": "far", "input": [9999]}\n')
         stream.write(json.dumps({"id": "long", "input": [5] * 500}) + "\n")
         stream.write("".join(json.dumps(value) + "\n" for value in values[10:]))
-    ended = batch(tiny, source, tmp_path / "out.jsonl", "serve.chunk_lines=3", **measuring())
+    ended = batch(tiny, source, tmp_path / "out.jsonl", "serve.chunk_lines=3")
     assert ended.returncode == 0, ended.stderr
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [one["id"] for one in found] == [value["id"] for value in values]
@@ -107,7 +113,7 @@ def test_other_work_is_not_mixed_into_a_file(tiny, tmp_path):
     assert (tmp_path / "mine.jsonl").read_text() == "precious"
 
 
-def test_the_engine_s_own_options_are_part_of_the_work(tiny, tmp_path, in_process):
+def test_the_engine_s_own_options_are_part_of_the_work(tiny, tmp_path, batch, in_process):
     source, output = write(tmp_path / "in.jsonl", [{"text": "abc"}]), tmp_path / "out.jsonl"
     assert batch(tiny, source, output).returncode == 0
     words = [*WORDS, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", "engine.pooling=cls"]
@@ -125,17 +131,17 @@ def test_an_engine_that_fails_is_one_line_and_what_was_written_stays(tiny, tmp_p
     assert len(output.read_text().splitlines()) == 100
 
 
-def test_an_array_has_a_row_a_line(tiny, tmp_path):
+def test_an_array_has_a_row_a_line(tiny, tmp_path, batch):
     rows = rows_of(30)
     source = write(tmp_path / "in.jsonl", [*rows[:3], {"bad": 1}, *({"input": row} for row in rows[3:])][3:])
-    ended = batch(tiny, source, tmp_path / "out.npy", **measuring())
+    ended = batch(tiny, source, tmp_path / "out.npy")
     assert ended.returncode == 0, ended.stderr
     found = np.load(tmp_path / "out.npy")
     assert found.dtype == np.float32 and np.isnan(found[0]).all()
     assert np.allclose(found[1:], mean_pooled_ids(tiny, rows[3:]), atol=1e-5)
 
 
-def test_an_openai_batch_file(tiny, tmp_path):
+def test_an_openai_batch_file(tiny, tmp_path, batch):
     asked = [
         {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"input": [[2, 9, 3], [2, 8, 3]]}},
         {"custom_id": "b", "method": "POST", "url": "/v1/chat/completions", "body": {"input": "x"}},
@@ -169,7 +175,7 @@ def test_files_that_cannot_be_had_are_one_line_before_anything_is_loaded(tiny, w
     assert ended.returncode == 2 and message in ended.stderr and "load" not in ended.stdout
 
 
-def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path):
+def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path, batch):
     query, documents = "what is a name?", ["names refer to objects", "dogs", "a name is bound"]
     scores = 1 / (1 + np.exp(-reference_logits(cross_encoder, [(query, document) for document in documents])[:, 0]))
     asked = {"query": query, "documents": documents}
@@ -183,8 +189,7 @@ def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path):
         {"id": 3, "text": "alone"},
     ]
     source = write(tmp_path / "in.jsonl", values)
-    files = (f"serve.input={source}", f"serve.output={tmp_path / 'out.jsonl'}")
-    ended = sendnn(*WORDS, f"model.path={cross_encoder}", *files, **measuring())
+    ended = batch(cross_encoder, source, tmp_path / "out.jsonl")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     plain, scored, ranked, unknown, empty, alone = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
     assert plain["id"] == 1 and plain["query"] == query and np.allclose(plain["scores"], scores, atol=1e-5)
@@ -198,13 +203,13 @@ def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path):
     assert [one["line"] for one in bad] == [4, 5, 6] and "with its query" in bad[2]["error"]
 
 
-def test_labels_by_the_line_and_as_an_array(classifier, tmp_path):
+def test_labels_by_the_line_and_as_an_array(classifier, tmp_path, batch):
     texts = ["a class is a type", "objects have methods", "nothing"]
     powers = np.exp(reference_logits(classifier, texts))
     expected = powers / powers.sum(axis=1, keepdims=True)
     source = write(tmp_path / "in.jsonl", texts)
     for name in ("out.jsonl", "out.npy"):
-        ended = sendnn(*WORDS, f"model.path={classifier}", f"serve.input={source}", f"serve.output={tmp_path / name}")
+        ended = batch(classifier, source, tmp_path / name)
         assert ended.returncode == 0, ended.stdout + ended.stderr
     assert np.allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-5)
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
