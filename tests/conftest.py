@@ -21,7 +21,7 @@ from tests.classifiers import make_classifier
 from tests.distribution import distribute, made_once, session_folder
 from tests.in_process import SIGNALS, CommandLine
 from tests.processes import cpu_answer
-from tests.served import EAGER_FLOAT32, ECHO, MINILM_FLOAT32, Served, with_echo
+from tests.served import EAGER_FLOAT32, ECHO, ECHO_FOLDER, MINILM_FLOAT32, Served, with_echo
 from tests.untraced import CALLED_BACK, COMPILING, COMPOSING, Untraced
 
 
@@ -153,6 +153,13 @@ def whole_run(in_process: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Comma
     """
     monkeypatch.setattr(app_run, "start_ranks", lambda job, run, environment: start_inline(run_rank, run))
     return in_process
+
+
+@pytest.fixture
+def echo_run(whole_run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """The same with the echo engine installed."""
+    monkeypatch.syspath_prepend(ECHO_FOLDER)
+    return whole_run
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.classifiers import reference_logits
 from tests.reference import mean_pooled_ids
-from tests.served import EAGER_FLOAT32, ECHO, ROOT, environment, sendnn, with_echo
+from tests.served import EAGER_FLOAT32, ECHO, ROOT, environment, with_echo
 
 WORDS = ("serve=batch", *EAGER_FLOAT32)
 ECHOED = ("serve=batch", *ECHO)
@@ -27,10 +27,14 @@ def batch(whole_run):
     return run
 
 
-def echo(tiny, source, output, *words):
+@pytest.fixture
+def echo(echo_run, tiny):
     """The same where only the files matter."""
-    words = [*ECHOED, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", *words]
-    return sendnn(*words, **with_echo())
+
+    def run(source, output, *words):
+        return echo_run(*ECHOED, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", *words)
+
+    return run
 
 
 def rows_of(count):
@@ -64,7 +68,7 @@ def test_every_line_is_answered_in_order_and_bad_ones_by_number(tiny, tmp_path, 
     assert "25 lines, 5 of them bad" in ended.stdout
 
 
-def test_a_killed_run_goes_on_with_nothing_lost_or_doubled(tiny, tmp_path):
+def test_a_killed_run_goes_on_with_nothing_lost_or_doubled(tiny, tmp_path, echo):
     values = [{"text": "hello world " * (1 + number % 7)} for number in range(4000)]
     source, output = write(tmp_path / "in.jsonl", values), tmp_path / "out.jsonl"
     words = [*ECHOED, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", "serve.chunk_lines=20"]
@@ -95,20 +99,20 @@ def test_a_killed_run_goes_on_with_nothing_lost_or_doubled(tiny, tmp_path):
     found = [json.loads(line) for line in output.read_text().splitlines()]
     assert [one["line"] for one in found] == list(range(1, 4001))
     assert [one["echo"] for one in found] == [[value["text"].strip()] for value in values]
-    again = echo(tiny, source, output)
+    again = echo(source, output)
     assert "is whole already" in again.stdout and "load …" not in again.stdout and again.returncode == 0
 
 
-def test_other_work_is_not_mixed_into_a_file(tiny, tmp_path):
+def test_other_work_is_not_mixed_into_a_file(tmp_path, echo):
     source, output = write(tmp_path / "in.jsonl", [{"text": "a b c"}]), tmp_path / "out.jsonl"
-    assert echo(tiny, source, output).returncode == 0
-    other = echo(tiny, source, output, "serve.truncate=true")
+    assert echo(source, output).returncode == 0
+    other = echo(source, output, "serve.truncate=true")
     assert other.returncode == 2 and "was begun with serve.truncate=False, and now it is True" in other.stderr
-    assert echo(tiny, source, output, "serve.truncate=true", "serve.overwrite=true").returncode == 0
-    old_name = echo(tiny, source, output, "serve.fresh=true")
+    assert echo(source, output, "serve.truncate=true", "serve.overwrite=true").returncode == 0
+    old_name = echo(source, output, "serve.fresh=true")
     assert old_name.returncode == 0 and "serve.overwrite" in old_name.stdout
     (tmp_path / "mine.jsonl").write_text("precious")
-    refused = echo(tiny, source, tmp_path / "mine.jsonl")
+    refused = echo(source, tmp_path / "mine.jsonl")
     assert refused.returncode == 2 and "nothing records how far it came" in refused.stderr
     assert (tmp_path / "mine.jsonl").read_text() == "precious"
 
@@ -121,13 +125,13 @@ def test_the_engine_s_own_options_are_part_of_the_work(tiny, tmp_path, batch, in
     assert other.returncode == 2 and "was begun with pooling=mean" in other.stderr and "cls" in other.stderr
 
 
-def test_an_engine_that_fails_is_one_line_and_what_was_written_stays(tiny, tmp_path):
+def test_an_engine_that_fails_is_one_line_and_what_was_written_stays(tmp_path, echo):
     source, output = write(tmp_path / "in.jsonl", ["a"] * 100), tmp_path / "out.jsonl"
     for stage, words in (("warmup", "error: the warmup fails"), ("step", "the step fails, as it was told to")):
-        ended = echo(tiny, source, output, f"engine.fail={stage}")
+        ended = echo(source, output, f"engine.fail={stage}")
         (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error")]
         assert ended.returncode == 1 and words in line
-    assert echo(tiny, source, output).returncode == 0
+    assert echo(source, output).returncode == 0
     assert len(output.read_text().splitlines()) == 100
 
 
