@@ -5,20 +5,25 @@ import os
 import pydoc_data.topics
 import random
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sendnn_pipeline.app import run as app_run
 from sendnn_pipeline.app.context import AppContext, load_context
 from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
 from sendnn_pipeline.config.command_line import parse_overrides
+from sendnn_pipeline.distributed.inline import start_inline
+from sendnn_pipeline.pipeline.rank import run_rank
 from tests.classifiers import make_classifier
 from tests.distribution import distribute, made_once, session_folder
 from tests.generation.api.models import Reference, make_llama
-from tests.in_process import CommandLine
+from tests.in_process import SIGNALS, CommandLine
 from tests.processes import cpu_answer
-from tests.served import EAGER_FLOAT32, ECHO, MINILM_FLOAT32, Served, with_echo
+from tests.served import EAGER_FLOAT32, ECHO, ECHO_FOLDER, MINILM_FLOAT32, Served, with_echo
+from tests.untraced import CALLED_BACK, COMPILING, COMPOSING, Untraced
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,10 +48,27 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def libraries_are_untraced(request: pytest.FixtureRequest) -> None:
+    """Trace no library while it composes or compiles, where coverage is measured."""
+    if request.config.getoption("cov_source", None):
+        untraced = Untraced()
+        untraced.leave_out(*COMPOSING, *COMPILING)
+        untraced.count(*CALLED_BACK)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group and order the tests, before pytest-xdist reads the groups."""
     distribute(items)
+
+
+@pytest.fixture(autouse=True)
+def signals_are_left_alone() -> Iterator[None]:
+    """What is started by a process that ignores Ctrl-C ignores it, too: a test that leaves it so hangs others."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    yield
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def clean_environ(**variables: str) -> dict[str, str]:
@@ -122,6 +144,23 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> str:
 def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
     """The command line, called in this process."""
     return CommandLine(monkeypatch, capsys)
+
+
+@pytest.fixture
+def whole_run(in_process: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """The command line with its engine in a thread of this process: for runs of which only the answers matter.
+
+    A process of its own spends seven seconds on the imports of torch and transformers.
+    """
+    monkeypatch.setattr(app_run, "start_ranks", lambda job, run, environment: start_inline(run_rank, run))
+    return in_process
+
+
+@pytest.fixture
+def echo_run(whole_run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """The same with the echo engine installed."""
+    monkeypatch.syspath_prepend(ECHO_FOLDER)
+    return whole_run
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,11 @@ Exit codes and output of real processes are what ``sendnn`` in served.py is for;
 """
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -24,7 +27,7 @@ class CommandLine:
     def __call__(self, *words: str, **variables: str) -> type_ended:
         """Run the words to their end."""
         self.capsys.readouterr()
-        with self.monkeypatch.context() as patch:
+        with self.monkeypatch.context() as patch, signals_restored():
             wanted = environment(**variables)
             for name in os.environ.keys() - wanted.keys():
                 patch.delenv(name)
@@ -35,6 +38,20 @@ class CommandLine:
             code = _exit_code()
         printed = self.capsys.readouterr()
         return subprocess.CompletedProcess(words, code, printed.out, printed.err)
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def signals_restored() -> Iterator[None]:
+    """Give signals back to whoever handled them: what a process does with its own ends with it."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _exit_code() -> int:

@@ -46,8 +46,11 @@ def with_echo(**variables: str) -> dict[str, str]:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return this environment without variables of ours, plus ``variables``."""
-    others = ("SENDNN_", "VLLM_SPYRE_", MEASURES)
+    """Return this environment without variables of ours, plus ``variables``.
+
+    Where it says that no bytecode is to be written, every process would make that of the whole package anew.
+    """
+    others = ("SENDNN_", "VLLM_SPYRE_", MEASURES, "PYTHONDONTWRITEBYTECODE")
     kept = {name: text for name, text in os.environ.items() if not name.startswith(others)}
     return cpu_answer.in_environment({**kept, "PYTHONUNBUFFERED": "1", **variables})
 

@@ -11,20 +11,30 @@ import pytest
 
 from tests.classifiers import reference_logits
 from tests.reference import mean_pooled_ids
-from tests.served import EAGER_FLOAT32, ECHO, ROOT, environment, measuring, sendnn, with_echo
+from tests.served import EAGER_FLOAT32, ECHO, ROOT, environment, with_echo
 
 WORDS = ("serve=batch", *EAGER_FLOAT32)
 ECHOED = ("serve=batch", *ECHO)
 
 
-def batch(tiny, source, output, *words, **more):
-    return sendnn(*WORDS, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", *words, **more)
+@pytest.fixture
+def batch(whole_run):
+    """Answer a file."""
+
+    def run(model, source, output, *words):
+        return whole_run(*WORDS, f"model.path={model}", f"serve.input={source}", f"serve.output={output}", *words)
+
+    return run
 
 
-def echo(tiny, source, output, *words):
+@pytest.fixture
+def echo(echo_run, tiny):
     """The same where only the files matter."""
-    words = [*ECHOED, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", *words]
-    return sendnn(*words, **with_echo())
+
+    def run(source, output, *words):
+        return echo_run(*ECHOED, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", *words)
+
+    return run
 
 
 def rows_of(count):
@@ -36,7 +46,7 @@ def write(file, values):
     return file
 
 
-def test_every_line_is_answered_in_order_and_bad_ones_by_number(tiny, tmp_path):
+def test_every_line_is_answered_in_order_and_bad_ones_by_number(tiny, tmp_path, batch):
     rows = rows_of(20)
     values = [{"id": f"row {number}", "input": row} for number, row in enumerate(rows)]
     source = write(tmp_path / "in.jsonl", values[:10])
@@ -44,7 +54,7 @@ def test_every_line_is_answered_in_order_and_bad_ones_by_number(tiny, tmp_path):
         stream.write('{"id": "broken", "input": \n\n[1, 2]\n{"id": 7}\n{"id": "far", "input": [9999]}\n')
         stream.write(json.dumps({"id": "long", "input": [5] * 500}) + "\n")
         stream.write("".join(json.dumps(value) + "\n" for value in values[10:]))
-    ended = batch(tiny, source, tmp_path / "out.jsonl", "serve.chunk_lines=3", **measuring())
+    ended = batch(tiny, source, tmp_path / "out.jsonl", "serve.chunk_lines=3")
     assert ended.returncode == 0, ended.stderr
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [one["id"] for one in found] == [value["id"] for value in values]
@@ -58,7 +68,7 @@ def test_every_line_is_answered_in_order_and_bad_ones_by_number(tiny, tmp_path):
     assert "25 lines, 5 of them bad" in ended.stdout
 
 
-def test_a_killed_run_goes_on_with_nothing_lost_or_doubled(tiny, tmp_path):
+def test_a_killed_run_goes_on_with_nothing_lost_or_doubled(tiny, tmp_path, echo):
     values = [{"text": "hello world " * (1 + number % 7)} for number in range(4000)]
     source, output = write(tmp_path / "in.jsonl", values), tmp_path / "out.jsonl"
     words = [*ECHOED, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", "serve.chunk_lines=20"]
@@ -89,25 +99,25 @@ def test_a_killed_run_goes_on_with_nothing_lost_or_doubled(tiny, tmp_path):
     found = [json.loads(line) for line in output.read_text().splitlines()]
     assert [one["line"] for one in found] == list(range(1, 4001))
     assert [one["echo"] for one in found] == [[value["text"].strip()] for value in values]
-    again = echo(tiny, source, output)
+    again = echo(source, output)
     assert "is whole already" in again.stdout and "load …" not in again.stdout and again.returncode == 0
 
 
-def test_other_work_is_not_mixed_into_a_file(tiny, tmp_path):
+def test_other_work_is_not_mixed_into_a_file(tmp_path, echo):
     source, output = write(tmp_path / "in.jsonl", [{"text": "a b c"}]), tmp_path / "out.jsonl"
-    assert echo(tiny, source, output).returncode == 0
-    other = echo(tiny, source, output, "serve.truncate=true")
+    assert echo(source, output).returncode == 0
+    other = echo(source, output, "serve.truncate=true")
     assert other.returncode == 2 and "was begun with serve.truncate=False, and now it is True" in other.stderr
-    assert echo(tiny, source, output, "serve.truncate=true", "serve.overwrite=true").returncode == 0
-    old_name = echo(tiny, source, output, "serve.fresh=true")
+    assert echo(source, output, "serve.truncate=true", "serve.overwrite=true").returncode == 0
+    old_name = echo(source, output, "serve.fresh=true")
     assert old_name.returncode == 0 and "serve.overwrite" in old_name.stdout
     (tmp_path / "mine.jsonl").write_text("precious")
-    refused = echo(tiny, source, tmp_path / "mine.jsonl")
+    refused = echo(source, tmp_path / "mine.jsonl")
     assert refused.returncode == 2 and "nothing records how far it came" in refused.stderr
     assert (tmp_path / "mine.jsonl").read_text() == "precious"
 
 
-def test_the_engine_s_own_options_are_part_of_the_work(tiny, tmp_path, in_process):
+def test_the_engine_s_own_options_are_part_of_the_work(tiny, tmp_path, batch, in_process):
     source, output = write(tmp_path / "in.jsonl", [{"text": "abc"}]), tmp_path / "out.jsonl"
     assert batch(tiny, source, output).returncode == 0
     words = [*WORDS, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", "engine.pooling=cls"]
@@ -115,27 +125,27 @@ def test_the_engine_s_own_options_are_part_of_the_work(tiny, tmp_path, in_proces
     assert other.returncode == 2 and "was begun with pooling=mean" in other.stderr and "cls" in other.stderr
 
 
-def test_an_engine_that_fails_is_one_line_and_what_was_written_stays(tiny, tmp_path):
+def test_an_engine_that_fails_is_one_line_and_what_was_written_stays(tmp_path, echo):
     source, output = write(tmp_path / "in.jsonl", ["a"] * 100), tmp_path / "out.jsonl"
     for stage, words in (("warmup", "error: the warmup fails"), ("step", "the step fails, as it was told to")):
-        ended = echo(tiny, source, output, f"engine.fail={stage}")
+        ended = echo(source, output, f"engine.fail={stage}")
         (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error")]
         assert ended.returncode == 1 and words in line
-    assert echo(tiny, source, output).returncode == 0
+    assert echo(source, output).returncode == 0
     assert len(output.read_text().splitlines()) == 100
 
 
-def test_an_array_has_a_row_a_line(tiny, tmp_path):
+def test_an_array_has_a_row_a_line(tiny, tmp_path, batch):
     rows = rows_of(30)
     source = write(tmp_path / "in.jsonl", [*rows[:3], {"bad": 1}, *({"input": row} for row in rows[3:])][3:])
-    ended = batch(tiny, source, tmp_path / "out.npy", **measuring())
+    ended = batch(tiny, source, tmp_path / "out.npy")
     assert ended.returncode == 0, ended.stderr
     found = np.load(tmp_path / "out.npy")
     assert found.dtype == np.float32 and np.isnan(found[0]).all()
     assert np.allclose(found[1:], mean_pooled_ids(tiny, rows[3:]), atol=1e-5)
 
 
-def test_an_openai_batch_file(tiny, tmp_path):
+def test_an_openai_batch_file(tiny, tmp_path, batch):
     asked = [
         {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"input": [[2, 9, 3], [2, 8, 3]]}},
         {"custom_id": "b", "method": "POST", "url": "/v1/chat/completions", "body": {"input": "x"}},
@@ -169,7 +179,7 @@ def test_files_that_cannot_be_had_are_one_line_before_anything_is_loaded(tiny, w
     assert ended.returncode == 2 and message in ended.stderr and "load" not in ended.stdout
 
 
-def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path):
+def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path, batch):
     query, documents = "what is a name?", ["names refer to objects", "dogs", "a name is bound"]
     scores = 1 / (1 + np.exp(-reference_logits(cross_encoder, [(query, document) for document in documents])[:, 0]))
     asked = {"query": query, "documents": documents}
@@ -183,8 +193,7 @@ def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path):
         {"id": 3, "text": "alone"},
     ]
     source = write(tmp_path / "in.jsonl", values)
-    files = (f"serve.input={source}", f"serve.output={tmp_path / 'out.jsonl'}")
-    ended = sendnn(*WORDS, f"model.path={cross_encoder}", *files, **measuring())
+    ended = batch(cross_encoder, source, tmp_path / "out.jsonl")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     plain, scored, ranked, unknown, empty, alone = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
     assert plain["id"] == 1 and plain["query"] == query and np.allclose(plain["scores"], scores, atol=1e-5)
@@ -198,13 +207,13 @@ def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path):
     assert [one["line"] for one in bad] == [4, 5, 6] and "with its query" in bad[2]["error"]
 
 
-def test_labels_by_the_line_and_as_an_array(classifier, tmp_path):
+def test_labels_by_the_line_and_as_an_array(classifier, tmp_path, batch):
     texts = ["a class is a type", "objects have methods", "nothing"]
     powers = np.exp(reference_logits(classifier, texts))
     expected = powers / powers.sum(axis=1, keepdims=True)
     source = write(tmp_path / "in.jsonl", texts)
     for name in ("out.jsonl", "out.npy"):
-        ended = sendnn(*WORDS, f"model.path={classifier}", f"serve.input={source}", f"serve.output={tmp_path / name}")
+        ended = batch(classifier, source, tmp_path / name)
         assert ended.returncode == 0, ended.stdout + ended.stderr
     assert np.allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-5)
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]

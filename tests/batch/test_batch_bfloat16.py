@@ -6,17 +6,16 @@ import pytest
 from tests.batch.test_batch import rows_of, write
 from tests.classifiers import PROSE, reference_logits
 from tests.reference import Rounding, mean_pooled_ids
-from tests.served import sendnn
 
 
 @pytest.fixture
-def array_of(tmp_path):
+def array_of(tmp_path, whole_run):
     """The array that a batch makes of values."""
 
     def embed(folder, values):
         source, output = write(tmp_path / "in.jsonl", values), tmp_path / "out.npy"
         words = ("serve=batch", "model=local", f"model.path={folder}", "model.dtype=bfloat16", "backend=eager")
-        ended = sendnn(*words, f"serve.input={source}", f"serve.output={output}")
+        ended = whole_run(*words, f"serve.input={source}", f"serve.output={output}")
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return np.load(output)
 

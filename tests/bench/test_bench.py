@@ -15,7 +15,7 @@ from sendnn_pipeline.bench.requests import draw_requests, make_items
 from sendnn_pipeline.config.serving import WorkloadConfig
 from sendnn_pipeline.frontend.tokenizer import load_tokenizer
 from sendnn_pipeline.messages import StepDone
-from tests.served import EAGER_FLOAT32, ECHO, measuring, sendnn, with_echo
+from tests.served import EAGER_FLOAT32, ECHO, sendnn, with_echo
 
 WORDS = ("serve=bench", *EAGER_FLOAT32, "workload.num_requests=12", "workload.texts_per_request=3")
 CORPUS_TOKENS = 8000
@@ -137,7 +137,7 @@ def test_a_row_whose_texts_were_cut_is_on_no_front():
     assert cut["pareto"] and not alike["pareto"]
 
 
-def test_texts_that_the_workload_has_longer_are_counted(tiny, tmp_path):
+def test_texts_that_the_workload_has_longer_are_counted(tiny, tmp_path, whole_run):
     trace = tmp_path / "trace"
     trace.write_text("300\n10\n")
     draws = draw(lengths="trace", trace=str(trace), num_requests=40)
@@ -145,7 +145,7 @@ def test_texts_that_the_workload_has_longer_are_counted(tiny, tmp_path):
     assert sum(one.num_cut for one in draws) == texts.count(256) > 0 and texts.count(10) > 0
     assert not any(one.num_cut for one in draw())
     words = (*WORDS, f"model.path={tiny}", f"serve.output={tmp_path}", "serve.rounds=1", "warmup.shapes=[16x4]")
-    ended = sendnn(*words, "workload=trace", f"workload.trace={trace}")
+    ended = whole_run(*words, "workload=trace", f"workload.trace={trace}")
     assert ended.returncode == 0, ended.stderr
     cut = json.loads((tmp_path / "bench.json").read_text())["figures"]["cut"]
     assert 0 < cut < 1 and f"cut: {cut:.1%} of the texts" in ended.stdout
@@ -181,9 +181,9 @@ def test_the_title_says_what_all_jobs_share():
 
 
 @pytest.mark.parametrize("transport", ["engine", "http"])
-def test_a_bench_prints_and_writes_its_figures(tiny, tmp_path, transport):
+def test_a_bench_prints_and_writes_its_figures(tiny, tmp_path, transport, whole_run):
     words = (*WORDS, f"model.path={tiny}", f"serve.output={tmp_path}", f"serve.transport={transport}", "serve.rounds=2")
-    ended = sendnn(*words, **measuring())
+    ended = whole_run(*words)
     assert ended.returncode == 0, ended.stderr
     found = json.loads((tmp_path / "bench.json").read_text())
     figures = found["figures"]
@@ -231,11 +231,11 @@ def test_time_is_taken_from_when_a_request_was_due():
     assert second.latency_seconds >= first.latency_seconds + 0.045 and first.latency_seconds >= 0.05
 
 
-def test_a_cross_encoder_is_benched_with_rankings(cross_encoder, tmp_path):
+def test_a_cross_encoder_is_benched_with_rankings(cross_encoder, tmp_path, whole_run):
     words = [*WORDS, f"model.path={cross_encoder}", "workload.median=20", "serve.rounds=1", "workload.query_tokens=9"]
     for transport in ("engine", "http"):
         folder = tmp_path / transport
-        ended = sendnn(*words, f"serve.transport={transport}", f"serve.output={folder}")
+        ended = whole_run(*words, f"serve.transport={transport}", f"serve.output={folder}")
         assert ended.returncode == 0, ended.stdout + ended.stderr
         samples = json.loads((folder / "samples.json").read_text())
         assert len(samples) == 12 and all(sample["num_items"] == 3 and not sample["error"] for sample in samples)
@@ -243,9 +243,9 @@ def test_a_cross_encoder_is_benched_with_rankings(cross_encoder, tmp_path):
         assert all(sample["num_tokens"] >= 3 * (5 + 1 + 3) for sample in samples)
 
 
-def test_rankings_of_a_bi_encoder_are_asked_for(tiny, tmp_path):
+def test_rankings_of_a_bi_encoder_are_asked_for(tiny, tmp_path, whole_run):
     words = [*WORDS, f"model.path={tiny}", "workload.task=rerank", "serve.rounds=1", f"serve.output={tmp_path}"]
-    ended = sendnn(*words)
+    ended = whole_run(*words)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     figures = json.loads((tmp_path / "bench.json").read_text())["figures"]
     # Each of 12 requests is a query and three documents to the engine.

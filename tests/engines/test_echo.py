@@ -87,12 +87,12 @@ def test_a_stream_comes_part_by_part(slow):
     with streamed(slow, {"input": ["hello world " * 20]}) as (answer, events):
         assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["x-request-id"]
-        found, times = zip(*events, strict=True)
+        found, _ = zip(*events, strict=True)
     *parts, usage, end = found
     assert end is None and usage == {"usage": {"prompt_tokens": 40, "total_tokens": 40}}
     assert " ".join(part["token"] for part in parts) == ("hello world " * 20).strip()
-    # Forty tokens are five steps: the first was here long before the last was computed.
-    assert times[-1] - times[0] > 3 * 0.02
+    # That they come while others are computed is seen where a client leaves in the middle.
+    assert len(parts) == 40
 
 
 def test_streams_and_whole_answers_side_by_side(slow):
@@ -181,12 +181,17 @@ def write(file, values):
     return file
 
 
-def batch(tiny, source, output, *words):
-    return sendnn("serve=batch", *ECHO, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", *words,
-                  **with_echo())  # fmt: skip
+@pytest.fixture
+def batch(echo_run, tiny):
+    def run(source, output, *words):
+        return echo_run(
+            "serve=batch", *ECHO, f"model.path={tiny}", f"serve.input={source}", f"serve.output={output}", *words
+        )
+
+    return run
 
 
-def test_batch_files(tiny, tmp_path):
+def test_batch_files(batch, tmp_path):
     openai = {"method": "POST", "url": "/v1/echo"}
     source = write(
         tmp_path / "in.jsonl",
@@ -202,7 +207,7 @@ def test_batch_files(tiny, tmp_path):
             {"id": 9, "text": "a " * 100},
         ],
     )
-    ended = batch(tiny, source, tmp_path / "out.jsonl", "serve.chunk_lines=2")
+    ended = batch(source, tmp_path / "out.jsonl", "serve.chunk_lines=2")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     one, two, whole, stream, nowhere, empty, wrong = lines
@@ -217,8 +222,8 @@ def test_batch_files(tiny, tmp_path):
     assert "100 tokens and 64 is the most" in bad[4]["error"] and "9 lines, 5 of them bad" in ended.stdout
 
 
-def test_an_array_needs_rows_which_it_does_not_give(tiny, tmp_path):
-    refused = batch(tiny, write(tmp_path / "in.jsonl", ["a"]), tmp_path / "out.npy")
+def test_an_array_needs_rows_which_it_does_not_give(batch, tmp_path):
+    refused = batch(write(tmp_path / "in.jsonl", ["a"]), tmp_path / "out.npy")
     assert refused.returncode == 2 and "the engine echo gives no rows; use a .jsonl file" in refused.stderr
     assert "load" not in refused.stdout
 
@@ -228,10 +233,10 @@ BENCH = ("serve=bench", *ECHO, "workload.num_requests=6", "workload.texts_per_re
 
 @pytest.mark.parametrize("transport", ["engine", "http"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_benches(tiny, tmp_path, transport, stream):
+def test_benches(tiny, tmp_path, transport, stream, echo_run):
     words = [f"model.path={tiny}", f"serve.output={tmp_path}", "serve.rounds=2", f"serve.transport={transport}"]
     words += ["engine.step_ms=5", f"engine.stream={stream}", "workload.concurrency=2"]
-    ended = sendnn(*BENCH, *words, **with_echo())
+    ended = echo_run(*BENCH, *words)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     figures = json.loads((tmp_path / "bench.json").read_text())["figures"]
     samples = json.loads((tmp_path / "samples.json").read_text())
@@ -250,11 +255,11 @@ def test_benches(tiny, tmp_path, transport, stream):
         assert all(len(sample["answers"]) == 1 for sample in samples)
 
 
-def test_a_stream_that_breaks_off_is_a_failed_request(tiny, tmp_path):
+def test_a_stream_that_breaks_off_is_a_failed_request(tiny, tmp_path, echo_run):
     """Over HTTP the status was sent before: the error is the last event."""
     words = [f"model.path={tiny}", f"serve.output={tmp_path}", "serve.rounds=1", "serve.transport=http"]
     words += ["engine.step_ms=100", "engine.stream=true", "serve.request_timeout_seconds=0.1"]
-    ended = sendnn(*BENCH, *words, "workload.least=30", "workload.num_requests=2", **with_echo())
+    ended = echo_run(*BENCH, *words, "workload.least=30", "workload.num_requests=2")
     assert ended.returncode == 1 and "2 of 2 requests failed" in ended.stderr
     figures = json.loads((tmp_path / "bench.json").read_text())["figures"]
     assert figures["num_failed"] == 2 and "the deadline passed" in figures["errors"][0]
@@ -276,21 +281,21 @@ def test_without_serving(tiny):
     assert "warmup 1/1 echo[batch=1..8]" in ended.stdout and "echo, 0 ms a step" in ended.stdout
 
 
-def test_its_keys_are_its_own(tiny):
+def test_its_keys_are_its_own(tiny, echo_run):
     words = (*ECHO, f"model.path={tiny}", "engine.step_ms=2.5", "warmup.shapes=[8x1]")
-    said = sendnn("explain", "engine", *words, **with_echo()).stdout
+    said = echo_run("explain", "engine", *words).stdout
     assert "engine.step_ms = 2.5\n  engine=echo: How long a step takes." in said
-    wrong = sendnn(*ECHO, f"model.path={tiny}", "engine.step_ms=soon", **with_echo())
+    wrong = echo_run(*ECHO, f"model.path={tiny}", "engine.step_ms=soon")
     assert wrong.returncode == 2 and "engine.step_ms" in wrong.stderr
-    ended = sendnn("pipeline=precompile", *words, **with_echo())
+    ended = echo_run("pipeline=precompile", *words)
     assert "warmup.shapes (set by warmup.shapes=[8x1]) is not used by this run" in ended.stdout
 
 
-def test_a_model_is_not_its_own_where_nobody_chose_it_nor_are_its_times(tiny, tmp_path):
+def test_a_model_is_not_its_own_where_nobody_chose_it_nor_are_its_times(tiny, tmp_path, echo_run):
     words = (*EAGER_FLOAT32, f"model.path={tiny}", f"cache_dir={tmp_path}")
-    ended = sendnn("pipeline=precompile", *words, "engine=echo", **with_echo())
+    ended = echo_run("pipeline=precompile", *words, "engine=echo")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    said = sendnn("explain", *words, **with_echo())
+    said = echo_run("explain", *words)
     assert said.returncode == 0, said.stderr
     assert "engine.name = pooling" in said.stdout and "BertModel gives embeddings" in said.stdout
     assert "warmup.shapes = [8..64x1..128]" in said.stdout

@@ -163,7 +163,7 @@ def test_an_observer_has_options_as_everything_else(watch, tiny, with_echo, in_p
     assert wrong.returncode == 2 and "unknown key observe.watch.stage; did you mean" in wrong.stderr
     low = in_process(*words, "observe.watch.at_least=-1", **with_echo)
     assert low.returncode == 2 and "observe.watch.at_least=-1.0 must be" in low.stderr
-    assert "  observe.watch.at_least=0.0\n      Seconds.\n" in sendnn("--help", **with_echo).stdout
+    assert "  observe.watch.at_least=0.0\n      Seconds.\n" in in_process("--help", **with_echo).stdout
 
 
 def test_options_of_an_observer_need_a_name(site):

@@ -81,19 +81,20 @@ def ask(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_source_and_the_observer_with_an_option(tiny, tmp_path):
+def test_the_source_and_the_observer_with_an_option(tiny, tmp_path, monkeypatch, whole_run):
     site = tmp_path / "site"
     site.mkdir()
+    monkeypatch.syspath_prepend(site)
     for name in ("mirror", "slowest"):
         fake.install(site, name, BLOCKS[f"{name}.py"])
     words = ("pipeline=precompile", "backend=eager", *FLOAT32, "warmup.shapes=[16x1]", "observe.slowest.seconds=0")
     words = (*words, f"cache_dir={tmp_path / 'cache'}")
     for path in (tiny, tmp_path / "gone" / tiny.name):
         # The second has nothing but what the first left in the cache.
-        ended = run(PYTHON, *words, f"model.path=mirror:{path}", PYTHONPATH=str(site))
+        ended = whole_run(*words, f"model.path=mirror:{path}")
         assert ended.returncode == 0 and "is warm after" in ended.stdout, ended.stderr
         assert f"{tiny.name}: compile of pool[batch=1,len=16] took" in ended.stderr
-    missing = run(PYTHON, *words, "model.path=mirror:/nowhere", PYTHONPATH=str(site))
+    missing = whole_run(*words, "model.path=mirror:/nowhere")
     assert missing.returncode == 1 and "/nowhere has no config.json; name a model's folder" in missing.stderr
 
 
@@ -120,9 +121,9 @@ def test_the_example_that_binds_weights_by_name():
     assert names["compile"](None, graph_of(first, part)).holds_parameters
 
 
-def test_the_serve_target_asks_the_engine(ask, tiny, tmp_path):
+def test_the_serve_target_asks_the_engine(ask, tiny, tmp_path, whole_run):
     words = ("serve=ask", "backend=eager", *FLOAT32, f"model.path={tiny}", f"cache_dir={tmp_path / 'cache'}")
-    ended = run(PYTHON, *words, PYTHONPATH=str(ask))
+    ended = whole_run(*words)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert re.fullmatch(r"-?[01]\.\d\d alike", ended.stdout.splitlines()[-1])
 

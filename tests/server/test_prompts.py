@@ -8,7 +8,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize
 
 from tests.sentence_models import save
-from tests.served import EAGER_FLOAT32, Served, sendnn
+from tests.served import EAGER_FLOAT32, Served
 
 TEXTS = ["hello world", "the a of and", "is in a world"]
 FILE = {"prompts": {"query": "to the world of ", "document": "in a: "}, "default_prompt_name": "query"}
@@ -103,7 +103,7 @@ def test_info_and_plan_say_so(served_prompted):
     assert "query before every text" in line and "(config_sentence_transformers.json)" in line
 
 
-def test_a_batch_file(prompted, reference, tmp_path):
+def test_a_batch_file(prompted, reference, tmp_path, whole_run):
     openai = {"custom_id": "1", "url": "/v1/embeddings", "body": {"input": TEXTS[0], "prompt_name": "document"}}
     lines = [
         TEXTS[0],
@@ -113,7 +113,7 @@ def test_a_batch_file(prompted, reference, tmp_path):
     ]
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    ended = sendnn(
+    ended = whole_run(
         *EAGER_FLOAT32, f"model.path={prompted}", "serve=batch", f"serve.input={source}", f"serve.output={target}"
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
