@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from sendnn_pipeline.observe.measure import Measure
 from sendnn_pipeline.programs.key import Fields
 from sendnn_pipeline.programs.program import Program, Sizes
 
@@ -25,19 +26,6 @@ class PlanLine:
     value: str
     key: str = ""
     """The key whose origin is shown behind it."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A metric that an engine has beside those of every run."""
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    doc: str
-    label: str = ""
-    """The name of its own label, if it has one."""
-    buckets: tuple[float, ...] = ()
-    """Of a histogram; empty is the usual ones for seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from sendnn_pipeline.engines.plan import Measure
 from sendnn_pipeline.generation.counts import Counts
 from sendnn_pipeline.generation.state import State
+from sendnn_pipeline.observe.measure import Measure
 
 TTFT, ITL = "vllm:time_to_first_token_seconds", "vllm:inter_token_latency_seconds"
 TPOT, DECODE = "vllm:request_time_per_output_token_seconds", "vllm:request_decode_time_seconds"

@@ -5,7 +5,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from sendnn_pipeline.engines.plan import Measure
+from sendnn_pipeline.observe.measure import Measure
 
 KINDS = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from sendnn_pipeline.engines.plan import Measure
 from sendnn_pipeline.messages import StageEvent, StepDone
+from sendnn_pipeline.observe.measure import Measure
 from sendnn_pipeline.observe.measures import Measures
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
