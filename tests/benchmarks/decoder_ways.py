@@ -1,7 +1,7 @@
 """The ways in which a token more of SmolLM2 can be compiled, side by side: the second table of programs/README.md.
 
-``python -m tests.benchmarks.decoder_ways [float32|bfloat16]`` compiles in a process each, then times them in turns: alone
-on the machine, about five minutes. A step is thirty layers, without head, over full blocks.
+``python -m tests.benchmarks.decoder_ways [float32|bfloat16]`` compiles in a process each, then times them in turns:
+alone on the machine, about five minutes. A step is thirty layers, without head, over full blocks.
 """
 
 import statistics
