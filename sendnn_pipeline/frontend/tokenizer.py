@@ -99,10 +99,8 @@ class TextTokenizer:
     def _encode(self, texts: list[str], truncate_to: int | None, special: bool, side: Side) -> list[list[int]]:
         if truncate_to is None or not special:
             encodings = self._tokenizer.encode_batch(texts, add_special_tokens=special)
-            if truncate_to is not None:
-                for encoding in encodings:
-                    encoding.truncate(truncate_to, direction=side)
-            return [encoding.ids for encoding in encodings]
+            part = slice(-truncate_to, None) if truncate_to and side == "left" else slice(truncate_to)
+            return [encoding.ids[part] for encoding in encodings]
         bare = self._tokenizer.encode_batch(texts, add_special_tokens=False)
         return [self._add_special(encoding, truncate_to, side) for encoding in bare]
 

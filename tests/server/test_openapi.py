@@ -63,6 +63,11 @@ def test_the_pooling_engine(request, served):
     assert ask_all(request.getfixturevalue(served), EVERY) == paths
 
 
+def test_the_generation_engine(served_llama):
+    paths = set(collect_endpoints(own_context().plugins, "generation"))
+    assert ask_all(served_llama, EVERY) == paths
+
+
 def test_answers_and_errors_are_described(served_tiny):
     document = served_tiny.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1") and "securitySchemes" not in document["components"]
