@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sendnn_pipeline.app.embedder import Embedder
+    from sendnn_pipeline.app.generator import Generator
     from sendnn_pipeline.frontend.errors import RequestError
 
-__all__ = ["Embedder", "RequestError", "__version__"]
+__all__ = ["Embedder", "Generator", "RequestError", "__version__"]
 
 try:
     __version__ = version("sendnn_pipeline")
@@ -21,6 +22,10 @@ def __getattr__(name: str) -> Any:
         from sendnn_pipeline.app.embedder import Embedder
 
         return Embedder
+    if name == "Generator":
+        from sendnn_pipeline.app.generator import Generator
+
+        return Generator
     if name == "RequestError":
         from sendnn_pipeline.frontend.errors import RequestError
 

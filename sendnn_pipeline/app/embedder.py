@@ -1,86 +1,22 @@
-"""The pooling engine from Python: the same run, engine and endpoints as behind HTTP, in a thread of this process."""
+"""The pooling engine from Python."""
 
-import asyncio
-import math
-import threading
-import time
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from functools import partial
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 
-from sendnn_pipeline.app.context import AppContext, load_context
-from sendnn_pipeline.app.endpoints import collect_endpoints
-from sendnn_pipeline.app.plan_table import plan_lines, print_plan
-from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
-from sendnn_pipeline.app.run import make_session, observe_run
-from sendnn_pipeline.config.command_line import parse_overrides
-from sendnn_pipeline.config.environment import extend_environment, process_environment
-from sendnn_pipeline.distributed.inline import start_inline
-from sendnn_pipeline.frontend.warm import WarmEngine
-from sendnn_pipeline.pipeline.rank import run_rank
-
-T = TypeVar("T")
+from sendnn_pipeline.app.door import EngineDoor
 
 
-class Embedder:
+class Embedder(EngineDoor):
     """Vectors, scores and labels of texts.
 
     ```python
     with Embedder("model=minilm", "backend=inductor") as embedder:
         vectors = embedder.embed(["compiled shapes", "are fixed"])  # float32 [2, 384]
     ```
-
-    It starts when it is entered, or at the first call, and ends when it is left or closed.
-
-    Args:
-        overrides: as the command line has them, ``key=value``.
-        verbose: print the plan and the stages.
     """
-
-    def __init__(self, *overrides: str, verbose: bool = False) -> None:
-        self._overrides, self._console = overrides, Console(quiet=not verbose)
-        self._engine: _RunningEmbedder | None = None
-        self._changing = threading.Lock()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def start(self) -> None:
-        """Load, compile and warm up, unless that is done.
-
-        Raises:
-            PipelineError: the run cannot start; the message says why and what to do.
-        """
-        self._started()
-
-    def _started(self) -> "_RunningEmbedder":
-        with self._changing:
-            if self._engine is None:
-                context = load_context(process_environment())
-                composed = compose_run(context, parse_overrides(self._overrides))
-                engine = _RunningEmbedder(context, resolve_run(context, composed, composed.fetch()), self._console)
-                engine.start()
-                self._engine = engine
-            return self._engine
-
-    def close(self) -> None:
-        """End the engine and its threads; calls that are under way are answered."""
-        with self._changing:
-            engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.close()
 
     def embed(self, texts: str | Sequence[str], **options: Any) -> npt.NDArray[np.float32]:
         """Return a vector for each text, ``[texts, dimensions]``.
@@ -94,7 +30,7 @@ class Embedder:
             TypeError: there is no such option.
         """
         inputs = texts if isinstance(texts, str) else list(texts)
-        return self._started().ask(lambda engine: engine.embed(inputs, **options))
+        return self.ask(lambda engine: engine.embed(inputs, **options))
 
     def score(self, query: str, documents: Sequence[str], **options: Any) -> npt.NDArray[np.float32]:
         """Return a score for each document, ``[documents]``: of a cross-encoder, or the cosine of two vectors.
@@ -109,7 +45,7 @@ class Embedder:
             TypeError: there is no such option.
         """
         listed = list(documents)
-        return self._started().ask(lambda engine: engine.score(query, listed, **options))
+        return self.ask(lambda engine: engine.score(query, listed, **options))
 
     def classify(self, texts: str | Sequence[str], **options: Any) -> list[dict[str, Any]]:
         """Return the likeliest ``label`` of each text with the probabilities of all, ``probs``.
@@ -123,75 +59,4 @@ class Embedder:
             TypeError: there is no such option.
         """
         inputs = texts if isinstance(texts, str) else list(texts)
-        return self._started().ask(lambda engine: engine.classify(inputs, **options))
-
-
-class _RunningEmbedder:
-    """The event loop in a thread of its own, since a notebook has one already; the engine in another."""
-
-    def __init__(self, context: AppContext, resolved: ResolvedRun, console: Console) -> None:
-        self._context, self._resolved, self._console = context, resolved, console
-        self._endpoints = collect_endpoints(context.plugins, resolved.run.config.engine.name)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="sendnn-embedder", daemon=True)
-        self._closing = asyncio.Event()
-
-    def start(self) -> None:
-        """Run until the engine is warm."""
-        self._thread.start()
-        started: Future[WarmEngine] = Future()
-        self._running = asyncio.run_coroutine_threadsafe(self._run(started), self._loop)
-        either: list[Future[Any]] = [started, self._running]
-        wait(either, return_when=FIRST_COMPLETED)
-        if not started.done():
-            self._stop_loop()
-            self._running.result()
-        self._engine = started.result()
-
-    def ask(self, question: Callable[[WarmEngine], Coroutine[Any, Any, T]]) -> T:
-        """Return the engine's answer."""
-        asked = asyncio.run_coroutine_threadsafe(question(self._engine), self._loop)
-        try:
-            return asked.result()
-        except BaseException:
-            # Ctrl-C, too, takes the request out of the queue.
-            asked.cancel()
-            raise
-
-    def close(self) -> None:
-        """End engine and loop."""
-        self._loop.call_soon_threadsafe(self._closing.set)
-        try:
-            self._running.result()
-        finally:
-            self._stop_loop()
-
-    def _stop_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _run(self, started: "Future[WarmEngine]") -> None:
-        resolved, context, console = self._resolved, self._context, self._console
-        run = resolved.run
-        extend_environment(resolved.backend.prepare(run.cache_dir, context.environ))
-        print_plan(console, resolved, plan_lines(resolved, str(run.threads)))
-        say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-        with observe_run(context.plugins, resolved, console, say) as observers:
-            session = make_session(
-                resolved,
-                start=lambda: start_inline(run_rank, run),
-                endpoints=self._endpoints,
-                observers=observers,
-                say=say,
-                api_keys=(),
-                started=time.monotonic(),
-                about={},
-            )
-            async with session.warm_engine() as engine:
-                client = engine.front.client
-                if client.dead is None:
-                    started.set_result(engine)
-                # Where it is gone, the block ends with the reason.
-                await self._closing.wait()
-                await client.drain(math.inf)
+        return self.ask(lambda engine: engine.classify(inputs, **options))

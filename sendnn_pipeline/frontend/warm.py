@@ -14,6 +14,7 @@ from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.frontend import Frontend
 
 EMBED, SCORE, CLASSIFY = "/v1/embeddings", "/v1/score", "/v1/classify"
+COMPLETE, CHAT = "/v1/completions", "/v1/chat/completions"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,35 @@ class WarmEngine:
         """
         content = await self.ask(CLASSIFY, {"input": _listed(texts), **options})
         return [{"label": entry["label"], "probs": entry["probs"]} for entry in content["data"]]
+
+    async def generate(self, prompts: str | Sequence[str], **options: Any) -> list[str]:
+        """Return the text behind each prompt; with ``n``, all of the first prompt's come first.
+
+        Args:
+            prompts: one or several.
+            options: fields of the body of ``/v1/completions``, such as ``max_tokens`` or ``seed``.
+
+        Raises:
+            RequestError: a prompt is too long, or an option is out of range.
+            TypeError: there is no such option.
+        """
+        content = await self.ask(COMPLETE, {"prompt": _listed(prompts), **options})
+        return [choice["text"] for choice in content["choices"]]
+
+    async def chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
+        """Return the model's answer to a conversation.
+
+        Args:
+            messages: of ``role`` and ``content`` each.
+            options: fields of the body of ``/v1/chat/completions``.
+
+        Raises:
+            RequestError: the messages are too long, or refused by the model's template.
+            TypeError: there is no such option.
+        """
+        content = await self.ask(CHAT, {"messages": list(messages), **options})
+        text: str = content["choices"][0]["message"]["content"]
+        return text
 
 
 def _listed(texts: str | Sequence[str]) -> str | list[str]:

@@ -162,7 +162,7 @@ def test_nothing_is_left_after_it_is_closed(tiny):
         with Embedder(*words_of(tiny)) as embedder:
             embedder.embed(ROWS)
             names, _ = left_behind()
-            assert {"sendnn-embedder", "sendnn-rank-0"} <= names
+            assert {"sendnn-engine", "sendnn-rank-0"} <= names
 
     once()
     before = left_behind()

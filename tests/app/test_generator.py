@@ -1,0 +1,22 @@
+"""Generation from Python."""
+
+import pytest
+
+from sendnn_pipeline import Generator, RequestError
+from tests.served import EAGER_FLOAT32
+
+
+def test_texts_and_chats_are_those_of_the_routes(llama, llama_reference):
+    with Generator(*EAGER_FLOAT32, f"model.path={llama}", "scheduler.max_num_seqs=4") as generator:
+        ids = llama_reference.tokenizer("The assert statement")["input_ids"]
+        wanted = llama_reference.tokenizer.decode(llama_reference.greedy(ids, 12), skip_special_tokens=True)
+        assert generator.generate("The assert statement", temperature=0, max_tokens=12) == [wanted]
+        assert generator.generate(["The assert statement"] * 2, temperature=0, max_tokens=12) == [wanted] * 2
+        messages = [{"role": "user", "content": "Hello"}]
+        assert generator.chat(messages, temperature=0, max_tokens=5) == generator.chat(
+            messages, seed=3, top_k=1, max_tokens=5
+        )
+        with pytest.raises(RequestError, match="temperature"):
+            generator.generate("x", temperature=-1)
+        with pytest.raises(TypeError, match="no field temprature; did you mean temperature"):
+            generator.generate("x", temprature=1)
