@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-BLOCK_SIZE, BATCH_TOKENS = 64, 2048
+PAGE_SIZE, BATCH_TOKENS = 64, 2048
 
 
 def load(folder, settings):
@@ -40,8 +40,8 @@ def load(folder, settings):
         config = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=tokenizer.pad_token_id)
         # By itself it takes most of the memory that is free.
         lengths = [len(tokenizer(ask["prompt"])["input_ids"]) + ask["max_tokens"] for ask in asks]
-        blocks = sum(length // BLOCK_SIZE + 2 for length in lengths)
-        cache = ContinuousBatchingConfig(block_size=BLOCK_SIZE, num_blocks=blocks, max_batch_tokens=BATCH_TOKENS)
+        blocks = sum(length // PAGE_SIZE + 2 for length in lengths)
+        cache = ContinuousBatchingConfig(page_size=PAGE_SIZE, num_blocks=blocks, max_batch_tokens=BATCH_TOKENS)
         manager = model.init_continuous_batching(generation_config=config, continuous_batching_config=cache)
         manager.start()
         ids = [
