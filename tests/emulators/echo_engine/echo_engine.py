@@ -13,6 +13,7 @@ from sendnn_pipeline.backends.base import Graph
 from sendnn_pipeline.config.schema import EngineConfig
 from sendnn_pipeline.engines.plan import Plan, PlanLine, Step
 from sendnn_pipeline.errors import EngineError
+from sendnn_pipeline.frontend.bodies import CountOrFitting
 from sendnn_pipeline.frontend.call import Work
 from sendnn_pipeline.frontend.endpoint import Bench, Endpoint, Lines, Prepared
 from sendnn_pipeline.frontend.errors import RequestError
@@ -44,7 +45,7 @@ class Body(msgspec.Struct):
     input: str | list[str]
     model: str | None = None
     stream: bool = False
-    truncate_prompt_tokens: int | None = None
+    truncate_prompt_tokens: CountOrFitting | None = None
 
 
 class Pieces(msgspec.Struct):
