@@ -14,6 +14,7 @@ from sendnn_pipeline.server import tokens
 from tests.contract.tables import own_context
 
 REQUIRED = {"input": "a", "inputs": "a", "query": "a", "prompt": "a", "tokens": [1], "ids": [1]}
+REQUIRED["messages"] = [{"role": "user", "content": "a"}]
 SENTENCES = {"inputs": {"source_sentence": "a", "sentences": ["b"]}}
 
 
@@ -71,7 +72,9 @@ def test_a_number_of_any_size_is_refused_by_name(path):
     shape = SHAPES[path]
     numbers = [name for name, field in optional(shape) if "int" in repr(field.type) and "list" not in repr(field.type)]
     for name in numbers:
-        for number in (2**31, 2**64, 10**40, -(2**63)):
+        # Of 64 bits.
+        beyond = (2**63, -(2**63) - 1) if name[-1] == "seed" else (2**31, -(2**63))
+        for number in (*beyond, 2**64, 10**40):
             raw = json.dumps(with_value(smallest(path, shape), name, number)).encode()
             with pytest.raises(RequestError) as caught:
                 decode_body(raw, shape)

@@ -89,7 +89,7 @@ def test_padding_of_other_models_is_always_an_embedding(folder, pad):
     assert read_model_facts(folder).pad_token_id == 0
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "xlnet", "bart"])
+@pytest.mark.parametrize("kind", ["xlnet", "bart"])
 def test_models_of_no_hidden_size_are_refused_by_name(folder, kind):
     (folder / "config.json").write_text(json.dumps(CONFIG_MAPPING[kind]().to_dict() | {"architectures": ["X"]}))
     with pytest.raises(ModelError, match=f"has no hidden_size: models of the type {kind} are not supported"):

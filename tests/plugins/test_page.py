@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from sendnn_pipeline.backends.base import CompileBackend, CompiledProgram, Graph, Input, Limits
 from sendnn_pipeline.errors import BackendError
@@ -130,13 +130,14 @@ def test_the_serve_target_asks_the_engine(ask, tiny, tmp_path, whole_run):
 
 def test_the_observer_and_its_metric(ask):
     plugins = load_plugins(clean_environ())
-    registry = CollectorRegistry()
+    registry, name = CollectorRegistry(), "ask:compiled_programs"
     plugins.collect("register_metrics", registry=lambda _: registry, run=lambda _: None)
-    for name, source in (("one", "compiled"), ("other", "artifact")):
-        event = StageEvent("compile", "finished", name, 1, 2, 0.5, source=source)
+    before = registry.get_sample_value(name)
+    for program, source in (("one", "compiled"), ("other", "artifact")):
+        event = StageEvent("compile", "finished", program, 1, 2, 0.5, source=source)
         plugins.observe("stage_finished", "ask", event=event, run=None)
     assert not plugins.failures
-    assert b"ask:compiled_programs 1.0" in generate_latest(registry)
+    assert registry.get_sample_value(name) == before + 1
 
 
 WATCH = """
