@@ -2,9 +2,10 @@
 
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import msgspec
+from msgspec import Meta
 
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Endpoint, Lines, Prepared
@@ -12,7 +13,7 @@ from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.generation.api.answers import Answer, Piece, decoder_of, follow, gather, make_answers, request_of
 from sendnn_pipeline.generation.api.bench import BENCH
 from sendnn_pipeline.generation.api.completion_prompts import Prompts, encode_completion, name_of_prompt
-from sendnn_pipeline.generation.api.fields import GenerationFields, NumLogprobs
+from sendnn_pipeline.generation.api.fields import MAX_ANSWERS, GenerationFields, NumLogprobs
 from sendnn_pipeline.generation.api.logprobs import (
     CompletionLogprobs,
     PromptLogprobs,
@@ -34,7 +35,7 @@ class CompletionRequest(GenerationFields, kw_only=True):
     add_special_tokens: bool = True
     echo: bool = False
     logprobs: NumLogprobs | None = None
-    best_of: int | None = None
+    best_of: Annotated[int, Meta(ge=1, le=MAX_ANSWERS)] | None = None
     suffix: str | None = None
     prompt_embeds: Any = None
     response_format: dict[str, Any] | None = None
