@@ -130,12 +130,12 @@ class _Writer:
         """Return an answer or an event."""
         return {**self._head, "object": kind, "choices": choices, **more}
 
-    def choice(self, answer: Answer, piece: Piece, said: Literal["message", "delta"], *, first: bool) -> dict[str, Any]:
+    def choice(self, answer: Answer, piece: Piece, kind: Literal["message", "delta"], *, first: bool) -> dict[str, Any]:
         """Return an answer, or a piece of it."""
         role = {"role": ASSISTANT} if first else {}
         choice = {
             "index": answer.index,
-            said: {**role, "content": piece.text},
+            kind: {**role, "content": piece.text},
             "logprobs": chat_logprobs(self._names, piece.logprobs) if self._body.logprobs else None,
             "finish_reason": piece.finish or None,
             "stop_reason": answer.stop_reason if piece.finish else None,

@@ -41,7 +41,7 @@ class Detokenizer:
         return added
 
     def finish(self) -> str:
-        """Return what was held back for tokens that do not come."""
+        """Return what waits for tokens that do not come."""
         return self._decode(self._window)[self._num_out :]
 
     def _move(self) -> None:

@@ -13,25 +13,25 @@ class StopFinder:
 
     def __init__(self, stops: Sequence[str], *, include: bool) -> None:
         self._stops, self._include = stops, include
-        self._held = ""
+        self._pending = ""
 
     def feed(self, text: str) -> tuple[str, str | None]:
         """Return the text that is sure now, and the stop string that ends it; None where it goes on."""
         if not self._stops:
             return text, None
-        held = self._held + text
-        found = min(((held.find(stop), stop) for stop in self._stops if stop in held), default=None)
+        pending = self._pending + text
+        found = min(((pending.find(stop), stop) for stop in self._stops if stop in pending), default=None)
         if found is not None:
             at, stop = found
-            return held[: at + len(stop) if self._include else at], stop
-        begin = min(_begin_of(held, stop) for stop in self._stops)
-        self._held = held[begin:]
-        return held[:begin], None
+            return pending[: at + len(stop) if self._include else at], stop
+        begin = min(_begin_of(pending, stop) for stop in self._stops)
+        self._pending = pending[begin:]
+        return pending[:begin], None
 
     def flush(self) -> str:
-        """Return what is held back: nothing follows, or stop strings do not count yet."""
-        held, self._held = self._held, ""
-        return held
+        """Return what is pending: nothing follows, or stop strings do not count yet."""
+        pending, self._pending = self._pending, ""
+        return pending
 
 
 def _begin_of(text: str, stop: str) -> int:
