@@ -46,7 +46,7 @@ class GenerationEngine:
                 f"backend={draft['backend.name']} does not compile what generation needs: sizes in ranges, a cache "
                 "that is written in place, and layers that are compiled once",
                 where=draft.where("backend.name"),
-                hint="use backend=inductor",
+                hint="use backend=inductor, without backend.freezing=true",
             )
         facts = read_generation_facts(draft.model)
         _resolve_length(draft)

@@ -105,9 +105,7 @@ def check_layers(causal: nn.Module, folder: Path, cache: Sequence[torch.Tensor])
         text = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder} {NOT_A_DECODER}: {text}", hint=HINT) from error
     if not torch.equal(wanted, hidden):
-        raise ModelError(
-            f"{folder} {NOT_A_DECODER}: it does more than its layers do", hint="models of plain attention are"
-        )
+        raise ModelError(f"{folder} {NOT_A_DECODER}: it does more than its layers do", hint=HINT)
 
 
 def _chunk(

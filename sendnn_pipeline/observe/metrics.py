@@ -11,7 +11,6 @@ from sendnn_pipeline.observe.measures import Measures
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-FINISHED_REASONS = ("stop", "abort", "error")
 
 
 def token_buckets(max_tokens: int) -> list[int]:

@@ -25,7 +25,7 @@ from tests.gguf_models import tiny_llama, write_gguf, write_wheel
 from tests.served import ROOT, environment, sendnn
 
 TINY = ModelConfig(path="tiny-gguf==1.0")
-# The model's own card has these ids for this message.
+# As its chat template and its vocabulary give them; kept so that a change of either is seen.
 CHAT = [{"role": "user", "content": "Hi"}]
 SYSTEM_IDS = [1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519, 28, 7018, 411, 407, 19712, 8182]
 CHAT_IDS = [*SYSTEM_IDS, 2, 198, 1, 4093, 198, 26843, 2, 198, 1, 520, 9531, 198]
