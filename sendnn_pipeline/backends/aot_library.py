@@ -133,4 +133,3 @@ def _handle(tensor: torch.Tensor) -> int:
     """Return a handle that the callee owns."""
     capsule: Any = torch._C._aoti.unsafe_alloc_void_ptr_from_tensor(tensor)
     return CAPSULE_POINTER(capsule, CAPSULE_NAME(capsule))  # type: ignore[no-any-return]
-
