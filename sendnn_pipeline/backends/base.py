@@ -45,6 +45,8 @@ class Limits:
     """Whether inputs marked ``written`` are updated where they are."""
     helpers: bool = False
     """Whether it compiles helper Programs on the CPU, their rows a range: then ``backend.simple`` can name it."""
+    concurrent_compiles: bool = False
+    """Whether several threads may call ``compile`` at once, each for another Program."""
     artifacts: Literal["files", "own_cache", "none"] = "none"
     """What outlives the process: folders that ``save`` fills, a cache that the library keeps itself, or nothing."""
 

@@ -3,9 +3,9 @@
 import json
 import shutil
 import tempfile
+import threading
 import warnings
 import weakref
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sendnn_pipeline.backends.base import DTYPES, CompileBackend, CompiledCall, CompiledProgram, Graph, Limits
+from sendnn_pipeline.backends.build import SOURCES_ONLY, build_library
 from sendnn_pipeline.backends.compiler import (
     CACHE_VARIABLE,
     EAGER,
@@ -41,6 +42,8 @@ FILES = "6"
 LIBRARY, CONSTANTS, EMBEDDED = "program.so", "constants.json", "constants.safetensors"
 # Unfrozen, float32 is as fast and weights are shared; see programs/README.md.
 FROZEN_BY_DEFAULT = ("bfloat16",)
+# Torch traces and generates for one caller at a time, whoever it is; meanwhile another Program may be built.
+TRACING = threading.Lock()
 # Attention over a cache is the inner loop of a decoder, and its indices are the scheduler's own.
 CACHE_OPTIONS = {"assert_indirect_indexing": False, "cpp.enable_floating_point_contract_flag": "fast"}
 
@@ -98,6 +101,7 @@ class InductorBackend(CompileBackend):
             exchangeable_weights=options.freezing is not True,
             in_place=True,
             helpers=True,
+            concurrent_compiles=True,
             artifacts="files",
         )
 
@@ -133,6 +137,7 @@ class InductorBackend(CompileBackend):
             "cpp.dynamic_threads": True,
             # Else a dozen test programs are built, each for a second or two, to learn what torch knows of this CPU.
             "cpp.vec_isa_ok": True,
+            **SOURCES_ONLY,
             **(CACHE_OPTIONS if graph.written else {}),
         }
         try:
@@ -147,22 +152,19 @@ class InductorBackend(CompileBackend):
         from sendnn_pipeline.backends.aot_library import open_library
         from sendnn_pipeline.backends.packing import pack_products, packs
 
+        library = folder / LIBRARY
         try:
-            import torch._inductor
+            with TRACING, warnings.catch_warnings():
+                import torch._inductor
 
-            with warnings.catch_warnings():
                 # Torch's own use of what it deprecates.
                 warnings.simplefilter("ignore", FutureWarning)
-                exported = export_graph(graph)
+                exported, checkpoint = export_graph(graph), graph.parameters()
                 packed = pack_products(exported) if packs(graph) and not self._is_frozen(graph) else {}
                 package = torch._inductor.aoti_compile_and_package(
                     exported, package_path=str(folder / "program.pt2"), inductor_configs=dict(options)
                 )
-            library = folder / LIBRARY
-            with zipfile.ZipFile(package) as archive:
-                (member,) = [name for name in archive.namelist() if name.endswith(".so")]
-                library.write_bytes(archive.read(member))
-            Path(package).unlink()
+            build_library(Path(package), library)
             opened = open_library(library)
         except BackendError:
             raise
@@ -170,7 +172,7 @@ class InductorBackend(CompileBackend):
             raise BackendError(f"{graph.name} does not compile: {what_failed(error)}", hint=EAGER) from error
         if self._is_frozen(graph):
             return AotProgram(opened, graph, {}, {}, holds_parameters=True)
-        constants, checkpoint = opened.constants(), graph.parameters()
+        constants = opened.constants()
         names = {name: checkpoint[original] for name, original in constants.items() if original in checkpoint}
         tensors = {**exported.state_dict, **exported.constants}
         others = {

@@ -1,6 +1,7 @@
 """Compile: every Program of the plan, from its artifact where there is one."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,15 @@ from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.base import EngineCore
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.messages import StageEvent
-from sendnn_pipeline.pipeline.cache import program_cache
+from sendnn_pipeline.pipeline.cache import Source, program_cache
 from sendnn_pipeline.pipeline.load import LoadedEngine
 from sendnn_pipeline.pipeline.stage import StageObserver
 from sendnn_pipeline.programs.store import ArtifactStore
 
 if TYPE_CHECKING:
     from sendnn_pipeline.programs.program import Program
+
+PREFIX = "compile"
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Compile:
     name = "compile"
 
     def run(self, loaded: LoadedEngine) -> CompiledEngine:
-        """Get one Program after the other, and have the engine bind its weights to them."""
+        """Get every Program, several at once where the backend can, and have the engine bind its weights to them."""
         run = loaded.run
         caches = {
             False: program_cache(run, self.backend, self.store, self.world),
@@ -50,14 +53,22 @@ class Compile:
         programs = run.plan.programs
         compiled: dict[Program, CompiledProgram] = {}
         num_compiled = 0
-        for index, program in enumerate(programs, start=1):
-            self.observe(StageEvent(self.name, "started", program.name, index, len(programs)))
+
+        def get(program: "Program") -> tuple[CompiledProgram, Source, str, float]:
             started = time.monotonic()
-            graph = loaded.core.graph(program)
-            compiled[program], source, reason = caches[program.helper].get_or_compile(graph)
-            seconds = time.monotonic() - started
-            num_compiled += source == "compiled"
-            self.observe(StageEvent(self.name, "finished", program.name, index, len(programs), seconds, reason, source))
+            found = caches[program.helper].get_or_compile(loaded.core.graph(program))
+            return *found, time.monotonic() - started
+
+        # One more than CPUs: while others are built, the next is traced.
+        several = self.backend.limits.concurrent_compiles and self.simple.limits.concurrent_compiles
+        with ThreadPoolExecutor(run.threads + 1, PREFIX) as pool:
+            results = (pool.map if several else map)(get, programs)
+            for index, program in enumerate(programs, start=1):
+                self.observe(StageEvent(self.name, "started", program.name, index, len(programs)))
+                compiled[program], source, reason, seconds = next(results)
+                num_compiled += source == "compiled"
+                done = StageEvent(self.name, "finished", program.name, index, len(programs), seconds, reason, source)
+                self.observe(done)
         options = run.config.artifacts
         if options.enabled and not options.require:
             used = frozenset(caches[program.helper].keys.key(program.name).digest for program in programs)
