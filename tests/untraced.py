@@ -22,7 +22,11 @@ COMPOSING = (
     "omegaconf:OmegaConf.to_container",
     "yaml:load",
 )
-CALLED_BACK = ("sendnn_pipeline.config.option_source:FileConfigSource.load_config",)
+CALLED_BACK = (
+    "hydra._internal.defaults_list:_create_interpolation_map",
+    "sendnn_pipeline.config.option_loader:OptionLoader._parse_overrides_and_create_caching_repo",
+    "sendnn_pipeline.config.option_source:FileConfigSource.load_config",
+)
 COMPILING = ("torch._inductor:aoti_compile_and_package", "torch.export:export")
 
 
