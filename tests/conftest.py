@@ -22,8 +22,8 @@ from tests.distribution import distribute, made_once, session_folder
 from tests.generation.api.models import Reference, make_llama
 from tests.in_process import SIGNALS, CommandLine
 from tests.processes import cpu_answer
+from tests.processes.untraced import Untraced
 from tests.served import EAGER_FLOAT32, ECHO, ECHO_FOLDER, MINILM_FLOAT32, Served, with_echo
-from tests.untraced import CALLED_BACK, COMPILING, COMPOSING, Untraced
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,18 +43,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(cpu_answer.in_environment(dict(os.environ)))
     # Two workers and their servers share the CPUs: threads that spin while they wait take them from each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What a graph calls its kernels by is a third of what it costs to compile it, and the processes that would compile
+    # several at once import torch first.
+    os.environ.setdefault("AOT_INDUCTOR_COMPILE_WRAPPER_OPT_LEVEL", "O0")
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # A shell that runs the tests in the background has them, and whatever they start, ignore Ctrl-C.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def libraries_are_untraced(request: pytest.FixtureRequest) -> None:
-    """Trace no library while it composes or compiles, where coverage is measured."""
-    if request.config.getoption("cov_source", None):
-        untraced = Untraced()
-        untraced.leave_out(*COMPOSING, *COMPILING)
-        untraced.count(*CALLED_BACK)
+    if config.getoption("cov_source", None):
+        # Before a file of tests is imported, and transformers with it.
+        Untraced().leave_out()
 
 
 @pytest.hookimpl(tryfirst=True)

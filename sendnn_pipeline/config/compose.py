@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -21,6 +21,7 @@ from yaml import YAMLError
 
 from sendnn_pipeline.config.compose_errors import one_line, unknown_option
 from sendnn_pipeline.config.option_file import find_problem, read_option
+from sendnn_pipeline.config.option_loader import OptionLoader
 from sendnn_pipeline.config.option_source import read_options_ourselves
 from sendnn_pipeline.config.options import PRIMARY, SCHEMA_SUFFIX, OptionTree
 from sendnn_pipeline.config.schema import RunConfig
@@ -71,14 +72,20 @@ class Composed:
 def store_schemas(store: SchemaStore) -> None:
     """Hand the typed run and all typed options to Hydra."""
     hydra_store = ConfigStore.instance()
-    root = _thaw(OmegaConf.structured(RunConfig))
+    root = deepcopy(_node(RunConfig))
     for group in {group for group, _ in store.schemas}:
-        root[group] = _thaw(OmegaConf.structured(store.base(group)))
+        root[group] = _node(store.base(group))
     hydra_store.store(name="schema", node=root, provider="sendnn_pipeline")
     for (group, name), schema in store.schemas.items():
         if name:
-            node = _thaw(OmegaConf.structured(schema))
-            hydra_store.store(group=group, name=f"{name}{SCHEMA_SUFFIX}", node=node, provider=schema.__module__)
+            name_of_schema = f"{name}{SCHEMA_SUFFIX}"
+            hydra_store.store(group=group, name=name_of_schema, node=_node(schema), provider=schema.__module__)
+
+
+@lru_cache(maxsize=256)
+def _node(schema: type) -> Any:
+    """Return a schema as OmegaConf reads it, which copies it wherever it is put."""
+    return _thaw(OmegaConf.structured(schema))
 
 
 def _thaw(node: Any) -> Any:
@@ -125,7 +132,7 @@ class Composer:
 
     tree: OptionTree
     schemas: SchemaStore
-    loader: ConfigLoader
+    loader: OptionLoader
     types: Mapping[str, Any]
     """Of all keys."""
 
@@ -152,7 +159,8 @@ class Composer:
         if file is None:
             # One of the schemas.
             return None
-        values, merged = read_option(file, default.package or "", self.types)
+        content = self.loader.content(default.config_path)
+        values, merged = read_option(file, content, default.package or "", self.types)
         chosen = overrides.override_metadata.get(group)
         chosen_in = "" if chosen is None or chosen.external_override else chosen.containing_config_path or ""
         return OptionFile(group, option, file, default.parent or "", chosen_in, values, merged)
@@ -180,7 +188,7 @@ class Composer:
         """
         words = [*search_path_override(self.tree), *overrides]
         try:
-            config = hydra_compose(PRIMARY, overrides=words, return_hydra_config=True)
+            config = self.loader.load_configuration(PRIMARY, words, RunMode.RUN, from_shell=False)
             choices = dict(config.hydra.runtime.choices)
             config = OmegaConf.masked_copy(config, [str(key) for key in config if key != HYDRA])
             OmegaConf.resolve(config)
@@ -208,6 +216,7 @@ def open_composer(tree: OptionTree, schemas: SchemaStore) -> Iterator[Composer]:
     read_options_ourselves()
     try:
         with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(tree.own)):
-            yield Composer(tree, schemas, GlobalHydra.instance().config_loader(), schemas.keys())
+            search_path = GlobalHydra.instance().config_loader().get_search_path()
+            yield Composer(tree, schemas, OptionLoader(search_path), schemas.keys())
     finally:
         GlobalHydra.instance().hydra = outer

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from sendnn_pipeline.config.aliases import SHORT_FORMS
 from sendnn_pipeline.config.decode import decode
 from sendnn_pipeline.errors import ConfigError, nearest
+from sendnn_pipeline.files import parse_yaml
 
 REGISTRY_PREFIX = "SENDNN_INFERENCE_"
 OWN_PREFIX = "SENDNN_PIPELINE_"
@@ -77,7 +77,7 @@ def read_rows(conf_dirs: Mapping[str, Path]) -> tuple[dict[str, EnvRow], list[st
     warnings = []
     for provider, folder in conf_dirs.items():
         for file in sorted(set((folder / "env").glob("*.yaml")) - {folder / "env" / RETIRED_FILE}):
-            for variable, entry in (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).items():
+            for variable, entry in (parse_yaml(file.read_text(encoding="utf-8")) or {}).items():
                 row = _read_row(variable, entry, f"{file} ({provider})")
                 if variable in rows:
                     raise ConfigError(

@@ -8,6 +8,7 @@ import yaml
 
 from sendnn_pipeline.config.environment import KEY_PREFIX, OWN_PREFIX, OWN_VARIABLES, REGISTRY_PREFIX, RETIRED_FILE
 from sendnn_pipeline.errors import ConfigError, nearest
+from sendnn_pipeline.files import parse_yaml
 
 
 class Retired(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -58,7 +59,7 @@ def read_retired(conf_dirs: Mapping[str, Path]) -> Retired:
         if not file.is_file():
             continue
         try:
-            one = msgspec.convert(yaml.safe_load(file.read_text(encoding="utf-8")), Retired)
+            one = msgspec.convert(parse_yaml(file.read_text(encoding="utf-8")), Retired)
         except (msgspec.ValidationError, yaml.YAMLError) as error:
             raise ConfigError(f"{file}: {error}", hint="it has prefixes and replacements") from None
         repeated = one.prefixes.keys() & merged.prefixes.keys() | one.replacements.keys() & merged.replacements.keys()

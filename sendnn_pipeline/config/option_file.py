@@ -1,16 +1,15 @@
 """An option's file: what it sets, and what is wrong with one that Hydra cannot use."""
 
-import io
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import yaml
 from hydra.plugins.config_source import ConfigSource
-from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from sendnn_pipeline.config.exact_words import holds_text
+from sendnn_pipeline.config.option_yaml import read_characters
 from sendnn_pipeline.config.options import PROFILE, flatten
 from sendnn_pipeline.errors import ConfigError, nearest
 from sendnn_pipeline.files import read_text
@@ -22,27 +21,21 @@ FORM = f"begin it with the line '{GLOBAL}', then set keys below their groups, su
 CHOICE = "choose an option in its defaults list: 'defaults: [override /{group}: {option}]'"
 
 
-class _Characters(yaml.SafeLoader):
-    """Reads numbers and booleans as the characters that stand there."""
-
-    yaml_constructors: ClassVar = yaml.SafeLoader.yaml_constructors | {
-        f"tag:yaml.org,2002:{kind}": yaml.SafeLoader.construct_scalar for kind in ("int", "float", "bool", "timestamp")
-    }
-
-
-def read_option(file: Path, package: str, types: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_option(
+    file: Path, content: Any, package: str, types: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what a file sets by dotted key: as the keys' types take it, and as Hydra does.
 
     They differ where YAML makes a number of text. A value that is missing sets nothing.
 
     Args:
-        file: that Hydra can read.
+        file: of the option.
+        content: what Hydra read there.
         package: where its keys lie, as Hydra found it.
         types: of keys.
     """
-    text = read_text(file)
-    merged = dict(_leaves(OmegaConf.to_container(OmegaConf.load(io.StringIO(text))), package))
-    characters = dict(_leaves(yaml.load(text, _Characters), package))
+    merged = dict(_leaves(content, package))
+    characters = dict(_leaves(read_characters(read_text(file)), package))
     exact = {
         key: characters[key] if value is not None and holds_text(_type(key, types)) else value
         for key, value in merged.items()
@@ -70,9 +63,9 @@ def find_problem(file: Path, groups: Mapping[str, Mapping[str, Any]]) -> ConfigE
     """
     try:
         text = read_text(file)
-        content = yaml.load(text, _Characters)
+        content = read_characters(text)
         header = ConfigSource._get_header_dict(text)["package"]
-    except yaml.YAMLError:
+    except YAMLError:
         # It names the file itself.
         return None
     except (OSError, ValueError) as error:

@@ -9,6 +9,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult
 from omegaconf import OmegaConf
 
+from sendnn_pipeline.config.option_yaml import read_values
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.files import read_text
 
@@ -37,7 +38,11 @@ class FileConfigSource(file_config_source.FileConfigSource):
         stream.name = str(file)
         header = self._get_header_dict(text[:HEADER_LENGTH])
         where = f"{self.scheme()}://{self.path}"
-        return ConfigResult(config=OmegaConf.load(stream), path=where, provider=self.provider, header=header)
+        values = read_values(stream)
+        if not isinstance(values, dict | list | str | None):
+            raise OSError(f"{file} is a {type(values).__name__}")
+        config = OmegaConf.create({} if values is None else values)
+        return ConfigResult(config=config, path=where, provider=self.provider, header=header)
 
 
 def read_options_ourselves() -> None:
