@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,17 +14,32 @@ SOURCES_ONLY = {
     "aot_inductor.precompile_headers": False,
     "cpp_cache_precompile_headers": False,
 }
+# By which the compiler takes what inductor lists under these names.
+SIGNS = {
+    "definitions": "-D",
+    "include_dirs": "-I",
+    "cflags": "-",
+    "ldflags": "-",
+    "libraries_dirs": "-L",
+    "libraries": "-l",
+}
 
 
 def build_library(package: Path, library: Path) -> None:
-    """Build the sources of ``package``, and write ``library``.
+    """Build the sources of ``package``, of which nothing stays, and write ``library``.
 
     Raises:
         CalledProcessError: the compiler failed; its ``output`` says why.
     """
-    folder = package.parent / "sources"
-    with zipfile.ZipFile(package) as archive:
-        archive.extractall(folder)
+    with tempfile.TemporaryDirectory(prefix="sources-", dir=package.parent) as folder:
+        with zipfile.ZipFile(package) as archive:
+            archive.extractall(folder)
+        # It may hold the weights, which are extracted now, and are to be in the library.
+        package.unlink()
+        _build(Path(folder), library)
+
+
+def _build(folder: Path, library: Path) -> None:
     (source,) = folder.rglob("*.wrapper.cpp")
     name = source.name.removesuffix(".wrapper.cpp")
     compiling, linking = (
@@ -38,8 +54,7 @@ def build_library(package: Path, library: Path) -> None:
 
 def _words(flags: Mapping[str, Any]) -> list[str]:
     """Return the command line of what inductor writes as JSON."""
-    names = {"definitions": "-D", "include_dirs": "-I", "cflags": "-", "ldflags": "-", "libraries_dirs": "-L"}
-    words = [f"{sign}{word.strip()}" for name, sign in {**names, "libraries": "-l"}.items() for word in flags[name]]
+    words = [f"{sign}{word.strip()}" for name, sign in SIGNS.items() for word in flags[name]]
     return [*words, *(word for text in flags["passthrough_args"] for word in text.split())]
 
 

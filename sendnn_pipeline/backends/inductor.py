@@ -68,12 +68,12 @@ class AotProgram(CompiledProgram):
         """Return a call over these weights, which it shares with every other."""
         try:
             constants = {name: weights[original] for name, original in self.names.items()}
+            if self.copies is not None:
+                constants |= {
+                    name: self.copies.of([weights[one] for one in together]) for name, together in self.packed.items()
+                }
         except KeyError as error:
             raise BackendError(f"{self.graph.name} reads the weight {error}, which the checkpoint lacks") from None
-        if self.copies is not None:
-            constants |= {
-                name: self.copies.of([weights[one] for one in together]) for name, together in self.packed.items()
-            }
         outputs, calls = len(self.graph.outputs), self.graph.concurrent_calls
         return self.library.bind(constants | dict(self.others), outputs, calls)
 

@@ -47,8 +47,12 @@ def _prefill(
                 computed.failed[chunk.request_id] = NOT_FINITE
                 continue
             sequence = sequences[chunk.request_id]
-            if sequence.sampling.prompt_logprobs >= 0:
-                _report_prompt(runner, chunk, states, sequence)
+            try:
+                if sequence.sampling.prompt_logprobs >= 0:
+                    _report_prompt(runner, chunk, states, sequence)
+            except Exception as error:
+                computed.failed[chunk.request_id] = _reason(error)
+                continue
             if chunk.is_last:
                 hidden[chunk.request_id] = states[-1:]
     return hidden

@@ -63,6 +63,13 @@ class GenerationEngine:
             )
         if draft[STEP_TOKENS] is None:
             draft.put(STEP_TOKENS, max(draft[CHUNK], BLOCK_SIZE), Layer.CHOSEN, f"{CHUNK}")
+        if draft[STEP_TOKENS] < BLOCK_SIZE:
+            raise ConfigError(
+                f"{STEP_TOKENS}={draft[STEP_TOKENS]} is less than a block of {BLOCK_SIZE} tokens, the least "
+                "that a step of prefill computes",
+                where=draft.where(STEP_TOKENS),
+                hint=f"use {BLOCK_SIZE} or more",
+            )
         _resolve_blocks(draft, facts)
 
     def plan(self, config: RunConfig, model: ModelFacts, limits: Limits) -> GenerationPlan:

@@ -13,7 +13,7 @@ BATCH, ROWS = "batch", "rows"
 
 def embed_program(rules: Rules) -> Program:
     """Return the Program from token ids to hidden states."""
-    return Program(EMBED, (Dim(TOKENS, max(rules.max_prefill_tokens, rules.max_num_seqs), 1),))
+    return Program(EMBED, (_up_to(TOKENS, max(rules.max_prefill_tokens, rules.max_num_seqs)),))
 
 
 def prefill_program(rules: Rules, kind: str = "") -> Program:
@@ -26,10 +26,10 @@ def prefill_program(rules: Rules, kind: str = "") -> Program:
     sizes = {
         TOKENS: rules.max_prefill_tokens,
         PROMPTS: rules.max_num_seqs,
-        QUERIES: rules.chunk_size,
+        QUERIES: rules.longest_chunk,
         BLOCKS: _longest(rules),
     }
-    return Program(_function(PREFILL, kind), tuple(Dim(name, most, 1) for name, most in sizes.items()))
+    return Program(_function(PREFILL, kind), tuple(_up_to(name, most) for name, most in sizes.items()))
 
 
 def decode_program(rules: Rules, kind: str = "") -> Program:
@@ -41,12 +41,12 @@ def decode_program(rules: Rules, kind: str = "") -> Program:
     """
     # A block that rows share counts for each of them.
     most = rules.max_num_seqs * _longest(rules)
-    return Program(_function(DECODE, kind), (Dim(BATCH, rules.max_num_seqs, 1), Dim(BLOCKS, most, 1)))
+    return Program(_function(DECODE, kind), (_up_to(BATCH, rules.max_num_seqs), _up_to(BLOCKS, most)))
 
 
 def logits_program(rules: Rules) -> Program:
     """Return the Program from hidden states to logits."""
-    return Program(LOGITS, (Dim(ROWS, rules.max_num_seqs, 1),))
+    return Program(LOGITS, (_up_to(ROWS, rules.max_num_seqs),))
 
 
 def part_of(program: Program) -> str:
@@ -66,9 +66,10 @@ def steps_to_time(rules: Rules, kinds: Sequence[str]) -> dict[Program, tuple[Ste
         rules: of the scheduler.
         kinds: of layers, one empty name where all are of one.
     """
-    chunk, seqs, longest = rules.chunk_size, rules.max_num_seqs, _longest(rules)
+    chunk, seqs, longest = rules.longest_chunk, rules.max_num_seqs, _longest(rules)
     full = max(seqs, rules.num_blocks - 1)
-    several = min(seqs, rules.max_prefill_tokens // BLOCK_SIZE)
+    # A prompt each in a block of its own, and no more than the cache has.
+    several = min(seqs, rules.max_prefill_tokens // BLOCK_SIZE, rules.num_blocks - 1)
     chunks = {(several * BLOCK_SIZE, several, BLOCK_SIZE, 1)}
     chunks |= {
         (size, 1, size, blocks)
@@ -82,6 +83,11 @@ def steps_to_time(rules: Rules, kinds: Sequence[str]) -> dict[Program, tuple[Ste
         steps[decode_program(rules, kind)] = tuple(Step(sizes, sizes[0]) for sizes in sorted(decodes))
     steps[logits_program(rules)] = tuple(Step((rows,), rows) for rows in sorted({1, seqs}))
     return steps
+
+
+def _up_to(name: str, most: int) -> Dim:
+    """Return a range from one; one alone is no range to a compiler."""
+    return Dim(name, most, 1 if most > 1 else None)
 
 
 def _function(part: str, kind: str) -> str:

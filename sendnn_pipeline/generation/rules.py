@@ -50,6 +50,11 @@ class Rules:
         assert self.max_prefill_tokens >= (self.chunk_size if self.left_padding else BLOCK_SIZE), "no chunk would fit"
         assert self.max_batch_tkv is None or self.rectangular_decode, "the volume of what is not a rectangle"
 
+    @property
+    def longest_chunk(self) -> int:
+        """Most tokens of a request that a step computes."""
+        return min(self.chunk_size, self.max_prefill_tokens)
+
     def max_output_tokens(self, num_prompt_tokens: int) -> int:
         """Return the longest answer to a prompt; 0 or less where there is no room for any."""
         padded = num_blocks_of(num_prompt_tokens) * BLOCK_SIZE if self.left_padding else num_prompt_tokens

@@ -18,8 +18,6 @@ from sendnn_pipeline.programs.store import ArtifactStore
 if TYPE_CHECKING:
     from sendnn_pipeline.programs.program import Program
 
-PREFIX = "compile"
-
 
 @dataclass(frozen=True)
 class CompiledEngine:
@@ -61,7 +59,7 @@ class Compile:
 
         # One more than CPUs: while others are built, the next is traced.
         several = self.backend.limits.concurrent_compiles and self.simple.limits.concurrent_compiles
-        with ThreadPoolExecutor(run.threads + 1, PREFIX) as pool:
+        with ThreadPoolExecutor(run.threads + 1, self.name) as pool:
             results = (pool.map if several else map)(get, programs)
             for index, program in enumerate(programs, start=1):
                 self.observe(StageEvent(self.name, "started", program.name, index, len(programs)))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from sendnn_pipeline.backends.export import export_graph
 from sendnn_pipeline.generation.programs import LOGITS
 from tests.conftest import resolved_run
 from tests.generation.cores import Core
@@ -36,7 +37,7 @@ def test_text_is_transformers_and_artifacts_need_no_model(tmp_path, monkeypatch)
             assert core.tokens(request_id) == wanted[0, len(prompt) :].tolist()
 
 
-def test_products_of_few_rows_in_bfloat16(tmp_path):
+def test_packed_products_in_bfloat16(tmp_path):
     """Over weights in a layout of their own, where the CPU computes it."""
     folder = make_decoder(tmp_path / "model", "Llama", KNOWN["Llama"])
     resolved = resolved_run([*SMALL, f"model.path={folder}", "model.dtype=bfloat16"])
@@ -52,3 +53,12 @@ def test_products_of_few_rows_in_bfloat16(tmp_path):
         torch.testing.assert_close(logits, wanted, atol=2**-7 * float(wanted.abs().max()), rtol=0)
         assert greedy.tolist() == logits.argmax(-1).tolist() and finite.all()
     assert bool(made.packed) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def test_one_request_at_a_time_is_no_range_to_the_compiler(tmp_path):
+    folder = make_decoder(tmp_path / "model", "Llama", KNOWN["Llama"])
+    words = ("scheduler.max_num_seqs=1", "model.max_model_len=64", "model.dtype=float32")
+    resolved = resolved_run([*SMALL, f"model.path={folder}", *words])
+    core = resolved.engine.open(resolved.run, None)
+    for program in resolved.run.plan.programs:
+        export_graph(core.graph(program))

@@ -5,6 +5,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.generation import compute
 from sendnn_pipeline.generation.messages import Sampling
 from sendnn_pipeline.messages import StepDone
 from tests.conftest import resolved_run
@@ -179,6 +181,50 @@ def test_numbers_that_are_not_finite_and_errors_fail_one_request(core, prompts, 
     object.__setattr__(runner, "head", head)
     assert "not finite" in core.failures()[602].message
     assert core.tokens(603) == generated(reference, prompts[4], 1)
+
+
+def test_errors_in_prefill_fail_one_request(core, prompts, reference, monkeypatch):
+    runner, together = type(core.core.runner), []
+    prefill, report = runner.prefill, compute.token_logprobs
+    failing, unreportable = prompts[1], prompts[8]
+
+    def prefill_but_one(self, chunks):
+        together.append(len(chunks))
+        if any(list(chunk.token_ids) == failing for chunk in chunks):
+            raise RuntimeError("a kernel failed")
+        return prefill(self, chunks)
+
+    def report_but_one(rows, following, top):
+        if following == unreportable[1:]:
+            raise RuntimeError("no report")
+        return report(rows, following, top)
+
+    monkeypatch.setattr(runner, "prefill", prefill_but_one)
+    monkeypatch.setattr(compute, "token_logprobs", report_but_one)
+    core.ask(620, [failing])
+    core.ask(621, [[9, 8, 7]])
+    core.ask(622, [unreportable], Sampling(temperature=0.0, prompt_logprobs=0))
+    core.drain()
+    assert max(together) == 3
+    assert core.failures()[620].message == "RuntimeError: a kernel failed"
+    assert core.failures()[622].message == "RuntimeError: no report"
+    assert core.tokens(621) == generated(reference, [9, 8, 7])
+
+
+@pytest.mark.parametrize("words", [("cache.num_blocks=3",), ("scheduler.max_num_batched_tokens=64",)])
+def test_steps_that_are_timed_fit_the_cache_and_their_programs(folder, words):
+    options = (f"model.path={folder}", "model.max_model_len=128", "scheduler.chunk_size=128")
+    plan = resolved_run([*EAGER_FLOAT32, *options, *words]).run.plan
+    for program, steps in plan.steps.items():
+        assert all(size <= dim.max for step in steps for size, dim in zip(step.sizes, program.dims, strict=True))
+    for _, prompts, _, blocks in (step.sizes for step in plan.steps[plan.prefill("")]):
+        assert prompts * blocks < plan.rules.num_blocks
+
+
+def test_a_step_of_less_than_a_block_is_refused(folder):
+    with pytest.raises(ConfigError, match="max_num_batched_tokens=32 is less than a block of 64 tokens") as found:
+        resolved_run([*EAGER_FLOAT32, f"model.path={folder}", "scheduler.max_num_batched_tokens=32"])
+    assert found.value.hint == "use 64 or more"
 
 
 def test_a_poisoned_prompt_reaches_nobody_else(core, prompts, reference):
