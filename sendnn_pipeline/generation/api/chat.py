@@ -44,7 +44,6 @@ class ChatRequest(GenerationFields, kw_only=True):
     """Written into the prompt; calls of them come as text."""
     tool_choice: str | dict[str, Any] | None = None
     reasoning_effort: str | None = None
-    response_format: dict[str, Any] | None = None
     modalities: list[str] | None = None
     audio: Any = None
     functions: Any = None
@@ -87,8 +86,6 @@ def _check(front: Frontend, body: ChatRequest) -> None:
     check_unset(body, ("audio", "functions", "function_call"))
     if body.modalities not in (None, ["text"]):
         raise unsupported("modalities", "is text alone here")
-    if (body.response_format or {}).get("type", "text") != "text":
-        raise unsupported("response_format", "is not implemented, other than type=text")
     if body.tool_choice not in (None, "none", "auto"):
         raise unsupported("tool_choice", "is not implemented, other than none and auto")
     if body.top_logprobs is not None and not body.logprobs:

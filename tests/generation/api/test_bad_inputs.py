@@ -6,6 +6,9 @@ import math
 import pytest
 
 COMPLETIONS, CHATS = "/v1/completions", "/v1/chat/completions"
+DEEP: dict = {}
+for _ in range(80):
+    DEEP = {"items": DEEP}
 BOTH = [
     ({"temperature": -1}, "temperature"),
     ({"temperature": "hot"}, "temperature"),
@@ -48,10 +51,39 @@ BOTH = [
     ({"priority": 1}, "priority"),
     ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
     ({"truncate_prompt_tokens": 256}, "truncate_prompt_tokens"),
-    ({"structured_outputs": {"regex": "x"}}, "structured_outputs"),
+    ({"structured_outputs": {}}, "structured_outputs"),
+    ({"structured_outputs": {"regex": "x", "choice": ["x"]}}, "structured_outputs.choice"),
+    ({"structured_outputs": {"regex": "["}}, "structured_outputs.regex"),
+    ({"structured_outputs": {"regex": ""}}, "structured_outputs.regex"),
+    ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
+    ({"structured_outputs": {"choice": ["x", ""]}}, "structured_outputs.choice"),
+    ({"structured_outputs": {"choice": ["x"] * 2000}}, "structured_outputs.choice"),
+    ({"structured_outputs": {"grammar": "nothing"}}, "structured_outputs.grammar"),
+    ({"structured_outputs": {"json": "{"}}, "structured_outputs.json"),
+    ({"structured_outputs": {"json": "[1]"}}, "structured_outputs.json"),
+    ({"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs.structural_tag"),
     ({"guided_json": {}, "guided_regex": "x"}, "guided_regex"),
+    ({"guided_json": {"type": "thing"}}, "guided_json"),
+    ({"guided_json": {"not": {}}}, "guided_json"),
+    ({"guided_json": {"$ref": "http://example.com/schema"}}, "guided_json"),
+    ({"guided_choice": ["x" * 200_000]}, "guided_choice"),
+    ({"guided_regex": "x+", "ignore_eos": True}, "ignore_eos"),
+    ({"guided_grammar": " "}, "guided_grammar"),
     ({"use_beam_search": True}, "use_beam_search"),
-    ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
+    ({"response_format": {"type": "json"}}, "response_format.type"),
+    ({"response_format": {}}, "response_format"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format.json_schema"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "x"}}}},
+        "response_format.json_schema.schema",
+    ),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": DEEP}}},
+        "response_format.json_schema.schema",
+    ),
+    ({"response_format": {"type": "json_object"}, "guided_regex": "x"}, "guided_regex"),
 ]
 OF_COMPLETIONS = [
     ({"prompt": ""}, "prompt"),
