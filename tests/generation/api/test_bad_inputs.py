@@ -23,7 +23,7 @@ BOTH = [
     ({"seed": 2**64}, "seed"),
     ({"n": 10**9}, "n"),
     ({"n": 0}, "n"),
-    ({"n": 100}, "input"),
+    ({"n": 100}, "n"),
     ({"max_tokens": -1}, "max_tokens"),
     ({"max_tokens": 10**6}, "max_tokens"),
     ({"max_tokens": 0}, "max_tokens"),
@@ -99,6 +99,8 @@ OF_COMPLETIONS = [
     ({"prompt": [[5] * 256]}, "prompt[0]"),
     ({"prompt": "word " * 1_000_000}, "prompt"),
     ({"prompt": ["x"] * 2000}, "prompt"),
+    ({"prompt": ["x"] * 65}, "prompt"),
+    ({"prompt": ["x"] * 33, "n": 2}, "n"),
     ({"prompt": None}, "prompt"),
     ({"logprobs": 21}, "logprobs"),
     ({"best_of": 3}, "best_of"),
@@ -166,6 +168,20 @@ def test_it_is_a_400_that_names_the_field(served_llama, path, fields, param):
     error = answer.json()["error"]
     assert error["param"] == param and len(error["message"]) < 1100
     assert error["type"] == "invalid_request_error" and error["code"]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        (COMPLETIONS, {"prompt": "x"}, "prompt"),
+        (COMPLETIONS, {"prompt": ["x", "x"]}, "prompt[0]"),
+        (CHATS, {"messages": [{"role": "user", "content": "x"}]}, "messages"),
+    ],
+)
+def test_the_engine_names_the_field_that_it_failed_on(served_llama, path, fields, param):
+    answer = served_llama.post(path, json={**fields, "guided_regex": "x+", "allowed_token_ids": [500]})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (500, param) and error["message"].startswith(f"{param} no token")
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", "-1e999"])
