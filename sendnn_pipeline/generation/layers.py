@@ -17,8 +17,8 @@ LAYER = "{layer}"
 """Stands for the number of a layer in the name of a weight."""
 NOT_A_DECODER = "cannot be generated with here"
 HINT = "models of plain attention are"
-# What a forward raises that is called in another way than its model calls it, and what is refused by name. Others, such as
-# that no memory is left, say nothing of the architecture, and stay what they are.
+# What a forward raises that is called in another way than its model calls it, and what is refused by name. Others, as
+# where no memory is left, say nothing of the architecture, and stay what they are.
 MISFITS = (NotImplementedError, AttributeError, TypeError, ValueError, LookupError)
 
 
