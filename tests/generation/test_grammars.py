@@ -3,6 +3,8 @@
 import json
 import os
 import select
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -103,6 +105,27 @@ def test_a_process_that_is_killed_is_replaced(grammars, tokenizer):
         assert not grammars.mask(1).complete
         grammars.advance(1, tokenizer.token_to_id(letter))
     assert grammars.mask(1).complete and allowed(grammars, 1) == {END, 3}
+
+
+def test_the_process_ends_with_its_engine_whatever_it_does(tokenizer, tmp_path):
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    script = f"""
+import os, psutil, time
+from sendnn_pipeline.generation.grammar.grammars import Grammars
+from sendnn_pipeline.generation.grammar.worker import Vocabulary
+grammars = Grammars(Vocabulary({str(tmp_path / "tokenizer.json")!r}, {tokenizer.get_vocab_size()}, [1]), os.eventfd(0))
+grammars.begin(1, {json.dumps(SLOW)!r})
+for _ in range(9):
+    if not grammars.mask(1).error:
+        grammars.advance(1, {tokenizer.token_to_id("b")})
+        print(psutil.Process().children()[0].pid, flush=True)
+time.sleep(99)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as engine:
+        child = psutil.Process(int(engine.stdout.readline()))
+        engine.stdout.readline()
+        engine.kill()
+    child.wait(30)
 
 
 def test_a_tokenizer_that_the_library_does_not_know(tmp_path):

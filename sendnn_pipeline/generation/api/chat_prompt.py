@@ -105,5 +105,7 @@ def template_of(front: Frontend, chat: Chat) -> str:
     else:
         raise unsupported("chat_template", "is the server's to choose (engine.request_templates=true lets it be)")
     if tools and not TOOLS.search(text):
-        raise unsupported("tools", f"are nothing that the chat template of {front.run.served_name} writes")
+        raise unsupported(
+            "tools", f"are not written by the chat template of {front.run.served_name}; describe them in a message"
+        )
     return text

@@ -1,6 +1,6 @@
 """The fields that completions and chats have in common."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -58,7 +58,8 @@ class GenerationFields(msgspec.Struct, kw_only=True):
     cache_salt: str | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    priority: Literal[0] = 0
+    priority: int = 0
+    """Only 0: requests are taken in the order of their arrival."""
     user: str | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None

@@ -8,7 +8,7 @@ from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.generation.api.fields import NOT_THERE, GenerationFields
 from sendnn_pipeline.generation.api.grammar_text import Grammar
-from sendnn_pipeline.generation.api.refusals import check_count, check_ids, check_unset, empty, invalid
+from sendnn_pipeline.generation.api.refusals import check_count, check_ids, check_unset, empty, invalid, unsupported
 from sendnn_pipeline.generation.api.structured import grammar_of
 from sendnn_pipeline.generation.messages import Sampling
 from sendnn_pipeline.generation.plan import generation_plan
@@ -34,6 +34,10 @@ def check_fields(front: Frontend, body: GenerationFields) -> None:
         value = getattr(body, name)
         if value is not None and not math.isfinite(value):
             raise invalid(name, f"is {value}, which is not a finite number")
+    if body.priority:
+        raise unsupported(
+            "priority", f"is {body.priority}, and requests are taken in the order of their arrival: use 0"
+        )
     if body.cache_salt is not None and not body.cache_salt:
         raise empty("cache_salt")
     if body.stream_options is not None and not body.stream:

@@ -43,8 +43,11 @@ class _Bytes:
 
 def main() -> None:
     """Read the grammar of standard input."""
-    from llguidance import LLTokenizer, TokenizerWrapper
-
+    try:
+        from llguidance import LLTokenizer, TokenizerWrapper
+    except ImportError as error:
+        sys.stdout.write(f"llguidance, which reads grammars, is not there: {error}")
+        return
     seconds = int(OPEN_SECONDS)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     limit_memory()

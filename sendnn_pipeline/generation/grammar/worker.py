@@ -1,5 +1,7 @@
 """The process that says which tokens may come next. It reads messages until its pipe is closed."""
 
+import ctypes
+import signal
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 # Grammars that are kept for the next request with the same one.
 MAX_KNOWN = 64
+PR_SET_PDEATHSIG = 1
 NO_VOCABULARY = "no grammar goes with this model's tokenizer"
 
 
@@ -85,8 +88,14 @@ def open_tokenizer(vocabulary: Vocabulary) -> "LLTokenizer":
     return LLTokenizer(text, n_vocab=vocabulary.size, eos_token=vocabulary.end_ids)
 
 
+def end_with_parent() -> None:
+    """Have this process killed with the thread that started it: an endless grammar hears of no closed pipe."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> None:
     """Answer at the descriptor that the command line names, first whether the tokenizer is of use."""
+    end_with_parent()
     connection = Connection(int(sys.argv[1]))
     limit_memory()
     try:

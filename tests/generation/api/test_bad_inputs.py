@@ -218,6 +218,12 @@ def test_what_nobody_knows_is_ignored(served_llama):
     assert served_llama.post(COMPLETIONS, json=body).status_code == 200
 
 
+def test_a_priority_is_refused_in_words(served_llama):
+    error = served_llama.post(COMPLETIONS, json={"prompt": "x", "priority": 5}).json()["error"]
+    assert error["message"] == "priority is 5, and requests are taken in the order of their arrival: use 0"
+    assert served_llama.post(COMPLETIONS, json={"prompt": "x", "priority": 0, "max_tokens": 1}).status_code == 200
+
+
 def test_another_model_is_a_404(served_llama):
     answer = served_llama.post(COMPLETIONS, json={"prompt": "x", "model": "other"})
     assert answer.status_code == 404 and answer.json()["error"]["code"] == "model_not_found"
