@@ -53,6 +53,11 @@ class Plan:
     """For ``/info``; the entry ``model`` is merged with the fields of every model."""
 
     @property
+    def max_model_len(self) -> int:
+        """The most tokens of an input and what is made of it together."""
+        return self.max_input_tokens
+
+    @property
     def programs(self) -> tuple[Program, ...]:
         """What is compiled, in order."""
         return tuple(self.steps)

@@ -9,6 +9,8 @@ from sendnn_pipeline.frontend.errors import RequestError, wrong_body
 T = TypeVar("T")
 # What crosses into code that counts in 32 bits.
 MOST = 2**31 - 1
+# Fields that are JSON Schema, in which null is a value.
+SCHEMAS = ("schema", "parameters", "json", "guided_json")
 Count = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
 """A number of tokens, dimensions or the like."""
 CountOrAll = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
@@ -52,7 +54,11 @@ def convert_body(content: Any, shape: type[T]) -> T:
 
 
 def _without_nulls(content: Any) -> Any:
-    """Take fields that are null out of all objects; a null in a list is an item and stays."""
+    """Take fields that are null out of all objects; a null in a list is an item and stays, as it does in a schema."""
     if isinstance(content, dict):
-        return {name: _without_nulls(value) for name, value in content.items() if value is not None}
+        return {
+            name: value if name in SCHEMAS else _without_nulls(value)
+            for name, value in content.items()
+            if value is not None
+        }
     return [_without_nulls(item) for item in content] if isinstance(content, list) else content

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -13,12 +14,20 @@ from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.messages import Part
 
 
+def _input(index: int) -> str:
+    return f"input[{index}]"
+
+
 @dataclass(frozen=True)
 class Work:
     """How much a request asks for: what the queue counts, and real tokens."""
 
     num_items: int
     num_tokens: int
+    param: str = "input"
+    """The field that asks for so many items."""
+    name_of: Callable[[int], str] = _input
+    """Names an input by its index, as the client knows it."""
 
 
 @dataclass

@@ -98,8 +98,12 @@ class EngineClient:
         slowest = max((step.ms for step in self.ready.steps), default=0.0) / 1000 if self.ready else 0.0
         return silent if self._calls and silent > max(STALLED_SECONDS, STALLED_STEPS * slowest) else None
 
-    def admit(self, num_items: int) -> None:
+    def admit(self, num_items: int, param: str = "input") -> None:
         """Refuse what cannot be taken now.
+
+        Args:
+            num_items: that are asked for.
+            param: the field that asks for so many.
 
         Raises:
             RequestError: 503 while loading, draining or dead; 429 when the queue is full, 400 if it could never fit.
@@ -112,8 +116,8 @@ class EngineClient:
             self._metrics.rejected("too_many")
             raise RequestError(
                 400,
-                f"input has {num_items} {unit} and the whole queue holds {self._max_queue} (serve.max_queue)",
-                param="input",
+                f"{param} asks for {num_items} {unit}, and the whole queue holds {self._max_queue} (serve.max_queue)",
+                param=param,
                 code="invalid_value",
             )
         queued = self.num_items
@@ -144,7 +148,7 @@ class EngineClient:
         Raises:
             RequestError: refused at the door, 504 past the deadline, 500 when the engine failed on it.
         """
-        self.admit(work.num_items)
+        self.admit(work.num_items, work.param)
         if not self._calls:
             self._last_heard = time.monotonic()
         call = Call(next(self._ids), work, payload)
@@ -202,7 +206,7 @@ class EngineClient:
         call = self._calls.get(message.request_id)
         if call is None:
             return
-        param = f"input[{message.item}]" if message.item >= 0 else None
+        param = call.work.name_of(message.item) if message.item >= 0 else None
         if message.reason == "deadline":
             self._metrics.cancelled("deadline")
             call.fail(RequestError(504, message.message, code="deadline_exceeded"))

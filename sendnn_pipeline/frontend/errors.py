@@ -47,11 +47,17 @@ def _shorten(message: str) -> str:
     return f"{message[:half]} … {message[-half:]}"
 
 
-def wrong_body(error: msgspec.ValidationError) -> RequestError:
-    """Return the refusal of a body that is not of the shape of its route, naming the field."""
+def wrong_body(error: msgspec.ValidationError, within: str = "") -> RequestError:
+    """Return the refusal of a body that is not of the shape of its route, naming the field.
+
+    Args:
+        error: says what is wrong, and where.
+        within: the field of the body that was read; empty where it is all of it.
+    """
     message, _, path = str(error).partition(" - at `$")
     field = re.search(r"field `(\w+)`", message)
-    param = path.rstrip("`").lstrip(".").replace("[...]", "") or (field[1] if field else None)
+    path = path.rstrip("`").lstrip(".").replace("[...]", "")
+    param = ".".join(filter(None, (within, path))) or (field[1] if field else None)
     return RequestError(400, f"{param or 'the body'}: {message}", param=param, code="invalid_value")
 
 

@@ -5,11 +5,12 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict, TypeVar
 
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.frontend.call import Call
+from sendnn_pipeline.frontend.checked import Checked
 from sendnn_pipeline.frontend.client import EngineClient
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.errors import RequestError
@@ -34,6 +35,7 @@ class Frontend:
     run: Run
     client: EngineClient
     tokenizer: TextTokenizer
+    checked: Checked = field(default_factory=Checked)
 
     def now(self) -> int:
         """Return Unix time in seconds, for ``created``."""

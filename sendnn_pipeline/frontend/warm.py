@@ -107,7 +107,7 @@ class WarmEngine:
         return [choice["text"] for choice in content["choices"]]
 
     async def chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
-        """Return the model's answer to a conversation.
+        """Return the text of the model's answer to a conversation; empty where that is calls of tools alone.
 
         Args:
             messages: of ``role`` and ``content`` each.
@@ -118,8 +118,8 @@ class WarmEngine:
             TypeError: there is no such option.
         """
         content = await self.ask(CHAT, {"messages": list(messages), **options})
-        text: str = content["choices"][0]["message"]["content"]
-        return text
+        text: str | None = content["choices"][0]["message"]["content"]
+        return text or ""
 
 
 def _listed(texts: str | Sequence[str]) -> str | list[str]:

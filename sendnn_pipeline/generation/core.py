@@ -7,7 +7,7 @@ from collections.abc import Sequence as Several
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import psutil
@@ -17,12 +17,14 @@ from sendnn_pipeline.backends.base import CompiledProgram, Graph
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.engines.threads import set_torch_threads
 from sendnn_pipeline.generation.compute import Computed, compute
+from sendnn_pipeline.generation.grammar.grammars import Grammars, open_grammars
 from sendnn_pipeline.generation.graphs import GenerationGraphs
 from sendnn_pipeline.generation.measures import Growth
 from sendnn_pipeline.generation.messages import GenerationRequest, StepTime
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.rehearsal import rehearse
 from sendnn_pipeline.generation.runner import GenerationRunner, bind_runner, make_caches
+from sendnn_pipeline.generation.sampling.guide import begin_guide
 from sendnn_pipeline.generation.sampling.processors import make_processors
 from sendnn_pipeline.generation.scheduler import Scheduler
 from sendnn_pipeline.generation.sequence import Sequence
@@ -53,10 +55,15 @@ class GenerationCore:
     send: Callable[[FromEngine], None] = field(init=False)
     """Set by ``start``."""
     scheduler: Scheduler = field(init=False)
+    grammars: Grammars = field(init=False)
+    """Of which nothing runs before the first one is asked for."""
     growth: Growth = field(default_factory=Growth)
     sequences: dict[int, Sequence] = field(default_factory=dict)
     """By the scheduler's ids."""
     ids: "count[int]" = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        self.grammars = open_grammars(self.run, self.wake)
 
     def graph(self, program: Program) -> Graph:
         """Return ``program`` as a graph."""
@@ -89,20 +96,30 @@ class GenerationCore:
                 # What is reported of every token of a prompt cannot be taken from the cache.
                 salt = request.salt if sampling.prompt_logprobs < 0 else scheduler_id.to_bytes(8, "little")
                 seeded = msgspec.structs.replace(sampling, seed=sampling.seed + answer)
+                guide = begin_guide(self.grammars, scheduler_id, sampling.grammar)
                 self.sequences[scheduler_id] = Sequence(
                     message.request_id,
                     index * request.n + answer,
                     index,
                     seeded,
-                    self.scheduler.add(scheduler_id, prompt, most, salt=salt),
-                    make_processors(seeded, prompt, self.run.model.vocab_size),
+                    self.scheduler.add(scheduler_id, prompt, most, salt=salt, is_ready=guide is None),
+                    make_processors(seeded, prompt, self.run.model.vocab_size, guide),
                     now,
                     message.deadline,
                 )
 
+    def _admit_guided(self) -> None:
+        """Let the sequences run whose grammars are ready, and refuse those whose grammars cannot be."""
+        for scheduler_id in self.grammars.take_ready():
+            error = self.grammars.mask(scheduler_id).error if scheduler_id in self.sequences else ""
+            if error:
+                self._fail(scheduler_id, error, "refused")
+            self.scheduler.set_ready(scheduler_id)
+
     def step(self) -> bool:
         """Decide on a step, compute it, and account for it."""
         self._expire()
+        self._admit_guided()
         step = self.scheduler.next_step()
         if step is None:
             return False
@@ -133,7 +150,7 @@ class GenerationCore:
             sequence, sampled = self.sequences[scheduled.request_id], computed.sampled[scheduled.request_id]
             output = sequence.output(sampled.token_id, sampled.logprobs)
             if output.finish:
-                del self.sequences[scheduled.request_id]
+                self.sequences.pop(scheduled.request_id).close()
             payload = msgspec.Raw(msgspec.msgpack.encode(output))
             ended_all = bool(output.finish) and not self._of(sequence.request_id)
             num_done = int(bool(output.finish))
@@ -160,18 +177,18 @@ class GenerationCore:
     def _of(self, request_id: int) -> list[int]:
         return [one for one, found in self.sequences.items() if found.request_id == request_id]
 
-    def _fail(self, scheduler_id: int, reason: str) -> None:
+    def _fail(self, scheduler_id: int, message: str, reason: Literal["failed", "refused"] = "failed") -> None:
         sequence = self.sequences.get(scheduler_id)
         if sequence is not None:
             blocks = [block for one in self._of(sequence.request_id) for block in self.scheduler.discard(one)]
             self.runner.clear(blocks)
             self._forget(sequence.request_id)
-            self.send(RequestFailed(sequence.request_id, "failed", sequence.prompt_index, reason))
+            self.send(RequestFailed(sequence.request_id, reason, sequence.prompt_index, message))
 
     def _forget(self, request_id: int, index: int = -1) -> None:
         """Free the blocks of one sequence of a request, or of all of them."""
         for scheduler_id in [one for one in self._of(request_id) if index in (-1, self.sequences[one].index)]:
-            del self.sequences[scheduler_id]
+            self.sequences.pop(scheduler_id).close()
             self.scheduler.cancel(scheduler_id)
 
     def _expire(self) -> None:
@@ -196,7 +213,8 @@ class GenerationCore:
         }
 
     def close(self) -> None:
-        """Close the descriptor that nobody ever writes to: steps run in the loop's own thread."""
+        """End the grammars, then close the descriptor that they write to."""
+        self.grammars.close()
         os.close(self.wake)
 
 

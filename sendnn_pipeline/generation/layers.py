@@ -17,6 +17,9 @@ LAYER = "{layer}"
 """Stands for the number of a layer in the name of a weight."""
 NOT_A_DECODER = "cannot be generated with here"
 HINT = "models of plain attention are"
+# What a forward raises that is called in another way than its model calls it, and what is refused by name. Others, as
+# where no memory is left, say nothing of the architecture, and stay what they are.
+MISFITS = (NotImplementedError, AttributeError, TypeError, ValueError, LookupError)
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def check_layers(causal: nn.Module, folder: Path, cache: Sequence[torch.Tensor])
         cache: keys and values of a layer, of which a copy is written.
 
     Raises:
-        ModelError: it does not.
+        ModelError: it does not, or cannot be called so.
     """
     tokens = torch.arange(1, 9)
     positions, slots = tokens - 1, tokens - 1 + BLOCK_SIZE
@@ -108,7 +111,7 @@ def check_layers(causal: nn.Module, folder: Path, cache: Sequence[torch.Tensor])
             for layer in range(number):
                 keys, values = caches[layer]
                 (hidden,) = ChunkLayer(causal, layer)(hidden, slots=slots, keys=keys, values=values, **inputs)
-    except (NotImplementedError, AttributeError, TypeError, ValueError, LookupError, RuntimeError) as error:
+    except MISFITS as error:
         text = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder} {NOT_A_DECODER}: {text}", hint=HINT) from error
     if not torch.equal(wanted, hidden):

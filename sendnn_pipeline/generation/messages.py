@@ -33,6 +33,8 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     """Alternatives to report beside each chosen token; -1 reports nothing."""
     prompt_logprobs: int = -1
     """The same for each token of the prompt."""
+    grammar: str = ""
+    """That the answer follows, as llguidance writes it; empty where it is free."""
 
 
 class GenerationRequest(msgspec.Struct, frozen=True):

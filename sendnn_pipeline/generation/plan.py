@@ -48,6 +48,11 @@ class GenerationPlan(Plan):
     """Of each layer its kind, each of which has Programs of its own; an empty name where there is one."""
 
     @property
+    def max_model_len(self) -> int:
+        """The context."""
+        return self.rules.max_model_len
+
+    @property
     def embed(self) -> Program:
         """From token ids to the first layer."""
         return embed_program(self.rules)

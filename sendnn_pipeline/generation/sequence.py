@@ -29,6 +29,11 @@ class Sequence:
     interrupted_seconds: float = 0.0
     paused_since: float | None = None
 
+    def close(self) -> None:
+        """Forget what outlives it."""
+        if self.processors is not None:
+            self.processors.close()
+
     def ran(self, step: StepTime) -> None:
         """Note a step that computed something of it."""
         if self.paused_since is not None:

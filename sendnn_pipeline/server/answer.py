@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import Any, TypeVar
 
 import orjson
@@ -16,10 +16,14 @@ from sendnn_pipeline.server.account import GONE, Account
 from sendnn_pipeline.server.api_route import ApiRoute
 from sendnn_pipeline.server.body import read_body
 from sendnn_pipeline.server.errors import ERROR, ERROR_FORM, for_client, internal_error
+from sendnn_pipeline.server.pings import PING, with_pings
 from sendnn_pipeline.server.state import ServerState, state_of
 
 T = TypeVar("T")
 EVENT_STREAM = "text/event-stream"
+# Neither kept nor gathered on the way: nginx does that unless it is told.
+STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+DONE = b"data: [DONE]\n\n"
 
 
 def route(path: str, endpoint: Endpoint[Any]) -> ApiRoute:
@@ -78,7 +82,8 @@ async def _begin_stream(
     stack = AsyncExitStack()
     call = await unless_client_leaves(request, stack.enter_async_context(front.ask(endpoint, body, deadline)))
     events = endpoint.stream(front, body, call)
-    return StreamingResponse(_stream(events, call, stack, account, request), media_type=EVENT_STREAM)
+    content = _stream(events, call, stack, account, request)
+    return StreamingResponse(content, media_type=EVENT_STREAM, headers=STREAM_HEADERS)
 
 
 async def _stream(
@@ -86,10 +91,10 @@ async def _stream(
 ) -> AsyncIterator[bytes]:
     failure: RequestError | None = GONE
     try:
-        async with stack:
-            async for event in events:
-                yield _event(event)
-            yield b"data: [DONE]\n\n"
+        async with stack, aclosing(with_pings(events)) as lively:
+            async for event in lively:
+                yield PING if event is None else _event(event)
+            yield DONE
         account.finish(call)
         failure = None
     except RequestError as error:
@@ -97,6 +102,7 @@ async def _stream(
         failure = error
         _, content = request.scope[ERROR_FORM](for_client(request.scope, error))
         yield _event(content)
+        yield DONE
     finally:
         request.scope[ERROR] = failure
         if failure is not None:

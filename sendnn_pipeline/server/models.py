@@ -35,7 +35,7 @@ def _card(state: ServerState, name: str) -> Card:
         "created": state.created,
         "owned_by": "sendnn_pipeline",
         "root": run.config.model.path,
-        "max_model_len": run.plan.max_input_tokens,
+        "max_model_len": run.plan.max_model_len,
     }
 
 

@@ -103,7 +103,7 @@ async def _tokenize(state: ServerState, body: TokenizeRequest) -> Tokenized | li
     else:
         raise RequestError(400, "prompt is missing (or inputs, or messages)", param="prompt", code="invalid_value")
     strings = await front.tokenizer.tokens(ids) if body.return_token_strs else None
-    return {"count": len(ids), "max_model_len": front.max_input_tokens, "tokens": ids, "token_strs": strings}
+    return {"count": len(ids), "max_model_len": front.run.plan.max_model_len, "tokens": ids, "token_strs": strings}
 
 
 async def _tokenize_chat(state: ServerState, body: TokenizeRequest) -> list[int]:

@@ -10,22 +10,30 @@ from typing import Any
 
 import msgspec
 
-from sendnn_pipeline.errors import ConfigError
-from sendnn_pipeline.generation.simulation.costs import FixedCosts
+from sendnn_pipeline.app.context import load_command_line
+from sendnn_pipeline.app.resolve import compose_run, resolve_run
+from sendnn_pipeline.errors import ConfigError, ModelError
+from sendnn_pipeline.generation.plan import GenerationPlan
+from sendnn_pipeline.generation.plugin import NAME
+from sendnn_pipeline.generation.rules import Rules
+from sendnn_pipeline.generation.simulation.costs import FixedCosts, StepCost
 from sendnn_pipeline.generation.simulation.play import play
 from sendnn_pipeline.generation.simulation.predict import begins_of, predict
+from sendnn_pipeline.generation.simulation.program_costs import ProgramCosts, program_costs
 from sendnn_pipeline.generation.simulation.scenario import Entry, read_scenarios
 from sendnn_pipeline.generation.simulation.timeline import Timeline, draw_png, write_html
+from sendnn_pipeline.programs.times import StepTimes
 
 # What the tool fills in; whatever the file has of it is left out.
 FILLED = ("events", "prediction", "steps")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Play the scenarios of a file under sendnn's rules, and print the same list with steps and events.
+    """Play the scenarios of a file under sendnn's rules, or a run's, and print the same list with steps and events.
 
     Raises:
-        ConfigError: a scenario is wrong, or a file cannot be read or written.
+        ConfigError: a scenario is wrong, a file cannot be read or written, or nothing was measured of the run.
+        ModelError: the run's model was not fetched yet.
     """
     parser = argparse.ArgumentParser(prog="python -m sendnn_pipeline simulate", description=__doc__)
     parser.add_argument("file", metavar="FILE", type=Path, help="JSON: a list of scenarios")
@@ -33,10 +41,22 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--decode-ms", type=_milliseconds, metavar="MS", help="what a decode step takes")
     parser.add_argument("--html", type=Path, metavar="PAGE", help="draw the timelines into a page")
     parser.add_argument("--png", type=Path, metavar="PICTURE", help="draw the timelines into a picture")
-    arguments = parser.parse_args(list(argv))
-    costs = _costs(arguments.prefill_ms, arguments.decode_ms)
-    entries = read_scenarios(arguments.file)
-    timelines = [_timeline(entry, costs) for entry in entries]
+    parser.add_argument("--config-dir", metavar="FOLDER", help="options of your own")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="a run, such as model= and backend=: by its rules, and by the times that this machine measured of it",
+    )
+    arguments = parser.parse_intermixed_args(list(argv))
+    costs: StepCost | None = _costs(arguments.prefill_ms, arguments.decode_ms)
+    entries, rules = read_scenarios(arguments.file), None
+    if arguments.overrides:
+        flags = ["--config-dir", arguments.config_dir] if arguments.config_dir else []
+        rules, measured = _of_run([*flags, *arguments.overrides])
+        costs = costs or measured
+        _check(entries, rules, arguments.file)
+    timelines = [_timeline(entry, costs, rules) for entry in entries]
     if (arguments.html or arguments.png) and not timelines:
         raise ConfigError(f"{arguments.file} has no scenario to draw")
     if arguments.html:
@@ -63,9 +83,40 @@ def _costs(prefill_ms: float | None, decode_ms: float | None) -> FixedCosts | No
     return FixedCosts(prefill_ms, decode_ms)
 
 
-def _timeline(entry: Entry, costs: FixedCosts | None) -> Timeline:
+def _of_run(words: Sequence[str]) -> tuple[Rules, ProgramCosts]:
+    """Return the rules of a run, and what its steps took when it was last started here."""
+    context, command = load_command_line(words)
+    composed = compose_run(context, command.overrides)
+    folder = composed.locate()
+    if folder is None:
+        path = composed.draft["model.path"]
+        raise ModelError(f"{path} is not fetched yet", hint="start it once with pipeline=precompile")
+    run = resolve_run(context, composed, folder).run
+    if not isinstance(run.plan, GenerationPlan):
+        raise ConfigError(
+            f"simulate plays engine={NAME}, and this run's is {run.config.engine.name}",
+            hint="choose a model that generates text",
+        )
+    costs = program_costs(run.plan, StepTimes(run.cache_dir).read(run.timing_prefix))
+    if costs is None:
+        raise ConfigError(
+            f"the steps of {run.served_name} were not measured here yet, with these options",
+            hint="start it once with pipeline=precompile",
+        )
+    return run.plan.rules, costs
+
+
+def _check(entries: Sequence[Entry], rules: Rules, file: Path) -> None:
+    for entry in entries:
+        for request in entry.scenario.requests:
+            never = rules.why_never(len(request.prompt), request.max_tokens)
+            if never:
+                raise ConfigError(f"{file}: scenario {entry.scenario.name}: request {request.id}: {never}")
+
+
+def _timeline(entry: Entry, costs: StepCost | None, rules: Rules | None) -> Timeline:
     """Play a scenario, and price it as the command line asks, or else the file."""
-    played = play(entry.scenario)
+    played = play(entry.scenario, rules)
     own = entry.scenario.costs
     if costs is None and own is not None:
         costs = FixedCosts(own.prefill_ms, own.decode_ms)

@@ -16,6 +16,11 @@ def test_texts_and_chats_are_those_of_the_routes(llama, llama_reference):
         assert generator.chat(messages, temperature=0, max_tokens=5) == generator.chat(
             messages, seed=3, top_k=1, max_tokens=5
         )
+        assert generator.generate("x", guided_choice=["one"]) == ["one"]
+        schema = {"name": "x", "schema": {"const": 5}}
+        assert generator.chat(messages, response_format={"type": "json_schema", "json_schema": schema}) == "5"
+        with pytest.raises(RequestError, match=r"guided_regex is not usable.*unclosed character class"):
+            generator.generate("x", guided_regex="[")
         with pytest.raises(RequestError, match="temperature"):
             generator.generate("x", temperature=-1)
         with pytest.raises(TypeError, match="no field temprature; did you mean temperature"):

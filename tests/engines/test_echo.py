@@ -87,6 +87,7 @@ def test_a_stream_comes_part_by_part(slow):
     with streamed(slow, {"input": ["hello world " * 20]}) as (answer, events):
         assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["x-request-id"]
+        assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-cache", "no")
         found, _ = zip(*events, strict=True)
     *parts, usage, end = found
     assert end is None and usage == {"usage": {"prompt_tokens": 40, "total_tokens": 40}}
@@ -141,8 +142,8 @@ def test_a_deadline_that_passes_ends_a_stream_with_its_error(slow):
     before = metric(slow, failed)
     with streamed(slow, {"input": LONG}, **{"X-Request-Timeout-Seconds": "0.05"}) as (answer, events):
         found = [event for event, _ in events]
-    assert answer.status_code == 200 and None not in found
-    *parts, error = found
+    *parts, error, end = found
+    assert answer.status_code == 200 and end is None and None not in parts
     assert parts and error["error"]["code"] == "deadline_exceeded"
     assert metric(slow, failed) == before + 1 and metric(slow, "vllm:num_requests_waiting{") == 0
 

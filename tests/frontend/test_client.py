@@ -343,7 +343,7 @@ def test_what_is_refused_at_the_door_says_why():
     assert loading.status == 503 and "still loading" in loading.message and loading.retry_after_seconds == 5
     made.client.handle(READY)
     made.client.admit(MAX_QUEUE)
-    assert refusal(MAX_QUEUE + 1).message == "input has 13 texts and the whole queue holds 12 (serve.max_queue)"
+    assert refusal(MAX_QUEUE + 1).message == "input asks for 13 texts, and the whole queue holds 12 (serve.max_queue)"
 
     async def beside():
         async with made.client.open(Asked(1), Work(10, 4000), math.inf):

@@ -83,6 +83,18 @@ def test_what_is_not_done_here_is_refused(name, tmp_path):
         check_layers(load_causal(folder, "float32", register_attention()), folder, cache)
 
 
+def test_what_says_nothing_of_an_architecture_stays_what_it_is(tmp_path, monkeypatch):
+    causal = load_causal(make_decoder(tmp_path, "Llama", KNOWN["Llama"]), "float32", register_attention())
+    cache = torch.zeros(2, 2, 8, BLOCK_SIZE), torch.zeros(2, 2, BLOCK_SIZE, 8)
+
+    def forward(*_):
+        return torch.empty(2**50)
+
+    monkeypatch.setattr(layers_of(causal)[1].mlp, "forward", forward)
+    with pytest.raises(RuntimeError, match="alloc"):
+        check_layers(causal, tmp_path, cache)
+
+
 def test_layers_that_differ_in_more_than_weights_are_found(tmp_path):
     folder = make_decoder(tmp_path, "Llama", KNOWN["Llama"])
     causal = load_causal(folder, "float32", register_attention())

@@ -3,6 +3,7 @@
 import json
 
 from tests.generation.tables import SCENARIOS, scenarios
+from tests.served import EAGER_FLOAT32
 
 
 def test_the_known_scenarios_are_filled_in(tmp_path, in_process):
@@ -27,6 +28,25 @@ def test_times_are_predicted_where_costs_are_known(tmp_path, in_process):
     assert only["prediction"]["total_ms"] == 2 * 1 + 2 * 2.5 and only["costs"]["decode_ms"] == 2.5
     (again,) = json.loads(in_process("simulate", str(file), "--prefill-ms=0", "--decode-ms=1").stdout)
     assert again["prediction"]["total_ms"] == 2
+
+
+def test_a_run_is_predicted_by_what_this_machine_measured(tmp_path, in_process, llama):
+    run = (*EAGER_FLOAT32, f"model.path={llama}", "scheduler.max_num_seqs=4", f"cache_dir={tmp_path / 'cache'}")
+    file = tmp_path / "file.json"
+    bare = {key: scenarios()[1][key] for key in ("name", "config")}
+    request = {"id": "a", "arrival_step": 0, "prompt": [5, 6, 7], "max_tokens": 4}
+    file.write_text(json.dumps([{**bare, "requests": [request, {**request, "id": "b"}]}]))
+    unknown = in_process("simulate", str(file), *run)
+    assert unknown.returncode == 2 and "were not measured here yet" in unknown.stderr
+    assert in_process(*run, "pipeline=precompile").returncode == 0
+    (found,) = json.loads(in_process("simulate", str(file), *run).stdout)
+    # Both prompts in a step, and three decodes: not by sendnn's rules.
+    assert len(found["steps"]) == 5 and found["prediction"]["total_ms"] > 0
+    (priced,) = json.loads(in_process("simulate", str(file), *run, "--prefill-ms=7", "--decode-ms=2").stdout)
+    assert priced["prediction"]["total_ms"] == 13
+    file.write_text(json.dumps([{**bare, "requests": [{**request, "max_tokens": 256}]}]))
+    never = in_process("simulate", str(file), *run)
+    assert never.returncode == 2 and "request a: 3 prompt tokens and 256 new ones" in never.stderr
 
 
 def test_pictures(tmp_path, in_process):

@@ -1,14 +1,14 @@
 """POST /v1/chat/completions."""
 
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Endpoint, Lines, Prepared
 from sendnn_pipeline.frontend.frontend import Frontend
-from sendnn_pipeline.generation.api.answers import Answer, Piece, follow, gather, make_answers
-from sendnn_pipeline.generation.api.chat_prompt import encode_chat
+from sendnn_pipeline.generation.api.answers import STOP, Answer, Piece, follow, gather, make_answers
+from sendnn_pipeline.generation.api.chat_prompt import encode_chat, template_of
 from sendnn_pipeline.generation.api.conversation import ASSISTANT
 from sendnn_pipeline.generation.api.fields import GenerationFields, Number, NumLogprobs
 from sendnn_pipeline.generation.api.logprobs import (
@@ -21,6 +21,8 @@ from sendnn_pipeline.generation.api.logprobs import (
 from sendnn_pipeline.generation.api.prompts import prepare_prompts, truncation_of
 from sendnn_pipeline.generation.api.refusals import check_unset, invalid, unsupported
 from sendnn_pipeline.generation.api.sampling import check_fields, sampling_of
+from sendnn_pipeline.generation.api.tool_calls import CallFinder, NewToolCall, ToolCall
+from sendnn_pipeline.generation.api.tools import tools_of
 from sendnn_pipeline.generation.api.usage import GenerationUsage, measured, usage_of, usage_of_chunk
 
 
@@ -41,10 +43,11 @@ class ChatRequest(GenerationFields, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
     documents: list[dict[str, Any]] | None = None
     tools: list[dict[str, Any]] | None = None
-    """Written into the prompt; calls of them come as text."""
+    """Written into the prompt; calls of them are found in the answer."""
     tool_choice: str | dict[str, Any] | None = None
+    """``none``, ``auto``, ``required``, or the function that is to be called."""
+    parallel_tool_calls: bool = True
     reasoning_effort: str | None = None
-    response_format: dict[str, Any] | None = None
     modalities: list[str] | None = None
     audio: Any = None
     functions: Any = None
@@ -54,8 +57,10 @@ class ChatRequest(GenerationFields, kw_only=True):
 class Said(TypedDict):
     """A message, or what is new of it."""
 
-    content: str
-    role: NotRequired[Literal["assistant"]]
+    content: str | None
+    """Null where there are calls alone."""
+    role: NotRequired[str]
+    tool_calls: NotRequired[Sequence[ToolCall]]
 
 
 class ChatChoice(TypedDict):
@@ -64,7 +69,7 @@ class ChatChoice(TypedDict):
     index: int
     message: Said
     logprobs: ChatLogprobs | None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
     stop_reason: int | str | None
     token_ids: NotRequired[list[int]]
 
@@ -87,10 +92,6 @@ def _check(front: Frontend, body: ChatRequest) -> None:
     check_unset(body, ("audio", "functions", "function_call"))
     if body.modalities not in (None, ["text"]):
         raise unsupported("modalities", "is text alone here")
-    if (body.response_format or {}).get("type", "text") != "text":
-        raise unsupported("response_format", "is not implemented, other than type=text")
-    if body.tool_choice not in (None, "none", "auto"):
-        raise unsupported("tool_choice", "is not implemented, other than none and auto")
     if body.top_logprobs is not None and not body.logprobs:
         raise invalid("top_logprobs", "needs logprobs=true")
     if getattr(body, _limit(body)) == 0:
@@ -107,7 +108,8 @@ async def _prepare(front: Frontend, body: ChatRequest) -> Prepared:
     limit = _limit(body)
     max_tokens: int | None = getattr(body, limit)
     prompt = await encode_chat(front, body, truncation_of(front, body, max_tokens))
-    sampling = await sampling_of(front, body, (body.top_logprobs or 0) if body.logprobs else None)
+    grammar = tools_of(body).grammar(template_of(front, body))
+    sampling = await sampling_of(front, body, (body.top_logprobs or 0) if body.logprobs else None, grammar)
     return prepare_prompts(
         front, body, [prompt], sampling=sampling, max_tokens=max_tokens, name_of=lambda _: "messages", limit=limit
     )
@@ -124,20 +126,46 @@ class _Writer:
 
     def __init__(self, front: Frontend, body: ChatRequest) -> None:
         self._body, self._names = body, TokenNames(front.tokenizer, body.return_tokens_as_token_ids)
+        self._tools = tools_of(body)
+        self._finders: dict[int, CallFinder] = {}
+        """Of each answer that has begun, where tools may be called."""
         self._head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": front.now(), "model": front.run.served_name}
 
     def document(self, kind: str, choices: list[Any], **more: Any) -> Any:
         """Return an answer or an event."""
         return {**self._head, "object": kind, "choices": choices, **more}
 
-    def choice(self, answer: Answer, piece: Piece, kind: Literal["message", "delta"], *, first: bool) -> dict[str, Any]:
+    def said(self, answer: Answer, piece: Piece) -> Said:
+        """Return what a piece of an answer says: text, and calls of tools."""
+        names = {function.name for function in self._tools.functions}
+        if not names:
+            return {"content": piece.text}
+        finder = self._finders.get(answer.index)
+        if finder is None:
+            finder = self._finders[answer.index] = CallFinder(names, parallel=self._tools.parallel)
+        text, calls = finder.feed(piece.text)
+        if piece.finish:
+            rest, more = finder.finish()
+            text, calls = text + rest, calls + more
+        return {"content": text if text.strip() else None, "tool_calls": calls} if calls else {"content": text}
+
+    def delta(self, answer: Answer, piece: Piece) -> Said:
+        """Return what a piece of an answer says, its calls numbered."""
+        said = self.said(answer, piece)
+        calls = said.get("tool_calls", ())
+        if calls:
+            first = self._finders[answer.index].num_calls - len(calls)
+            said["tool_calls"] = [NewToolCall(index=number, **call) for number, call in enumerate(calls, start=first)]
+        return said
+
+    def choice(self, answer: Answer, piece: Piece, kind: Literal["message", "delta"], said: Said) -> dict[str, Any]:
         """Return an answer, or a piece of it."""
-        role = {"role": ASSISTANT} if first else {}
+        calls = answer.index in self._finders and self._finders[answer.index].num_calls > 0
         choice = {
             "index": answer.index,
-            kind: {**role, "content": piece.text},
+            kind: said,
             "logprobs": chat_logprobs(self._names, piece.logprobs) if self._body.logprobs else None,
-            "finish_reason": piece.finish or None,
+            "finish_reason": "tool_calls" if calls and piece.finish == STOP else piece.finish or None,
             "stop_reason": answer.stop_reason if piece.finish else None,
         }
         return choice | ({"token_ids": piece.token_ids} if self._body.return_token_ids else {})
@@ -154,7 +182,10 @@ class _Writer:
 
 async def _render(front: Frontend, body: ChatRequest, call: Call) -> Chat:
     answers, writer = await gather(front, body, call), _Writer(front, body)
-    choices = [writer.choice(answer, answer.whole, "message", first=True) for answer in answers]
+    choices = []
+    for answer in answers:
+        said: Said = {"role": ASSISTANT, **writer.said(answer, answer.whole)}
+        choices.append(writer.choice(answer, answer.whole, "message", said))
     usage = usage_of(answers, body.n)
     chat: Chat = writer.document("chat.completion", choices, usage=usage, **writer.of_prompt(answers[0]))
     return chat
@@ -165,9 +196,12 @@ async def _stream(front: Frontend, body: ChatRequest, call: Call) -> AsyncIterat
     answers, writer = make_answers(front, body, call), _Writer(front, body)
     begun: set[int] = set()
     async for answer, piece in follow(front, call, answers):
-        if piece.text or piece.finish or piece.logprobs or body.return_token_ids:
+        said, first = writer.delta(answer, piece), answer.index not in begun
+        if first or said["content"] or "tool_calls" in said or piece.finish or piece.logprobs or body.return_token_ids:
             of_prompt = {} if begun else writer.of_prompt(answer)
-            choice = writer.choice(answer, piece, "delta", first=answer.index not in begun)
+            if first:
+                said = {"role": ASSISTANT, **said}
+            choice = writer.choice(answer, piece, "delta", said)
             begun.add(answer.index)
             yield writer.document(kind, [choice], **of_prompt, **usage_of_chunk(body, answers))
     if body.stream_options is not None and body.stream_options.include_usage:
@@ -182,8 +216,11 @@ def _ask(_front: Frontend, line: Mapping[str, Any]) -> tuple[dict[str, Any], fro
 
 
 def _fields(_body: ChatRequest, content: Any) -> dict[str, Any]:
-    texts = [choice["message"]["content"] for choice in content["choices"]]
-    return {"completion": texts[0] if len(texts) == 1 else texts}
+    messages = [choice["message"] for choice in content["choices"]]
+    columns = {"completion": [message["content"] for message in messages]}
+    if any("tool_calls" in message for message in messages):
+        columns["tool_calls"] = [message.get("tool_calls", []) for message in messages]
+    return {name: values[0] if len(values) == 1 else values for name, values in columns.items()}
 
 
 ENDPOINTS: dict[str, Endpoint[Any]] = {

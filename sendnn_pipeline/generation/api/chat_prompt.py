@@ -1,6 +1,7 @@
 """From a chat to the one prompt that its template makes of it."""
 
 import asyncio
+import re
 from typing import Any, Protocol
 
 from sendnn_pipeline.frontend.errors import RequestError
@@ -8,12 +9,13 @@ from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.generation.api.apart import render_apart
 from sendnn_pipeline.generation.api.conversation import ASSISTANT, check_messages
 from sendnn_pipeline.generation.api.prompts import encode_prompts
-from sendnn_pipeline.generation.api.refusals import check_count, invalid, unsupported
+from sendnn_pipeline.generation.api.refusals import invalid, unsupported
 from sendnn_pipeline.generation.api.rendering import Rendering, TemplateError, render
+from sendnn_pipeline.generation.api.tools import tools_of
 from sendnn_pipeline.generation.config import generation_config
 from sendnn_pipeline.generation.plan import generation_plan
 
-MAX_TOOLS = 1024
+TOOLS = re.compile(r"\btools\b")
 # What a template is given in any case.
 TAKEN = frozenset(Rendering.__struct_fields__) | {"conversations", "chat_template", "return_assistant_tokens_mask"}
 
@@ -30,6 +32,7 @@ class Chat(Protocol):
     documents: list[dict[str, Any]] | None
     tools: list[dict[str, Any]] | None
     tool_choice: str | dict[str, Any] | None
+    parallel_tool_calls: bool
     reasoning_effort: str | None
 
 
@@ -67,8 +70,7 @@ def _rendering(front: Frontend, chat: Chat) -> Rendering:
             raise invalid("continue_final_message", message)
         if messages[-1]["role"] != ASSISTANT:
             raise invalid("continue_final_message", f"needs a last message of the {ASSISTANT}")
-    check_count(chat.tools or (), MAX_TOOLS, "tools")
-    tools = None if chat.tool_choice == "none" else chat.tools or None
+    tools = chat.tools if tools_of(chat).functions else None
     variables = dict(chat.chat_template_kwargs or {})
     taken = sorted(TAKEN & variables.keys())
     if taken:
@@ -76,7 +78,7 @@ def _rendering(front: Frontend, chat: Chat) -> Rendering:
     if chat.reasoning_effort is not None:
         variables.setdefault("reasoning_effort", chat.reasoning_effort)
     return Rendering(
-        _template(front, chat, tools=bool(tools)),
+        template_of(front, chat),
         messages,
         tools,
         chat.documents,
@@ -86,13 +88,24 @@ def _rendering(front: Frontend, chat: Chat) -> Rendering:
     )
 
 
-def _template(front: Frontend, chat: Chat, *, tools: bool) -> str:
-    if chat.chat_template is not None:
-        if not generation_config(front.run.config).request_templates:
-            raise unsupported("chat_template", "is the server's to choose (engine.request_templates=true lets it be)")
-        return chat.chat_template
-    text = generation_plan(front.run).facts.template.text(tools=tools)
-    if not text:
-        message = f"{front.run.served_name} has no chat template; use /v1/completions"
-        raise RequestError(400, message, param="messages", code="unsupported_task")
+def template_of(front: Frontend, chat: Chat) -> str:
+    """Return the template that a chat is written by.
+
+    Raises:
+        RequestError: 400, the request may not bring one, the model has none, or it takes no tools.
+    """
+    tools = bool(tools_of(chat).functions)
+    if chat.chat_template is None:
+        text = generation_plan(front.run).facts.template.text(tools=tools)
+        if not text:
+            message = f"{front.run.served_name} has no chat template; use /v1/completions"
+            raise RequestError(400, message, param="messages", code="unsupported_task")
+    elif generation_config(front.run.config).request_templates:
+        text = chat.chat_template
+    else:
+        raise unsupported("chat_template", "is the server's to choose (engine.request_templates=true lets it be)")
+    if tools and not TOOLS.search(text):
+        raise unsupported(
+            "tools", f"are not written by the chat template of {front.run.served_name}; describe them in a message"
+        )
     return text

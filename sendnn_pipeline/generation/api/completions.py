@@ -38,7 +38,6 @@ class CompletionRequest(GenerationFields, kw_only=True):
     best_of: Annotated[int, Meta(ge=1, le=MAX_ANSWERS)] | None = None
     suffix: str | None = None
     prompt_embeds: Any = None
-    response_format: dict[str, Any] | None = None
 
     @property
     def generates(self) -> bool:
@@ -75,8 +74,6 @@ async def _prepare(front: Frontend, body: CompletionRequest) -> Prepared:
     check_unset(body, ("suffix", "prompt_embeds"))
     if body.best_of not in (None, body.n):
         raise unsupported("best_of", f"is {body.best_of}; only as many as n are implemented")
-    if (body.response_format or {}).get("type", "text") != "text":
-        raise unsupported("response_format", "is not implemented, other than type=text")
     if body.max_tokens == 0 and not body.echo:
         raise invalid("max_tokens", "is 0, which gives something only with echo")
     max_tokens = body.max_tokens if body.generates else 1

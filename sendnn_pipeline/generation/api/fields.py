@@ -1,11 +1,12 @@
 """The fields that completions and chats have in common."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from sendnn_pipeline.frontend.bodies import MOST, CountOrFitting
+from sendnn_pipeline.generation.api.structured_fields import ResponseFormat, StructuredOutputs
 
 MAX_ANSWERS = 128
 MAX_LOGPROBS = 20
@@ -57,25 +58,21 @@ class GenerationFields(msgspec.Struct, kw_only=True):
     cache_salt: str | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    priority: Literal[0] = 0
+    priority: int = 0
+    """Only 0: requests are taken in the order of their arrival."""
     user: str | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    # vLLM's older names.
+    guided_json: dict[str, Any] | bool | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+    guided_whitespace_pattern: str | None = None
     # What is refused, rather than ignored.
     use_beam_search: bool = False
     logits_processors: Any = None
-    structured_outputs: Any = None
-    guided_json: Any = None
-    guided_regex: Any = None
-    guided_choice: Any = None
-    guided_grammar: Any = None
 
 
-NOT_THERE = (
-    "use_beam_search",
-    "logits_processors",
-    "structured_outputs",
-    "guided_json",
-    "guided_regex",
-    "guided_choice",
-    "guided_grammar",
-)
+NOT_THERE = ("use_beam_search", "logits_processors")
 """Fields of all that must not be set."""

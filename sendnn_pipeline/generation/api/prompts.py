@@ -46,7 +46,9 @@ def prepare_prompts(
         raise invalid("min_tokens", f"is {sampling.min_tokens}, and an answer has {shortest} tokens at most")
     salt = (body.cache_salt or "").encode("utf-8", "surrogatepass")
     request = GenerationRequest(prompts, lengths, sampling, body.n, salt)
-    return Prepared(request, Work(len(prompts) * body.n, sum(map(len, prompts))))
+    most = front.run.config.serve.max_queue
+    param = "n" if len(prompts) <= most else name_of(0).partition("[")[0]
+    return Prepared(request, Work(len(prompts) * body.n, sum(map(len, prompts)), param, name_of))
 
 
 def _length(front: Frontend, ids: Sequence[int], max_tokens: int | None, param: str, limit: str) -> int:

@@ -7,7 +7,9 @@ from typing import Any
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.generation.api.fields import NOT_THERE, GenerationFields
-from sendnn_pipeline.generation.api.refusals import check_count, check_ids, check_unset, empty, invalid
+from sendnn_pipeline.generation.api.grammar_text import Grammar
+from sendnn_pipeline.generation.api.refusals import check_count, check_ids, check_unset, empty, invalid, unsupported
+from sendnn_pipeline.generation.api.structured import grammar_of
 from sendnn_pipeline.generation.messages import Sampling
 from sendnn_pipeline.generation.plan import generation_plan
 
@@ -32,6 +34,10 @@ def check_fields(front: Frontend, body: GenerationFields) -> None:
         value = getattr(body, name)
         if value is not None and not math.isfinite(value):
             raise invalid(name, f"is {value}, which is not a finite number")
+    if body.priority:
+        raise unsupported(
+            "priority", f"is {body.priority}, and requests are taken in the order of their arrival: use 0"
+        )
     if body.cache_salt is not None and not body.cache_salt:
         raise empty("cache_salt")
     if body.stream_options is not None and not body.stream:
@@ -83,16 +89,19 @@ def end_ids(front: Frontend, body: GenerationFields) -> list[int]:
     return [] if body.ignore_eos else [token_id for token_id in known if 0 <= token_id < vocab_size]
 
 
-async def sampling_of(front: Frontend, body: GenerationFields, logprobs: int | None) -> Sampling:
+async def sampling_of(
+    front: Frontend, body: GenerationFields, logprobs: int | None, grammar: Grammar | None = None
+) -> Sampling:
     """Return what the engine is told; ``check_fields`` has nothing against ``body``.
 
     Args:
         front: knows the model's defaults and the tokenizer.
         body: of the request.
         logprobs: alternatives to report beside each token; None reports nothing.
+        grammar: that answers follow for what else the request asks, such as the call of a tool.
 
     Raises:
-        RequestError: 400, no token is allowed.
+        RequestError: 400, no token is allowed, or a grammar is none.
     """
     temperature = _chosen(front, body, "temperature", 1.0)
     stop_ids = {*end_ids(front, body), *(body.stop_token_ids or ())}
@@ -116,6 +125,7 @@ async def sampling_of(front: Frontend, body: GenerationFields, logprobs: int | N
         min_tokens=body.min_tokens,
         logprobs=-1 if logprobs is None else logprobs,
         prompt_logprobs=-1 if body.prompt_logprobs is None else body.prompt_logprobs,
+        grammar=await grammar_of(front, body, grammar),
     )
 
 

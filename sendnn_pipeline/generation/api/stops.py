@@ -24,7 +24,7 @@ class StopFinder:
         if found is not None:
             at, stop = found
             return pending[: at + len(stop) if self._include else at], stop
-        begin = min(_begin_of(pending, stop) for stop in self._stops)
+        begin = min(begin_of(pending, stop) for stop in self._stops)
         self._pending = pending[begin:]
         return pending[:begin], None
 
@@ -34,7 +34,7 @@ class StopFinder:
         return pending
 
 
-def _begin_of(text: str, stop: str) -> int:
+def begin_of(text: str, stop: str) -> int:
     """Return where the longest end of ``text`` begins that ``stop`` begins with; its length where there is none."""
     at = text.find(stop[0], max(0, len(text) - len(stop) + 1))
     while at >= 0:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from sendnn_pipeline.generation.messages import Sampling
+from sendnn_pipeline.generation.sampling.guide import Guide
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,24 @@ class Processors:
     masked: torch.Tensor | None
     """Ids that are never allowed."""
     stops: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    guide: Guide | None = None
+    """Of an answer that follows a grammar."""
 
     def apply(self, logits: torch.Tensor, token_ids: Sequence[int]) -> None:
-        """Change ``logits`` ``[vocabulary]`` for what follows ``token_ids``, the prompt's and the answer's."""
+        """Change ``logits`` ``[vocabulary]`` for what follows ``token_ids``, the prompt's and the answer's.
+
+        Raises:
+            ValueError: the grammar of the answer does not say what may follow.
+        """
         asked = self.sampling
+        # Where nothing but an end may come, it comes, however short the answer is.
+        complete = self.guide is not None and self.guide.apply(logits)
         if self.masked is not None:
             logits[self.masked] = -torch.inf
         for word in asked.bad_words:
             if len(word) == 1 or list(token_ids[1 - len(word) :]) == word[:-1]:
                 logits[word[-1]] = -torch.inf
-        if len(token_ids) - self.num_prompt_tokens < asked.min_tokens:
+        if not complete and len(token_ids) - self.num_prompt_tokens < asked.min_tokens:
             logits[self.stops] = -torch.inf
         if self.bias is not None:
             logits[self.bias[0]] += self.bias[1]
@@ -43,6 +52,13 @@ class Processors:
         """Count a token of the answer."""
         if self.counts is not None:
             self.counts[token_id] += 1
+        if self.guide is not None and token_id not in self.sampling.stop_token_ids:
+            self.guide.advance(token_id)
+
+    def close(self) -> None:
+        """Forget the answer."""
+        if self.guide is not None:
+            self.guide.end()
 
     def _penalize(self, logits: torch.Tensor, counts: torch.Tensor) -> None:
         asked, used = self.sampling, counts > 0
@@ -54,17 +70,20 @@ class Processors:
         logits -= asked.presence_penalty * used
 
 
-def make_processors(sampling: Sampling, prompt: Sequence[int], vocab_size: int) -> Processors | None:
+def make_processors(
+    sampling: Sampling, prompt: Sequence[int], vocab_size: int, guide: Guide | None = None
+) -> Processors | None:
     """Return what changes the logits of a request; None where nothing does.
 
     Args:
         sampling: of the request.
         prompt: its token ids.
         vocab_size: of the logits.
+        guide: of an answer that follows a grammar.
     """
     penalties = (sampling.repetition_penalty != 1.0, sampling.presence_penalty != 0, sampling.frequency_penalty != 0)
     needed = (sampling.logit_bias, sampling.allowed_token_ids, sampling.bad_words, sampling.min_tokens, *penalties)
-    if not any(needed):
+    if guide is None and not any(needed):
         return None
     counts = torch.zeros(vocab_size) if any(penalties) else None
     in_prompt = None
@@ -80,4 +99,4 @@ def make_processors(sampling: Sampling, prompt: Sequence[int], vocab_size: int) 
     if sampling.logit_bias:
         bias = torch.tensor(list(sampling.logit_bias)), torch.tensor(list(sampling.logit_bias.values()))
     stops = torch.tensor(sampling.stop_token_ids, dtype=torch.int64)
-    return Processors(sampling, len(prompt), counts, in_prompt, bias, masked, stops)
+    return Processors(sampling, len(prompt), counts, in_prompt, bias, masked, stops, guide)

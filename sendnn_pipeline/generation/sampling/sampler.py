@@ -8,6 +8,8 @@ from sendnn_pipeline.generation.sampling.choose import choose
 from sendnn_pipeline.generation.sampling.logprobs import token_logprobs
 from sendnn_pipeline.generation.sequence import Sequence
 
+NOTHING_LEFT = "no token is allowed here by grammar, logit_bias, allowed_token_ids, bad_words and min_tokens"
+
 
 @dataclass(frozen=True)
 class Sampled:
@@ -31,7 +33,7 @@ def sample(logits: Logits, row: int, sequence: Sequence) -> Sampled:
             values = values.clone()
             processors.apply(values, scheduled.token_ids)
             if values.max() == float("-inf"):
-                raise ValueError("no token is allowed here by logit_bias, allowed_token_ids, bad_words and min_tokens")
+                raise ValueError(NOTHING_LEFT)
         token = choose(values, sampling, len(scheduled.token_ids))
     if processors is not None:
         processors.chosen(token)

@@ -53,13 +53,17 @@ class Played:
     events: Events
 
 
-def play(scenario: Scenario) -> Played:
+def play(scenario: Scenario, rules: Rules | None = None) -> Played:
     """Play a scenario to its end.
+
+    Args:
+        scenario: the requests, and rules of sendnn.
+        rules: to play by instead, which must have nothing against any request.
 
     Raises:
         ConfigError: it takes more than 200,000 steps.
     """
-    rules = scenario.config.rules()
+    rules = rules or scenario.config.rules()
     scheduler = Scheduler(rules)
     arrivals = sorted(range(len(scenario.requests)), key=lambda index: scenario.requests[index].arrival_step)
     arrivals.reverse()

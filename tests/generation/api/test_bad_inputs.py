@@ -6,6 +6,10 @@ import math
 import pytest
 
 COMPLETIONS, CHATS = "/v1/completions", "/v1/chat/completions"
+TOOL = {"type": "function", "function": {"name": "x", "parameters": {"type": "object"}}}
+DEEP: dict = {}
+for _ in range(80):
+    DEEP = {"items": DEEP}
 BOTH = [
     ({"temperature": -1}, "temperature"),
     ({"temperature": "hot"}, "temperature"),
@@ -19,7 +23,7 @@ BOTH = [
     ({"seed": 2**64}, "seed"),
     ({"n": 10**9}, "n"),
     ({"n": 0}, "n"),
-    ({"n": 100}, "input"),
+    ({"n": 100}, "n"),
     ({"max_tokens": -1}, "max_tokens"),
     ({"max_tokens": 10**6}, "max_tokens"),
     ({"max_tokens": 0}, "max_tokens"),
@@ -48,10 +52,39 @@ BOTH = [
     ({"priority": 1}, "priority"),
     ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
     ({"truncate_prompt_tokens": 256}, "truncate_prompt_tokens"),
-    ({"structured_outputs": {"regex": "x"}}, "structured_outputs"),
+    ({"structured_outputs": {}}, "structured_outputs"),
+    ({"structured_outputs": {"regex": "x", "choice": ["x"]}}, "structured_outputs.choice"),
+    ({"structured_outputs": {"regex": "["}}, "structured_outputs.regex"),
+    ({"structured_outputs": {"regex": ""}}, "structured_outputs.regex"),
+    ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
+    ({"structured_outputs": {"choice": ["x", ""]}}, "structured_outputs.choice"),
+    ({"structured_outputs": {"choice": ["x"] * 2000}}, "structured_outputs.choice"),
+    ({"structured_outputs": {"grammar": "nothing"}}, "structured_outputs.grammar"),
+    ({"structured_outputs": {"json": "{"}}, "structured_outputs.json"),
+    ({"structured_outputs": {"json": "[1]"}}, "structured_outputs.json"),
+    ({"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs.structural_tag"),
     ({"guided_json": {}, "guided_regex": "x"}, "guided_regex"),
+    ({"guided_json": {"type": "thing"}}, "guided_json"),
+    ({"guided_json": {"not": {}}}, "guided_json"),
+    ({"guided_json": {"$ref": "http://example.com/schema"}}, "guided_json"),
+    ({"guided_choice": ["x" * 200_000]}, "guided_choice"),
+    ({"guided_regex": "x+", "ignore_eos": True}, "ignore_eos"),
+    ({"guided_grammar": " "}, "guided_grammar"),
     ({"use_beam_search": True}, "use_beam_search"),
-    ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
+    ({"response_format": {"type": "json"}}, "response_format.type"),
+    ({"response_format": {}}, "response_format"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format.json_schema"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "x"}}}},
+        "response_format.json_schema.schema",
+    ),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": DEEP}}},
+        "response_format.json_schema.schema",
+    ),
+    ({"response_format": {"type": "json_object"}, "guided_regex": "x"}, "guided_regex"),
 ]
 OF_COMPLETIONS = [
     ({"prompt": ""}, "prompt"),
@@ -66,6 +99,8 @@ OF_COMPLETIONS = [
     ({"prompt": [[5] * 256]}, "prompt[0]"),
     ({"prompt": "word " * 1_000_000}, "prompt"),
     ({"prompt": ["x"] * 2000}, "prompt"),
+    ({"prompt": ["x"] * 65}, "prompt"),
+    ({"prompt": ["x"] * 33, "n": 2}, "n"),
     ({"prompt": None}, "prompt"),
     ({"logprobs": 21}, "logprobs"),
     ({"best_of": 3}, "best_of"),
@@ -89,7 +124,24 @@ OF_CHATS = [
     ({"top_logprobs": 3}, "top_logprobs"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     ({"tool_choice": "required"}, "tool_choice"),
+    ({"tool_choice": "any"}, "tool_choice"),
     ({"tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
+    ({"tool_choice": {"type": "function", "function": {}}}, "tool_choice.function"),
+    ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),
+    ({"tools": [{"type": "function"}]}, "tools[0]"),
+    ({"tools": [{"type": "custom", "function": {"name": "x"}}]}, "tools[0].type"),
+    ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
+    ({"tools": [TOOL, TOOL]}, "tools[1].function.name"),
+    ({"tools": [TOOL] * 2000}, "tools"),
+    ({"tools": [{"type": "function", "function": {"name": "x", "parameters": 5}}]}, "tools[0].function.parameters"),
+    (
+        {
+            "tools": [{"type": "function", "function": {"name": "x", "parameters": {"not": {}}}}],
+            "tool_choice": "required",
+        },
+        "tools",
+    ),
+    ({"tools": [TOOL], "tool_choice": "required", "response_format": {"type": "json_object"}}, "tools"),
     ({"continue_final_message": True}, "continue_final_message"),
     ({"continue_final_message": True, "add_generation_prompt": False}, "continue_final_message"),
     ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"),
@@ -116,6 +168,20 @@ def test_it_is_a_400_that_names_the_field(served_llama, path, fields, param):
     error = answer.json()["error"]
     assert error["param"] == param and len(error["message"]) < 1100
     assert error["type"] == "invalid_request_error" and error["code"]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        (COMPLETIONS, {"prompt": "x"}, "prompt"),
+        (COMPLETIONS, {"prompt": ["x", "x"]}, "prompt[0]"),
+        (CHATS, {"messages": [{"role": "user", "content": "x"}]}, "messages"),
+    ],
+)
+def test_the_engine_names_the_field_that_it_failed_on(served_llama, path, fields, param):
+    answer = served_llama.post(path, json={**fields, "guided_regex": "x+", "allowed_token_ids": [500]})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (500, param) and error["message"].startswith(f"{param} no token")
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", "-1e999"])
@@ -150,6 +216,12 @@ def test_null_is_unset_everywhere(served_llama):
 def test_what_nobody_knows_is_ignored(served_llama):
     body = {"prompt": "x", "max_tokens": 1, "store": True, "metadata": {"a": 1}, "frobnicate": [1]}
     assert served_llama.post(COMPLETIONS, json=body).status_code == 200
+
+
+def test_a_priority_is_refused_in_words(served_llama):
+    error = served_llama.post(COMPLETIONS, json={"prompt": "x", "priority": 5}).json()["error"]
+    assert error["message"] == "priority is 5, and requests are taken in the order of their arrival: use 0"
+    assert served_llama.post(COMPLETIONS, json={"prompt": "x", "priority": 0, "max_tokens": 1}).status_code == 200
 
 
 def test_another_model_is_a_404(served_llama):

@@ -42,6 +42,14 @@ def test_ids_texts_and_lists_of_them_are_the_same(served_llama, llama_reference)
     assert [[choice["index"] for choice in choices] for choices in answers] == [[0], [0], [0], [0], [0, 1], [0, 1]]
 
 
+def test_the_context_is_the_same_everywhere(served_llama):
+    limits = served_llama.get("/info").json()["limits"]
+    assert (limits["max_model_len"], limits["max_input_tokens"]) == (256, 255)
+    assert served_llama.get("/v1/models").json()["data"][0]["max_model_len"] == 256
+    assert served_llama.post("/tokenize", json={"prompt": "x"}).json()["max_model_len"] == 256
+    assert served_llama.wait_line(r"context +256 tokens")
+
+
 def test_unset_max_tokens_fills_what_is_left(served_llama, llama_reference):
     body = {"prompt": PROMPT, "ignore_eos": True, "max_tokens": None}
     usage = served_llama.post("/v1/completions", json=body).json()["usage"]
