@@ -110,7 +110,9 @@ class AotCall:
         results = (HANDLE * num_outputs)()
         sizes = ctypes.c_size_t(num_inputs), ctypes.c_size_t(num_outputs)
         self._library.call("Run", self._container, handles, sizes[0], results, sizes[1], None, None)
-        return tuple(_tensor(result or 0) for result in results)
+        # Not the function for one tensor: it does not take the handle, which keeps the tensor for ever.
+        capsules = [NEW_CAPSULE(result, None, None) for result in results]
+        return tuple(torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(capsules))
 
 
 def open_library(file: Path) -> AotLibrary:
@@ -131,8 +133,3 @@ def _handle(tensor: torch.Tensor) -> int:
     """Return a handle that the callee owns."""
     capsule: Any = torch._C._aoti.unsafe_alloc_void_ptr_from_tensor(tensor)
     return CAPSULE_POINTER(capsule, CAPSULE_NAME(capsule))  # type: ignore[no-any-return]
-
-
-def _tensor(handle: int) -> torch.Tensor:
-    """Return the tensor of a handle, which is used up."""
-    return torch._C._aoti.alloc_tensor_by_stealing_from_void_ptr(NEW_CAPSULE(handle, None, None))

@@ -6,8 +6,9 @@ import tempfile
 import warnings
 import weakref
 import zipfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
     import torch
 
     from sendnn_pipeline.backends.aot_library import AotLibrary
+    from sendnn_pipeline.backends.packing import PackedWeights
 
 # What an artifact is made of; another number does not open these.
-FILES = "5"
+FILES = "6"
 LIBRARY, CONSTANTS, EMBEDDED = "program.so", "constants.json", "constants.safetensors"
 # Unfrozen, float32 is as fast and weights are shared; see programs/README.md.
 FROZEN_BY_DEFAULT = ("bfloat16",)
@@ -53,8 +55,10 @@ class AotProgram(CompiledProgram):
     """The checkpoint's name of a constant, by the library's."""
     others: "Mapping[str, torch.Tensor]"
     """Constants that are not the checkpoint's, by the library's names."""
-    packed: frozenset[str] = frozenset()
-    """The library's names of weights that it reads in oneDNN's own layout."""
+    packed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The checkpoint's names of what it reads as one weight in oneDNN's own layout, by the library's."""
+    copies: "PackedWeights | None" = None
+    """These, which all Programs of a run share."""
     holds_parameters: bool = False
 
     def bind(self, weights: "Mapping[str, torch.Tensor]") -> CompiledCall:
@@ -63,10 +67,10 @@ class AotProgram(CompiledProgram):
             constants = {name: weights[original] for name, original in self.names.items()}
         except KeyError as error:
             raise BackendError(f"{self.graph.name} reads the weight {error}, which the checkpoint lacks") from None
-        if self.packed:
-            from sendnn_pipeline.backends.packing import pack
-
-            constants |= {name: pack(constants[name]) for name in self.packed}
+        if self.copies is not None:
+            constants |= {
+                name: self.copies.of([weights[one] for one in together]) for name, together in self.packed.items()
+            }
         outputs, calls = len(self.graph.outputs), self.graph.concurrent_calls
         return self.library.bind(constants | dict(self.others), outputs, calls)
 
@@ -75,7 +79,7 @@ class AotProgram(CompiledProgram):
         from safetensors.torch import save_file
 
         shutil.copyfile(self.library.file, folder / LIBRARY)
-        described = {"names": dict(self.names), "packed": sorted(self.packed)}
+        described = {"names": dict(self.names), "packed": dict(self.packed)}
         (folder / CONSTANTS).write_text(json.dumps(described, indent=1), encoding="utf-8")
         save_file({name: tensor.clone() for name, tensor in self.others.items()}, folder / EMBEDDED)
 
@@ -96,6 +100,13 @@ class InductorBackend(CompileBackend):
             helpers=True,
             artifacts="files",
         )
+
+    @cached_property
+    def packed_weights(self) -> "PackedWeights":
+        """Copies of weights in oneDNN's own layout."""
+        from sendnn_pipeline.backends.packing import PackedWeights
+
+        return PackedWeights()
 
     def prepare(self, cache_dir: Path, environ: Mapping[str, str]) -> dict[str, str]:
         """Say where the compiler's own cache is; it is made, and proved, where something has to be compiled."""
@@ -143,7 +154,7 @@ class InductorBackend(CompileBackend):
                 # Torch's own use of what it deprecates.
                 warnings.simplefilter("ignore", FutureWarning)
                 exported = export_graph(graph)
-                packed = pack_products(exported) if packs(graph) and not self._is_frozen(graph) else frozenset()
+                packed = pack_products(exported) if packs(graph) and not self._is_frozen(graph) else {}
                 package = torch._inductor.aoti_compile_and_package(
                     exported, package_path=str(folder / "program.pt2"), inductor_configs=dict(options)
                 )
@@ -168,8 +179,13 @@ class InductorBackend(CompileBackend):
         parameters = exported.graph_signature.parameters
         holds_parameters = any(constants[name] in parameters for name in others)
         embedded = embedded_weights(exported, constants.values(), checkpoint)
-        own_layout = frozenset(name for name, original in constants.items() if original in packed and name in names)
-        return AotProgram(opened, graph, names, others, own_layout, holds_parameters or bool(embedded))
+        own_layout = {
+            name: [checkpoint[one] for one in packed[original]]
+            for name, original in constants.items()
+            if original in packed and name in names
+        }
+        embeds = holds_parameters or bool(embedded)
+        return AotProgram(opened, graph, names, others, own_layout, self.packed_weights if own_layout else None, embeds)
 
     def _is_frozen(self, graph: Graph) -> bool:
         return graph.dtype in self.limits.embeds_weights and not graph.shares_weights
@@ -182,8 +198,11 @@ class InductorBackend(CompileBackend):
 
         try:
             described = json.loads((folder / CONSTANTS).read_text(encoding="utf-8"))
-            names, packed = described["names"], frozenset(described["packed"])
-            return AotProgram(open_library(folder / LIBRARY), graph, names, load_file(folder / EMBEDDED), packed)
+            names, packed = described["names"], described["packed"]
+            copies = self.packed_weights if packed else None
+            return AotProgram(
+                open_library(folder / LIBRARY), graph, names, load_file(folder / EMBEDDED), packed, copies
+            )
         except Exception as error:
             why = "its file system is mounted noexec" if mounted_noexec(folder) else ""
             why = why or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -1,45 +1,99 @@
-"""Products of few rows over weights in oneDNN's own layout, which are up to twice as fast as over the checkpoint's."""
+"""Products over weights in oneDNN's own layout: of few rows, up to twice as fast as over the checkpoint's."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from sendnn_pipeline.backends.base import Graph
 
-# From more rows on, the checkpoint's own layout is as fast.
-FEW_ROWS = 64
-# A layout depends on the number of rows; this one does well from 1 to 64.
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+# A layout depends on the number of rows; this one does well from 1 to 2048.
 ROWS = 32
 PACKED = torch.ops.mkldnn._linear_pointwise.default
+LINEAR = torch.ops.aten.linear.default
+SLICE = torch.ops.aten.slice.Tensor
 
 
 def packs(graph: Graph) -> bool:
-    """Return whether a graph computes few rows at a time, its first dimension, where this CPU gains by it."""
-    few = graph.shares_weights and graph.program.dims[0].max <= FEW_ROWS
-    return few and graph.dtype == "bfloat16" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    """Return whether a graph, one of several over the same weights, gains by it on this CPU."""
+    return graph.shares_weights and graph.dtype == "bfloat16" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def pack_products(exported: torch.export.ExportedProgram) -> frozenset[str]:
-    """Have every product with a weight read it in either layout; return the names of these weights.
+def pack_products(exported: torch.export.ExportedProgram) -> dict[str, tuple[str, ...]]:
+    """Have every product with a weight read it in either layout, and those of one input become one.
 
     A weight that something else reads, too, stays as it is: an embedding that is also the head.
+
+    Returns:
+        The names of the weights whose rows are read one after the other, by the name of the first of them.
     """
     graph, signature = exported.graph_module.graph, exported.graph_signature
+    # What a model computes and nobody asks for, such as the embedding of tokens that a head has no use for.
+    graph.eliminate_dead_code()
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    products = [node for node in graph.nodes if node.target == torch.ops.aten.linear.default]
-    weights = {node.args[1] for node in products if node.args[1].name in names}
-    own = {weight for weight in weights if all(user in products and user.args[1] is weight for user in weight.users)}
-    for node in products:
-        if node.args[1] in own:
-            bias = node.args[2] if len(node.args) > 2 else None
-            with graph.inserting_before(node):
-                packed = graph.call_function(PACKED, (node.args[0], node.args[1], bias, "none", [], ""))
-            packed.meta = dict(node.meta)
-            node.replace_all_uses_with(packed)
-            graph.erase_node(node)
+    products = [node for node in graph.nodes if node.target == LINEAR and node.args[1].name in names]
+    own = [node for node in products if all(_is_weight_of(user, node.args[1]) for user in node.args[1].users)]
+    read = {}
+    for together in _by_input(own):
+        weights = [names[node.args[1].name] for node in together]
+        read[weights[0]] = tuple(weights)
+        _replace(exported, together, weights)
     exported.graph_module.recompile()
-    return frozenset(names[weight.name] for weight in own)
+    return read
 
 
-def pack(weight: torch.Tensor) -> torch.Tensor:
-    """Return a copy of ``weight`` ``[outputs, inputs]`` in that layout."""
-    packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
-    return packed
+def _is_weight_of(user: Any, weight: Any) -> bool:
+    return user.target == LINEAR and user.args[1] is weight and user.args[0] is not weight
+
+
+def _by_input(products: Sequence[Any]) -> list[list[Any]]:
+    """Return products that can be one together: of the same input, without bias, each over a weight of its own."""
+    groups: dict[object, list[Any]] = defaultdict(list)
+    for node in products:
+        alone = (len(node.args) > 2 and node.args[2] is not None) or len(node.args[1].users) > 1
+        groups[node if alone else node.args[0]].append(node)
+    return list(groups.values())
+
+
+def _replace(exported: torch.export.ExportedProgram, products: Sequence[Any], weights: Sequence[str]) -> None:
+    """Replace products of one input by one with all their weights, which is the first's from now on."""
+    graph, first = exported.graph_module.graph, products[0]
+    if len(products) > 1:
+        rows = torch.cat([exported.state_dict[name] for name in weights])
+        exported.state_dict[weights[0]] = torch.nn.Parameter(rows, requires_grad=False)
+        placeholder = first.args[1]
+        placeholder.meta["val"] = placeholder.meta["val"].fake_mode.from_tensor(rows)
+    values = [node.meta["val"] for node in products]
+    ends = list(accumulate(value.shape[-1] for value in values))
+    with graph.inserting_before(first):
+        bias = first.args[2] if len(first.args) > 2 else None
+        product = graph.call_function(PACKED, (first.args[0], first.args[1], bias, "none", [], ""))
+        product.meta = first.meta | {"val": torch.cat(values, -1) if len(products) > 1 else values[0]}
+        for node, start, end in zip(products, [0, *ends], ends, strict=False):
+            part = graph.call_function(SLICE, (product, -1, start, end)) if len(products) > 1 else product
+            part.meta = dict(node.meta)
+            node.replace_all_uses_with(part)
+    for node in products:
+        graph.erase_node(node)
+
+
+class PackedWeights:
+    """Copies of weights in that layout, one of each for all Programs that read it."""
+
+    def __init__(self) -> None:
+        self._copies: MutableMapping[torch.Tensor, dict[tuple[int, ...], torch.Tensor]] = WeakIdKeyDictionary()
+
+    def of(self, weights: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return a copy of weights ``[outputs, inputs]``, one after the other, that lives as long as the first does."""
+        copies = self._copies.setdefault(weights[0], {})
+        key = tuple(map(id, weights))
+        if key not in copies:
+            rows = torch.cat(list(weights)) if len(weights) > 1 else weights[0]
+            copies[key] = torch.ops.mkldnn._reorder_linear_weight(rows, ROWS)
+        return copies[key]

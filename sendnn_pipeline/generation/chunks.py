@@ -1,8 +1,13 @@
 """Which tokens of a prompt a chunk has, and where they go. Decides only."""
 
+from collections.abc import Sequence
+
 from sendnn_pipeline.generation.request import Request
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, Rules, num_blocks_of
 from sendnn_pipeline.generation.steps import Chunk
+
+WORTH_A_CALL = 2**16
+"""Pairs of a query and a token that attention may compute for nothing to save reading all weights once more."""
 
 
 def left_padding_of(num_prompt_tokens: int, rules: Rules) -> int:
@@ -83,3 +88,24 @@ def chunk_of(request: Request, end: int, rules: Rules) -> Chunk:
         slot_blocks=tuple(table[index] if index >= own else 0 for index in range(first, length)),
         is_last=is_last,
     )
+
+
+def put_together(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
+    """Return which chunks to compute in one call, where each takes as much of attention as the largest.
+
+    Args:
+        chunks: of different prompts.
+    """
+    groups: list[list[Chunk]] = []
+    for chunk in sorted(chunks, key=lambda chunk: (len(chunk.block_table), len(chunk.token_ids))):
+        joined = [*groups[-1], chunk] if groups else []
+        if joined and _pairs(joined) - _pairs(groups[-1]) - _pairs([chunk]) <= WORTH_A_CALL:
+            groups[-1] = joined
+        else:
+            groups.append([chunk])
+    return groups
+
+
+def _pairs(chunks: Sequence[Chunk]) -> int:
+    queries, blocks = max(len(chunk.token_ids) for chunk in chunks), max(len(chunk.block_table) for chunk in chunks)
+    return len(chunks) * queries * blocks * BLOCK_SIZE

@@ -1,10 +1,12 @@
 """The tensors of one step, and what goes wrong in them: a sequence that breaks its step fails alone."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Several
 from dataclasses import dataclass, field, replace
 
 import torch
 
+from sendnn_pipeline.generation.chunks import put_together
 from sendnn_pipeline.generation.runner import GenerationRunner
 from sendnn_pipeline.generation.sampling.logprobs import token_logprobs
 from sendnn_pipeline.generation.sampling.sampler import Sampled, sample
@@ -38,22 +40,34 @@ def _prefill(
     runner: GenerationRunner, step: PrefillStep, sequences: Mapping[int, Sequence], computed: Computed
 ) -> dict[int, torch.Tensor]:
     """Return the hidden state behind the last token of each prompt that ends here."""
-    hidden = {}
-    for chunk in step.chunks:
-        sequence = sequences[chunk.request_id]
-        try:
-            states = runner.prefill(chunk)
+    hidden: dict[int, torch.Tensor] = {}
+    for together in put_together(step.chunks):
+        for chunk, states in _chunks(runner, together, computed):
             if not bool(torch.isfinite(states).all()):
                 computed.failed[chunk.request_id] = NOT_FINITE
                 continue
+            sequence = sequences[chunk.request_id]
             if sequence.sampling.prompt_logprobs >= 0:
                 _report_prompt(runner, chunk, states, sequence)
-        except Exception as error:
-            computed.failed[chunk.request_id] = _reason(error)
-            continue
-        if chunk.is_last:
-            hidden[chunk.request_id] = states[-1:]
+            if chunk.is_last:
+                hidden[chunk.request_id] = states[-1:]
     return hidden
+
+
+def _chunks(
+    runner: GenerationRunner, chunks: Several[Chunk], computed: Computed
+) -> Iterator[tuple[Chunk, torch.Tensor]]:
+    """Yield each chunk with the hidden states of its tokens; where all together fail, each is computed by itself."""
+    try:
+        states = runner.prefill(chunks)
+    except Exception as error:
+        if len(chunks) == 1:
+            computed.failed[chunks[0].request_id] = _reason(error)
+            return
+        for chunk in chunks:
+            yield from _chunks(runner, [chunk], computed)
+        return
+    yield from zip(chunks, torch.split(states, [len(chunk.token_ids) for chunk in chunks]), strict=True)
 
 
 def _report_prompt(runner: GenerationRunner, chunk: Chunk, states: torch.Tensor, sequence: Sequence) -> None:

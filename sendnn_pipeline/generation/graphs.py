@@ -19,6 +19,8 @@ from sendnn_pipeline.generation.programs import (
     DECODE,
     EMBED,
     PREFILL,
+    PROMPTS,
+    QUERIES,
     ROWS,
     TOKENS,
     kind_of,
@@ -98,11 +100,14 @@ class GenerationGraphs:
         return tuple(_integers(("input_ids", "positions"), _example(program, TOKENS, 3), TOKENS))
 
     def _prefill_inputs(self, program: Program) -> tuple[Input, ...]:
-        tokens, blocks = (_example(program, name, 3) for name in (TOKENS, BLOCKS))
+        tokens, prompts, queries, blocks = (
+            _example(program, name, above) for name, above in ((TOKENS, 6), (PROMPTS, 2), (QUERIES, 3), (BLOCKS, 4))
+        )
         return (
             self._hidden(tokens, TOKENS),
-            *_integers(("positions", "slots"), tokens, TOKENS),
-            *_integers(("block_table",), blocks, BLOCKS),
+            *_integers(("positions", "slots", "places"), tokens, TOKENS),
+            Input("queries", torch.zeros(prompts, queries, dtype=torch.int64), {0: PROMPTS, 1: QUERIES}),
+            Input("block_tables", torch.zeros(prompts, blocks, dtype=torch.int64), {0: PROMPTS, 1: BLOCKS}),
             *self._cache_inputs(),
         )
 

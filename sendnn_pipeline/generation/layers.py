@@ -91,28 +91,28 @@ def check_layers(causal: nn.Module, folder: Path, cache: Sequence[torch.Tensor])
         ModelError: it does not.
     """
     tokens = torch.arange(1, 9)
-    positions, slots, table = tokens - 1, tokens - 1 + BLOCK_SIZE, torch.tensor([1])
+    positions, slots = tokens - 1, tokens - 1 + BLOCK_SIZE
+    inputs: dict[str, Any] = {
+        "positions": positions,
+        "queries": positions[None],
+        "places": positions,
+        "block_tables": torch.ones(1, 1).long(),
+    }
     try:
         with torch.no_grad():
             number = len(layers_of(causal))
             caches = [tuple(torch.zeros_like(tensor[:2]) for tensor in cache) for _ in range(number)]
-            steps = [_chunk(tuple(map(torch.clone, pair)), positions, slots, table) for pair in caches]
+            steps = [ChunkStep(keys.clone(), values.clone(), slots, **inputs) for keys, values in caches]
             wanted = whole(causal, tokens, positions, steps)
             (hidden,) = Embed(causal)(tokens, positions)
             for layer in range(number):
-                (hidden,) = ChunkLayer(causal, layer)(hidden, positions, slots, table, *caches[layer])
+                keys, values = caches[layer]
+                (hidden,) = ChunkLayer(causal, layer)(hidden, slots=slots, keys=keys, values=values, **inputs)
     except (NotImplementedError, AttributeError, TypeError, ValueError, LookupError, RuntimeError) as error:
         text = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder} {NOT_A_DECODER}: {text}", hint=HINT) from error
     if not torch.equal(wanted, hidden):
         raise ModelError(f"{folder} {NOT_A_DECODER}: it does more than its layers do", hint=HINT)
-
-
-def _chunk(
-    cache: Sequence[torch.Tensor], positions: torch.Tensor, slots: torch.Tensor, table: torch.Tensor
-) -> ChunkStep:
-    keys, values = cache
-    return ChunkStep(keys, values, slots, block_table=table, positions=positions)
 
 
 def _describe(layer: nn.Module) -> list[Any]:

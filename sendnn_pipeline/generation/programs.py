@@ -7,22 +7,29 @@ from sendnn_pipeline.generation.rules import BLOCK_SIZE, Rules, num_blocks_of
 from sendnn_pipeline.programs.program import Dim, Program
 
 EMBED, PREFILL, DECODE, LOGITS = "embed", "prefill", "decode", "logits"
-TOKENS, BLOCKS, BATCH, ROWS = "tokens", "blocks", "batch", "rows"
+TOKENS, PROMPTS, QUERIES, BLOCKS = "tokens", "prompts", "queries", "blocks"
+BATCH, ROWS = "batch", "rows"
 
 
 def embed_program(rules: Rules) -> Program:
     """Return the Program from token ids to hidden states."""
-    return Program(EMBED, (Dim(TOKENS, max(rules.chunk_size, rules.max_num_seqs), 1),))
+    return Program(EMBED, (Dim(TOKENS, max(rules.max_prefill_tokens, rules.max_num_seqs), 1),))
 
 
 def prefill_program(rules: Rules, kind: str = "") -> Program:
-    """Return the Program of a layer over a chunk: as many tokens, and as many blocks up to its end.
+    """Return the Program of a layer over chunks: all tokens, prompts, the longest chunk, and the most blocks.
 
     Args:
         rules: of the scheduler.
         kind: of the layer, where a model has several.
     """
-    return Program(_function(PREFILL, kind), (Dim(TOKENS, rules.chunk_size, 1), Dim(BLOCKS, _longest(rules), 1)))
+    sizes = {
+        TOKENS: rules.max_prefill_tokens,
+        PROMPTS: rules.max_num_seqs,
+        QUERIES: rules.chunk_size,
+        BLOCKS: _longest(rules),
+    }
+    return Program(_function(PREFILL, kind), tuple(Dim(name, most, 1) for name, most in sizes.items()))
 
 
 def decode_program(rules: Rules, kind: str = "") -> Program:
@@ -61,7 +68,12 @@ def steps_to_time(rules: Rules, kinds: Sequence[str]) -> dict[Program, tuple[Ste
     """
     chunk, seqs, longest = rules.chunk_size, rules.max_num_seqs, _longest(rules)
     full = max(seqs, rules.num_blocks - 1)
-    chunks = {(min(16, chunk), 1), (BLOCK_SIZE, 1), (chunk, num_blocks_of(chunk)), (chunk, longest)}
+    several = min(seqs, rules.max_prefill_tokens // BLOCK_SIZE)
+    chunks = {(several * BLOCK_SIZE, several, BLOCK_SIZE, 1)}
+    chunks |= {
+        (size, 1, size, blocks)
+        for size, blocks in ((16, 1), (BLOCK_SIZE, 1), (chunk, num_blocks_of(chunk)), (chunk, longest))
+    }
     rows = {(1, 1), (1, longest), (min(8, seqs), 4 * min(8, seqs)), (seqs, 4 * seqs), (seqs, full)}
     decodes = {(batch, blocks) for batch, blocks in rows if blocks <= full}
     steps: dict[Program, tuple[Step, ...]] = {embed_program(rules): (Step((chunk,), chunk),)}

@@ -25,7 +25,7 @@ def rehearse(runner: GenerationRunner, vocab_size: int, program: Program, sizes:
     result: Any
     part = part_of(program)
     if part == PREFILL:
-        result = runner.prefill(_chunk(tokens, sizes[1]))
+        result = runner.prefill(_chunks(tokens, *sizes[1:]))
     elif part == DECODE:
         result = runner.decode(_decode(tokens, sizes[1], runner.plan.rules.num_blocks))
     elif part == LOGITS:
@@ -44,13 +44,17 @@ def rehearse(runner: GenerationRunner, vocab_size: int, program: Program, sizes:
     return ms
 
 
-def _chunk(tokens: list[int], num_blocks: int) -> Chunk:
-    """Return the last chunk of a prompt that takes so many blocks."""
+def _chunks(tokens: list[int], prompts: int, longest: int, num_blocks: int) -> list[Chunk]:
+    """Return the last chunks, of equal length, of prompts that take so many blocks each."""
+    return [_chunk(tokens[row * longest : (row + 1) * longest], row, num_blocks) for row in range(prompts)]
+
+
+def _chunk(tokens: list[int], row: int, num_blocks: int) -> Chunk:
     mine = num_blocks_of(len(tokens))
     end = (num_blocks - mine) * BLOCK_SIZE + len(tokens)
-    table = tuple(1 + index for index in range(num_blocks))
+    table = tuple(1 + row * num_blocks + index for index in range(num_blocks))
     return Chunk(
-        request_id=0,
+        request_id=row,
         start=end - len(tokens),
         end=end,
         token_ids=tuple(tokens),

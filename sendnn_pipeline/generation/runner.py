@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from sendnn_pipeline.backends.base import CompiledCall, CompiledProgram
 from sendnn_pipeline.engines.run import Run
@@ -46,16 +47,20 @@ class GenerationRunner:
     plan: GenerationPlan
     hidden_size: int
 
-    def prefill(self, chunk: Chunk) -> torch.Tensor:
-        """Compute a chunk, and return the hidden states of its tokens ``[tokens, size]``."""
-        first = chunk.first_row
-        positions = torch.arange(chunk.start, chunk.end)
-        slots = torch.tensor(chunk.slots[first : first + len(chunk.token_ids)])
-        inputs = (positions, slots, torch.tensor(chunk.block_table))
+    def prefill(self, chunks: Sequence[Chunk]) -> torch.Tensor:
+        """Compute chunks of prompts, and return the hidden states of all their tokens ``[tokens, size]``."""
+        token_ids = torch.tensor([token for chunk in chunks for token in chunk.token_ids])
+        positions = torch.cat([torch.arange(chunk.start, chunk.end) for chunk in chunks])
+        slots = torch.tensor([slot for chunk in chunks for slot in chunk.token_slots])
+        sizes = torch.tensor([[len(chunk.token_ids)] for chunk in chunks])
+        query = torch.arange(int(sizes.max()))[None]
+        queries = sizes.cumsum(0) - sizes + torch.minimum(query, sizes - 1)
+        (places,) = torch.where((query < sizes).flatten())
+        tables = pad_sequence([torch.tensor(chunk.block_table) for chunk in chunks], batch_first=True)
         with torch.no_grad():
-            (hidden,) = self.embed(torch.tensor(chunk.token_ids), positions)
+            (hidden,) = self.embed(token_ids, positions)
             for layer in self.layers:
-                (hidden,) = layer.prefill(hidden, *inputs, *layer.cache)
+                (hidden,) = layer.prefill(hidden, positions, slots, places, queries, tables, *layer.cache)
         return hidden
 
     def decode(self, step: DecodeStep) -> torch.Tensor:

@@ -44,6 +44,11 @@ class Chunk:
         """Where each row writes: block times 64 plus offset."""
         return [block * BLOCK_SIZE + offset for block in self.slot_blocks for offset in range(BLOCK_SIZE)]
 
+    @property
+    def token_slots(self) -> list[int]:
+        """Where each of its tokens is written."""
+        return self.slots[self.first_row : self.first_row + len(self.token_ids)]
+
 
 @dataclass(frozen=True)
 class PrefillStep:

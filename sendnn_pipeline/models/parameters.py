@@ -22,8 +22,17 @@ def checkpoint_names(tensors: Mapping[str, "torch.Tensor"], weights: Mapping[str
         weights: the checkpoint's, by its own names; other storage than the model's.
     """
     now = {_renamed(name): name for name in weights}
-    found = {name: _longest_ending(name, now) for name in tensors}
-    return {name: now[other] for name, other in found.items() if other and _same(tensors[name], weights[now[other]])}
+    endings = {name: _longest_ending(name, now) for name in tensors}
+    found = {name: now[other] for name, other in endings.items() if other and _same(tensors[name], weights[now[other]])}
+    # A head that is the embedding has the embedding's name in the checkpoint.
+    places = {_place(tensors[name]): original for name, original in found.items()}
+    tied = {name: places[_place(tensor)] for name, tensor in tensors.items() if _place(tensor) in places}
+    return tied | found
+
+
+def _place(tensor: "torch.Tensor") -> object:
+    """Return what tensors that are one have in common."""
+    return (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else id(tensor)
 
 
 def _renamed(name: str) -> str:

@@ -19,6 +19,13 @@ def test_names_are_compared_from_their_ends():
     assert checkpoint_names(tensors, headless) == {name: name.removeprefix("model.") for name in tensors}
 
 
+def test_a_head_that_is_the_embedding_has_its_name():
+    embedding = torch.randn(5, 3)
+    tensors = {"model.embed.weight": embedding, "head.weight": embedding, "other.weight": embedding.clone()}
+    names = checkpoint_names(tensors, {"model.embed.weight": embedding.clone(), "model.norm.weight": torch.ones(3)})
+    assert names == {"model.embed.weight": "model.embed.weight", "head.weight": "model.embed.weight"}
+
+
 def test_equal_values_under_another_name_are_not_the_same_tensor():
     zeros = torch.zeros(3)
     weights = {"a.one.bias": zeros, "a.two.bias": zeros.clone()}

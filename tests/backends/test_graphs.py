@@ -151,6 +151,12 @@ def test_one_compiled_layer_over_the_weights_of_each(backend, layers, checkpoint
                     assert torch.equal(best, wanted.argmax(-1)) and best.shape == (batch,)
 
 
+def test_nobody_keeps_what_a_call_returned(layers, checkpoint):
+    for compiled in layers:
+        outputs = compiled.bind(OfLayer(checkpoint, 0))(torch.randn(2, WIDTH))
+        assert [output._use_count() for output in outputs] == [torch.ones(1)._use_count()] * len(outputs)
+
+
 def test_weights_are_shared_with_whoever_has_them(layers, checkpoint):
     weights = {name: tensor.clone() for name, tensor in checkpoint.items()}
     for compiled in layers:

@@ -41,11 +41,23 @@ def test_logits_of_chunks_and_of_single_tokens_are_the_model_s(name, tmp_path):
     with torch.no_grad():
         wanted = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)(IDS[None]).logits[0]
         for start, end in ((0, 40), (40, 90)):
-            positions, table = torch.arange(start, end), TABLE[: -(-end // BLOCK_SIZE)]
-            (hidden,) = Embed(causal)(IDS[start:end], positions)
+            # Behind another prompt, of 20 tokens in block 5.
+            size, blocks = end - start, -(-end // BLOCK_SIZE)
+            positions = torch.cat([torch.arange(20), torch.arange(start, end)])
+            places = torch.cat([torch.arange(20), size + torch.arange(size)])
+            queries = torch.stack([torch.arange(size).clamp(max=19), 20 + torch.arange(size)])
+            tables = torch.stack([torch.tensor([5, 0])[:blocks], TABLE[:blocks]])
+            inputs = (
+                positions,
+                torch.cat([5 * BLOCK_SIZE + torch.arange(20), slots(start, end)]),
+                places,
+                queries,
+                tables,
+            )
+            (hidden,) = Embed(causal)(torch.cat([IDS[7:27], IDS[start:end]]), positions)
             for layer, cache in enumerate(caches):
-                (hidden,) = ChunkLayer(causal, layer)(hidden, positions, slots(start, end), table, *cache)
-            got.append(head(hidden)[0])
+                (hidden,) = ChunkLayer(causal, layer)(hidden, *inputs, *cache)
+            got.append(head(hidden)[0][20:])
         for token in range(90, 100):
             # Beside another text, which begins.
             positions, places = torch.tensor([token, 0]), torch.cat([slots(token, token + 1), torch.tensor([64])])

@@ -2,10 +2,11 @@
 
 import pytest
 
-from sendnn_pipeline.generation.chunks import end_of_chunk, first_token_of, left_padding_of
+from sendnn_pipeline.generation.chunks import end_of_chunk, first_token_of, left_padding_of, put_together
 from sendnn_pipeline.generation.pausing import choose_rows
 from sendnn_pipeline.generation.request import Request
 from sendnn_pipeline.generation.rules import Rules, num_blocks_of, sendnn_rules
+from sendnn_pipeline.generation.steps import Chunk
 from sendnn_pipeline.generation.volume import final_volume, tkv_of
 
 LIMITS = {"max_num_seqs": 4, "max_model_len": 32768, "num_blocks": 1024}
@@ -77,6 +78,42 @@ def test_chunks_of_a_cpu_end_with_blocks_or_the_prompt():
     assert left_padding_of(700, rules) == 0 and first_token_of(700, 640, rules) == 640
     assert end_of_chunk(700, 0, 100, rules) == 64 and end_of_chunk(700, 0, 63, rules) == 0
     assert end_of_chunk(40, 0, 44, rules) == 40
+
+
+def chunk(start, size):
+    blocks = num_blocks_of(start + size)
+    return Chunk(
+        request_id=0,
+        start=start,
+        end=start + size,
+        token_ids=(5,) * size,
+        left_padding=0,
+        block_table=(1,) * blocks,
+        slot_blocks=(1,) * num_blocks_of(size),
+        is_last=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "together"),
+    [
+        ([500], [[500]]),
+        # Padding 20 to 60 queries of one block costs little, and to 500 of eight much.
+        ([60, 500, 20], [[20, 60], [500]]),
+        ([500, 510], [[500, 510]]),
+        ([64] * 40, [[64] * 40]),
+        ([16, 30, 100, 120, 300, 400, 512], [[16, 30, 100, 120], [300], [400], [512]]),
+    ],
+)
+def test_chunks_of_like_length_are_computed_together(sizes, together):
+    found = put_together([chunk(0, size) for size in sizes])
+    assert [[len(one.token_ids) for one in group] for group in found] == together
+
+
+def test_a_chunk_behind_a_long_prefix_is_computed_apart():
+    late, early = chunk(8128, 20), chunk(0, 20)
+    assert put_together([late, early, early]) == [[early, early], [late]]
+    assert put_together([late, late]) == [[late, late]]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class Embed(nn.Module):
 
 
 class ChunkLayer(nn.Module):
-    """A layer over a chunk of a prompt."""
+    """A layer over chunks of several prompts."""
 
     def __init__(self, causal: nn.Module, layer: int) -> None:
         super().__init__()
@@ -50,29 +50,35 @@ class ChunkLayer(nn.Module):
         hidden: torch.Tensor,
         positions: torch.Tensor,
         slots: torch.Tensor,
-        block_table: torch.Tensor,
+        places: torch.Tensor,
+        queries: torch.Tensor,
+        block_tables: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
     ) -> tuple[torch.Tensor]:
-        """Compute a chunk.
+        """Compute chunks, whose tokens follow one another.
 
         Args:
             hidden: ``[tokens, hidden size]`` of the layer before.
-            positions: ``[tokens]``, from 0 at the beginning of the prompt.
+            positions: ``[tokens]``, from 0 at the beginning of each prompt.
             slots: ``[tokens]``, where each is written.
-            block_table: ``[blocks]`` up to the chunk's end.
+            places: ``[tokens]``, where each is among the queries.
+            queries: ``[prompts, queries]``, the token that each is.
+            block_tables: ``[prompts, blocks]`` up to each chunk's end.
             keys: of the layer, written in place.
             values: of the layer, written in place.
 
         Returns:
             ``[tokens, hidden size]``.
         """
-        step = ChunkStep(keys, values, slots, block_table=block_table, positions=positions)
+        step = ChunkStep(
+            keys, values, slots, positions=positions, queries=queries, places=places, block_tables=block_tables
+        )
         return (_through(self.causal, self.layer, hidden[None], positions[None], step),)
 
 
 class TokenLayer(nn.Module):
-    """The same over one token more for several texts."""
+    """A layer over one token more for several texts."""
 
     def __init__(self, causal: nn.Module, layer: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The two kinds of step over a paged cache: a chunk of one prompt, and one token more for several texts.
+"""The two kinds of step over a paged cache: chunks of several prompts, and one token more for several texts.
 
 Keys are kept with their tokens last and values with their sizes last, so that both products read along memory:
 keys ``[blocks, heads, size, block size]``, values ``[blocks, heads, block size, size]``.
@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+
+# Query heads of one key head up to which their products are written out one by one.
+MAX_HEADS = 8
+# Numbers of two bytes in a line of the CPU's cache.
+LINE = 32
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,16 @@ class PagedStep:
 
 @dataclass(frozen=True)
 class ChunkStep(PagedStep):
-    """A chunk of one prompt: one row of many queries."""
+    """Chunks of several prompts, one after the other; in attention each is a row of as many queries as the longest."""
 
-    block_table: torch.Tensor = None  # type: ignore[assignment]
-    """``[blocks]`` up to the chunk's end."""
     positions: torch.Tensor = None  # type: ignore[assignment]
-    """``[queries]``."""
+    """``[tokens]``."""
+    queries: torch.Tensor = None  # type: ignore[assignment]
+    """``[prompts, queries]``: which token each is; a chunk with fewer repeats any."""
+    places: torch.Tensor = None  # type: ignore[assignment]
+    """``[tokens]``: where each is among all queries of all prompts."""
+    block_tables: torch.Tensor = None  # type: ignore[assignment]
+    """``[prompts, blocks]`` up to each chunk's end; behind it, any block."""
 
     def attend(
         self,
@@ -46,16 +55,19 @@ class ChunkStep(PagedStep):
         scaling: float | None,
         window: int | None,
     ) -> torch.Tensor:
-        """Attend to the prompt up to each query."""
+        """Attend to each prompt up to each query."""
         self._write(key, value)
-        keys, values = self.keys, self.values
-        seen = torch.arange(self.block_table.shape[0] * values.shape[2])[None] <= self.positions[:, None]
+        position = self.positions[self.queries][:, :, None]
+        token = torch.arange(self.block_tables.shape[1] * self.values.shape[2])[None, None]
+        seen = token <= position
         if window is not None:
-            seen &= self.positions[:, None] - torch.arange(seen.shape[1])[None] < window
+            seen &= position - token < window
         heads = query.shape[1] // key.shape[1]
-        mine = keys[self.block_table].permute(1, 0, 3, 2).flatten(1, 2).repeat_interleave(heads, 0)[None]
-        worth = values[self.block_table].transpose(0, 1).flatten(1, 2).repeat_interleave(heads, 0)[None]
-        return F.scaled_dot_product_attention(query, mine, worth, attn_mask=seen, scale=scaling)
+        mine = self.keys[self.block_tables].permute(0, 2, 1, 4, 3).flatten(2, 3).repeat_interleave(heads, 1)
+        worth = self.values[self.block_tables].transpose(1, 2).flatten(2, 3).repeat_interleave(heads, 1)
+        rows = query[0].transpose(0, 1)[self.queries].transpose(1, 2)
+        found = F.scaled_dot_product_attention(rows, mine, worth, attn_mask=seen[:, None], scale=scaling)
+        return found.transpose(1, 2).flatten(0, 1)[self.places].transpose(0, 1)[None]
 
 
 @dataclass(frozen=True)
@@ -87,7 +99,7 @@ class TokenStep(PagedStep):
         grouped = query.reshape(rows, num_keys, num_heads // num_keys, size)
         # A compiler that fuses would rotate each query again for every key; a view of strides needs it in memory.
         grouped = grouped.as_strided(grouped.shape, grouped.stride())[self.row_of_block].float()
-        scores = (grouped[..., None] * keys[self.blocks].float()[:, :, None]).sum(3)
+        scores = _scores(grouped, keys[self.blocks].float())
         scores = scores * (size**-0.5 if scaling is None else scaling)
         token = self.start_of_block[:, None] + torch.arange(values.shape[2])[None]
         position = self.positions[self.row_of_block][:, None]
@@ -100,8 +112,26 @@ class TokenStep(PagedStep):
         largest = scores.amax(-1)
         best = largest[None].masked_fill(~mine[:, :, None, None], -torch.inf).amax(1)
         weights = torch.exp(scores - best[self.row_of_block][..., None])
-        sums = (weights[..., None] * values[self.blocks].float()[:, :, None]).sum(3)
+        sums = _sums(weights, values[self.blocks].float())
         # A row that is not finite stays so, as nothing over nothing; zero times its numbers must not reach others.
         parts = torch.cat([sums, weights.sum(-1, keepdim=True)], -1).flatten(1).nan_to_num(0.0, 0.0, 0.0)
         whole = (mine.to(parts.dtype) @ parts).view(rows, num_heads, size + 1)
         return (whole[..., :size] / whole[..., size:]).to(query.dtype)[:, :, None]
+
+
+def _scores(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """Return ``[blocks, key heads, heads, tokens]`` of ``[..., heads, size]`` and ``[..., size, tokens]``.
+
+    Written out head by head: loops over the same keys are fused, and each key is then read and converted once.
+    """
+    if queries.shape[2] > MAX_HEADS:
+        return (queries[..., None] * keys[:, :, None]).sum(3)
+    heads, parts = queries[..., None].unbind(2), torch.split(keys, LINE, -1)
+    return torch.stack([torch.cat([(head * part).sum(2) for part in parts], -1) for head in heads], 2)
+
+
+def _sums(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Return ``[blocks, key heads, heads, size]`` of ``[..., heads, tokens]`` and ``[..., tokens, size]``."""
+    if weights.shape[2] > MAX_HEADS:
+        return (weights[..., None] * values[:, :, None]).sum(3)
+    return torch.stack([(head * values).sum(2) for head in weights[..., None].unbind(2)], 2)
