@@ -16,7 +16,7 @@ from sendnn_pipeline.pooling.shapes import shape_of
 from sendnn_pipeline.pooling.step_cost import UNMEASURED, StepCost, fit_step_cost
 from sendnn_pipeline.programs.times import StepTimes
 from tests.conftest import resolved_run
-from tests.served import EAGER_FLOAT32, FLOAT32
+from tests.served import EAGER_FLOAT32
 
 STEP_TOKENS = 1024
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
 
 import msgspec
 import psutil
@@ -23,9 +22,6 @@ from sendnn_pipeline.models.weights import CheckpointWeights
 from sendnn_pipeline.programs.program import Program, Sizes
 from sendnn_pipeline.programs.times import StepMs
 
-if TYPE_CHECKING:
-    from sendnn_pipeline.generation.runner import GenerationRunner
-
 
 @dataclass
 class DeviceCore(GenerationCore):
@@ -43,9 +39,7 @@ class DeviceCore(GenerationCore):
 
     def install(self, compiled: Mapping[Program, CompiledProgram]) -> None:
         """Bind both Programs."""
-        self.device = bind_device_runner(self.run, compiled, self.weights)
-        # What a step of either is asked is the same.
-        self.runner = cast("GenerationRunner", self.device)
+        self.runner = self.device = bind_device_runner(self.run, compiled, self.weights)
         self.device_graphs = None
 
     def rehearse(self, program: Program, sizes: Sizes, *, check: bool) -> float:

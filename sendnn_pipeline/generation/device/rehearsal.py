@@ -24,9 +24,9 @@ def rehearse_device(runner: DeviceRunner, vocab_size: int, program: Program, siz
     prefill = program.function == PREFILL
     started = time.perf_counter()
     if prefill:
-        result, rows = runner.prefill(_chunk(tokens, blocks, usable), counts=check), 1
+        result, rows = runner.run_chunk(_chunk(tokens, blocks, usable), counts=check), 1
     else:
-        result, rows = runner.decode(_decode(tokens, blocks, usable), counts=check), sizes[0]
+        result, rows = runner.run_rows(_decode(tokens, blocks, usable), counts=check), sizes[0]
     ms = (time.perf_counter() - started) * 1000
     if check and (tuple(result.shape) != (rows, vocab_size) or not bool(torch.isfinite(result).all())):
         raise EngineError(

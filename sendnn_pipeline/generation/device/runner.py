@@ -33,8 +33,16 @@ class DeviceRunner:
         """Take new caches, all zero."""
         self.caches = make_device_caches(self.plan, self.dtype)
 
-    def prefill(self, chunk: Chunk, *, counts: bool = True) -> torch.Tensor:
-        """Compute a chunk, and return logits ``[1, vocabulary]`` behind its last token.
+    def prefill(self, chunks: Sequence[Chunk]) -> Sequence[torch.Tensor]:
+        """Compute the one chunk of a step, and return logits ``[1, vocabulary]`` behind its last token."""
+        return [self.run_chunk(chunk) for chunk in chunks]
+
+    def decode(self, step: DecodeStep) -> torch.Tensor:
+        """Compute a token of each row, and return their logits ``[rows, vocabulary]``."""
+        return self.run_rows(step)
+
+    def run_chunk(self, chunk: Chunk, *, counts: bool = True) -> torch.Tensor:
+        """Compute a chunk.
 
         Args:
             chunk: of whole blocks, padding included.
@@ -50,8 +58,8 @@ class DeviceRunner:
         last = first + length - 1 - chunk.num_rows + PREFILL_ROWS
         return logits[0, last : last + 1]
 
-    def decode(self, step: DecodeStep, *, counts: bool = True) -> torch.Tensor:
-        """Compute a token of each row, and return their logits ``[rows, vocabulary]``."""
+    def run_rows(self, step: DecodeStep, *, counts: bool = True) -> torch.Tensor:
+        """Compute a token of each row; ``counts`` is as in ``run_chunk``."""
         ids, positions, slots = (
             torch.tensor(column)[:, None] for column in (step.token_ids, step.positions, step.slots)
         )
@@ -60,9 +68,9 @@ class DeviceRunner:
         inputs = (ids, positions, slots, torch.tensor(step.block_tables), tkv, padding)
         return self._run("decode", inputs, counts=counts)[:, -1]
 
-    def logits(self, rows: torch.Tensor) -> Logits:
+    def logits(self, hidden: torch.Tensor) -> Logits:
         """Return what rows of logits are: the device has computed them."""
-        return Logits(rows, rows.argmax(-1).tolist(), rows.isfinite().all(-1).tolist())
+        return Logits(hidden, hidden.argmax(-1).tolist(), hidden.isfinite().all(-1).tolist())
 
     def clear(self, blocks: Sequence[int]) -> None:
         """Leave them: what is on the device cannot be written from here, and is masked until it is written again."""
