@@ -113,7 +113,7 @@ class Graph:
     """Gives the checkpoint's name of each parameter by the module's; ``{layer}`` stands for what ``bind`` exchanges."""
     concurrent_calls: int = 1
     """How many threads call it at once."""
-    whole_decoder: bool = False
+    decoder: bool = False
     """Whether it is a whole decoder: ``prefill`` or ``decode``, over a paged cache that it returns."""
     shares_weights: bool = False
     """Whether it reads weights where they are, whatever the dtype: one decoder layer is bound to those of thirty."""

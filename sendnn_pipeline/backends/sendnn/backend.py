@@ -60,7 +60,7 @@ class SendnnBackend(CompileBackend):
         self._import()
         from sendnn_pipeline.backends.sendnn.program import compile_graph
 
-        self._dynamic = self._dynamic or graph.whole_decoder
+        self._dynamic = self._dynamic or graph.decoder
         return compile_graph(graph, self.name)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Dynamo's marks: which dimensions are one size to the device, and which are any, by input."""
+"""Dynamo's marks: which axes of an input have one size to the device, and which any."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Marks:
-    """Dimensions of an input."""
+    """Axes of an input."""
 
     static: tuple[int, ...] = ()
     dynamic: tuple[int, ...] = ()
@@ -36,9 +36,9 @@ def mark(graph: "Graph", inputs: Sequence[torch.Tensor]) -> None:
         graph: that is called.
         inputs: in the graph's order.
     """
-    table = DECODER[graph.program.function] if graph.whole_decoder else {}
+    table = DECODER[graph.program.function] if graph.decoder else {}
     for declared, tensor in zip(graph.inputs, inputs, strict=True):
-        all_static = Marks() if graph.whole_decoder else Marks(static=tuple(range(tensor.dim())))
+        all_static = Marks() if graph.decoder else Marks(static=tuple(range(tensor.dim())))
         marks = table.get(declared.name, all_static)
         for axis in marks.static:
             torch._dynamo.mark_static(tensor, axis)

@@ -39,7 +39,7 @@ def compile_graph(graph: Graph, dynamo_backend: str) -> SendnnProgram:
         dynamo_backend: by its registered name.
     """
     module = with_own_code(graph.function, graph.name).eval().requires_grad_(False)
-    if graph.whole_decoder:
+    if graph.decoder:
         call = torch.compile(module, fullgraph=True, backend=dynamo_backend, options={"sendnn.dynamic": True})
     else:
         call = torch.compile(module, mode="default", dynamic=False, fullgraph=True, backend=dynamo_backend)

@@ -50,7 +50,7 @@ class DeviceGraphs:
             inputs=(*inputs, *caches),
             outputs=("logits", *(entry.name for entry in caches)),
             dtype=self.run.config.model.dtype,
-            whole_decoder=True,
+            decoder=True,
         )
 
     @cached_property

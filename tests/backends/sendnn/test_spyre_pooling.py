@@ -10,6 +10,7 @@ from tests.emulators.install import install
 from tests.served import EAGER_FLOAT32, Served
 
 TEXTS = ["hello world", "the a of and to in is", "hello", "is the world in a, of the?", "to"]
+SIZES = ("scheduler.chunk_size=128", "scheduler.max_num_seqs=4")
 # Of float16, in which the card computes, against float32.
 ATOL = 5e-3
 
@@ -59,6 +60,19 @@ def test_a_server_drains_although_the_runtime_takes_signals(tiny, tmp_path):
         assert served.exit_code() == 0, served.output
     assert "backend  sendnn  (auto: torch_sendnn is importable)" in served.output
     assert "shapes   64x1  (auto: the default of backend=sendnn)" in served.output
+    assert "FATAL SIGNAL" not in served.output
+
+
+def test_a_server_generates(llama, tmp_path):
+    words = ("model=local", f"model.path={llama}", "backend=sendnn", f"cache_dir={tmp_path}", *SIZES)
+    with Served(*words, PYTHONPATH=install("torch_sendnn", tmp_path / "site")) as served:
+        body = {"prompt": ["assert the", "if"], "max_tokens": 3, "temperature": 0}
+        answer = served.post("/v1/completions", json=body).json()
+        assert [choice["finish_reason"] for choice in answer["choices"]] == ["length", "length"]
+        refused = served.post("/v1/completions", json={**body, "prompt_logprobs": 1})
+        assert refused.status_code == 400 and "log probabilities of a prompt" in refused.text
+        served.terminate()
+        assert served.exit_code() == 0, served.output
     assert "FATAL SIGNAL" not in served.output
 
 

@@ -41,7 +41,9 @@ def check_decoder(inputs: Inputs, arguments: Sequence[Any], environment: Environ
         raise DeviceError(f"a prefill of {rows} x {tokens}, and it takes one chunk of {chunk}")
     if rows > environment.limit("VLLM_DT_MAX_BATCH_SIZE"):
         raise DeviceError(f"a decode of {rows} rows, more than VLLM_DT_MAX_BATCH_SIZE")
-    _check_volume(rows, masks[0], table, environment.limit("VLLM_DT_MAX_CONTEXT_LEN"), most_tkv)
+    context = environment.limit("VLLM_DT_MAX_CONTEXT_LEN")
+    # The last chunk of the longest prompt may end behind it.
+    _check_volume(rows, masks[0], table, -(-context // chunk) * chunk if prefill else context, most_tkv)
     if any(mask.shape != (rows,) for mask in masks) or table.shape[0] != rows:
         raise DeviceError("masks and block table have other rows than the tokens")
     if bool((masks[1] % BLOCK).any()):
@@ -59,8 +61,8 @@ def check_decoder(inputs: Inputs, arguments: Sequence[Any], environment: Environ
 
 def _check_volume(rows: int, tkv: torch.Tensor, table: torch.Tensor, most_tokens: int, most_tkv: int) -> None:
     longest = int(tkv.max())
-    if longest > most_tokens + BLOCK:
-        raise DeviceError(f"{longest} tokens in a row, above VLLM_DT_MAX_CONTEXT_LEN={most_tokens}")
+    if longest > most_tokens:
+        raise DeviceError(f"{longest} tokens in a row, above the {most_tokens} of VLLM_DT_MAX_CONTEXT_LEN")
     if longest * rows > most_tkv:
         raise DeviceError(f"{rows} rows of {longest} tokens, above VLLM_DT_MAX_BATCH_TKV_LIMIT={most_tkv}")
     if table.shape[1] * BLOCK < longest:
