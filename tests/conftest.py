@@ -156,7 +156,13 @@ def whole_run(in_process: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Comma
 
     A process of its own spends seven seconds on the imports of torch and transformers.
     """
-    monkeypatch.setattr(app_run, "start_ranks", lambda job, run, environment: start_inline(run_rank, run))
+
+    def start(job, run, environment):
+        for name, text in environment.items():
+            monkeypatch.setenv(name, text)
+        return start_inline(run_rank, run)
+
+    monkeypatch.setattr(app_run, "start_ranks", start)
     return in_process
 
 

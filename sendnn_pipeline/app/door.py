@@ -14,11 +14,12 @@ from rich.console import Console
 
 from sendnn_pipeline.app.context import AppContext, load_context
 from sendnn_pipeline.app.endpoints import collect_endpoints
+from sendnn_pipeline.app.engine_environment import engine_environment, extend_own_environment
 from sendnn_pipeline.app.plan_table import plan_lines, print_plan
 from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
 from sendnn_pipeline.app.run import make_session, observe_run
 from sendnn_pipeline.config.command_line import parse_overrides
-from sendnn_pipeline.config.environment import extend_environment, process_environment
+from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.distributed.inline import start_inline
 from sendnn_pipeline.frontend.warm import WarmEngine
 from sendnn_pipeline.pipeline.rank import run_rank
@@ -126,7 +127,7 @@ class _RunningEngine:
     async def _run(self, started: "Future[WarmEngine]") -> None:
         resolved, context, console = self._resolved, self._context, self._console
         run = resolved.run
-        extend_environment(resolved.backend.prepare(run.cache_dir, context.environ))
+        extend_own_environment(resolved.backend, engine_environment(resolved, context.environ))
         print_plan(console, resolved, plan_lines(resolved, str(run.threads)))
         say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
         with observe_run(context.plugins, resolved, console, say) as observers:

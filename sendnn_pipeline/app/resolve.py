@@ -169,11 +169,11 @@ def _apply_known(context: AppContext, draft: Draft) -> None:
 def _resolve_dtype(draft: Draft, limits: Limits) -> None:
     dtype = draft["model.dtype"]
     if dtype == Dtype.auto:
-        native = computes_bfloat16()
-        chosen = Dtype.bfloat16 if native and Dtype.bfloat16 in limits.dtypes else limits.dtypes[0]
-        reason = "this CPU computes bfloat16" if native else "this CPU does not compute bfloat16"
-        if Dtype.bfloat16 not in limits.dtypes:
-            reason = "what the backend computes"
+        chosen, reason = limits.dtypes[0], "what the backend computes"
+        if Dtype.bfloat16 in limits.dtypes:
+            native = computes_bfloat16()
+            chosen = Dtype.bfloat16 if native else chosen
+            reason = f"this CPU {'computes' if native else 'does not compute'} bfloat16"
         draft.put("model.dtype", str(chosen), Layer.CHOSEN, reason)
     elif dtype not in limits.dtypes:
         raise ConfigError(

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from sendnn_pipeline.app.context import AppContext
 from sendnn_pipeline.app.endpoints import collect_endpoints
+from sendnn_pipeline.app.engine_environment import engine_environment
 from sendnn_pipeline.app.plan_table import plan_lines, print_plan
 from sendnn_pipeline.app.resolve import ComposedRun, ResolvedRun, find_source, resolve_run
 from sendnn_pipeline.config.draft import Draft
@@ -81,7 +82,7 @@ def _run(context: AppContext, layered: LayeredConfig, notes: Console, progress: 
     resolved = resolve_run(context, composed, _fetch(composed, say))
     run, draft = resolved.run, resolved.draft
     threads = plan_threads(run.config.process, context.environ)
-    environment = {**threads.environment, **resolved.backend.prepare(run.cache_dir, context.environ)}
+    environment = {**threads.environment, **engine_environment(resolved, context.environ)}
     api_keys = read_api_keys(context.environ, run.config.serve.api_key_file, draft.where("serve.api_key_file"))
     endpoints = collect_endpoints(context.plugins, run.config.engine.name)
     target = _prepare_target(context.plugins, run, draft, endpoints)

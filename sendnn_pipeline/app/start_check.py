@@ -2,6 +2,7 @@
 
 from sendnn_pipeline.app.context import AppContext
 from sendnn_pipeline.app.endpoints import collect_endpoints
+from sendnn_pipeline.app.engine_environment import engine_environment
 from sendnn_pipeline.app.resolve import ResolvedRun
 from sendnn_pipeline.config.schema import StageName
 from sendnn_pipeline.config.secrets import read_api_keys
@@ -17,7 +18,7 @@ def check_start(context: AppContext, resolved: ResolvedRun) -> str:
         PipelineError: the run could not start.
     """
     run, draft = resolved.run, resolved.draft
-    resolved.backend.prepare(run.cache_dir, context.environ)
+    engine_environment(resolved, context.environ)
     read_api_keys(context.environ, run.config.serve.api_key_file, draft.where("serve.api_key_file"))
     if StageName.serve not in run.config.pipeline.stages:
         return ""

@@ -23,6 +23,21 @@ REMOVED = ("NotPortable", "Range", "type_function")
 
 
 @dataclass(frozen=True)
+class WholeDecoder:
+    """What a device asks that takes a decoder as one graph, over a KV cache that comes back with the logits.
+
+    Prompts are padded on the left to whole chunks, one chunk a step; decodes are rectangles, padded on the left, too.
+    """
+
+    prefill_chunk: int
+    """Tokens of a chunk, unless a run says otherwise."""
+    max_batch_tkv: int
+    """Most sequences times tokens, padding included, of a decode."""
+    max_num_seqs: int
+    max_model_len: int
+
+
+@dataclass(frozen=True)
 class Limits:
     """What a backend asks of Programs, and what it can do with them: what an engine plans by."""
 
@@ -49,6 +64,26 @@ class Limits:
     """Whether several threads may call ``compile`` at once, each for another Program."""
     artifacts: Literal["files", "own_cache", "none"] = "none"
     """What outlives the process: folders that ``save`` fills, a cache that the library keeps itself, or nothing."""
+    whole_decoder: WholeDecoder | None = None
+    """How it takes a decoder whole; None where it compiles one layer and binds it to the weights of all."""
+    runs: bool = True
+    """Whether Programs run here; False where they are only compiled, for another machine."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The largest sizes of a run, which a device's library is told before it is imported."""
+
+    max_length: int = 0
+    """Tokens of the longest sequence, its output included."""
+    max_batch: int = 0
+    """Sequences of the largest step."""
+    chunk: int = 0
+    """Tokens of a prefill step; 0 where nothing is generated."""
+    max_batch_tkv: int = 0
+    """Most sequences times tokens of a decode; 0 where nothing is generated."""
+    precompiled: bool = False
+    """Whether nothing may be compiled."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +115,8 @@ class Graph:
     """Gives the checkpoint's name of each parameter by the module's; ``{layer}`` stands for what ``bind`` exchanges."""
     concurrent_calls: int = 1
     """How many threads call it at once."""
+    decoder: bool = False
+    """Whether it is a whole decoder: ``prefill`` or ``decode``, over a paged cache that it returns."""
     shares_weights: bool = False
     """Whether it reads weights where they are, whatever the dtype: one decoder layer is bound to those of thirty."""
 
@@ -131,6 +168,8 @@ class CompileBackend(Protocol):
 
     name: str
     limits: Limits
+    library: str = ""
+    """The module that reads its environment when it is imported, for runs in the caller's own process."""
 
     def prepare(self, cache_dir: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
         """Check that the backend can work here and return the environment its library must find at import.
@@ -139,6 +178,14 @@ class CompileBackend(Protocol):
 
         Raises:
             BackendError: the library is missing, or a cache cannot be written.
+        """
+        return {}
+
+    def environment(self, bounds: Bounds, environ: Mapping[str, str]) -> Mapping[str, str]:
+        """Return more of that environment: what depends on the run's sizes. Called as ``prepare`` is, before it.
+
+        Raises:
+            BackendError: a variable that is set has no meaning.
         """
         return {}
 

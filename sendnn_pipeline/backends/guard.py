@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sendnn_pipeline.backends.base import CompileBackend, CompiledProgram, Graph, Limits
+from sendnn_pipeline.backends.base import Bounds, CompileBackend, CompiledProgram, Graph, Limits
 from sendnn_pipeline.errors import BackendError, PipelineError
 
 
@@ -40,6 +40,12 @@ class GuardedBackend(CompileBackend):
     """The backend and its plugin, for errors."""
     name: str
     limits: Limits
+    library: str
+
+    def environment(self, bounds: Bounds, environ: Mapping[str, str]) -> Mapping[str, str]:
+        """Return its environment for a run's sizes."""
+        with blaming(self.what, "tell its environment"):
+            return self._texts(self.backend.environment(bounds, environ), "environment")
 
     def prepare(self, cache_dir: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
         """Return its environment."""

@@ -9,6 +9,7 @@ from sendnn_pipeline.hooks import hookimpl
 if TYPE_CHECKING:
     from sendnn_pipeline.backends.base import CompileBackend
     from sendnn_pipeline.config.schema import BackendConfig
+    from sendnn_pipeline.engines.run import Run
 
     BackendFactory = Callable[[BackendConfig], CompileBackend]
 
@@ -18,14 +19,24 @@ def register_schemas(store: Callable[[str, str, type], None]) -> None:
     """Type the options of inductor and sendnn."""
     store("backend", "inductor", InductorConfig)
     store("backend", "sendnn", SendnnConfig)
+    store("backend", "sendnn_compile_only", SendnnConfig)
+
+
+@hookimpl
+def check_config(run: "Run") -> list[str]:
+    """Return what a Spyre card would refuse, some of it after half an hour."""
+    from sendnn_pipeline.backends.sendnn.checks import find_problems
+
+    return find_problems(run)
 
 
 @hookimpl
 def register_compile_backends(register: "Callable[[str, BackendFactory], None]") -> None:
-    """Register eager, inductor and sendnn; each module is imported when its name is chosen."""
+    """Register eager, inductor and both of sendnn's; each module is imported when its name is chosen."""
     register("eager", _eager)
     register("inductor", _inductor)
     register("sendnn", _sendnn)
+    register("sendnn_compile_only", _sendnn)
 
 
 def _eager(options: "BackendConfig") -> "CompileBackend":
@@ -42,7 +53,7 @@ def _inductor(options: "BackendConfig") -> "CompileBackend":
 
 
 def _sendnn(options: "BackendConfig") -> "CompileBackend":
-    from sendnn_pipeline.backends.sendnn import SendnnBackend
+    from sendnn_pipeline.backends.sendnn.backend import SendnnBackend
 
     assert isinstance(options, SendnnConfig)
     return SendnnBackend(options)

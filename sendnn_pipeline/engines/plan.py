@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sendnn_pipeline.backends.base import Bounds
 from sendnn_pipeline.observe.measure import Measure
 from sendnn_pipeline.programs.key import Fields
 from sendnn_pipeline.programs.program import Program, Sizes
@@ -43,6 +44,8 @@ class Plan:
     """What of the engine's options and code decides a compiled Program."""
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     """What a rank holds beside the runtime, by name."""
+    bounds: Bounds = field(default_factory=Bounds)
+    """For devices that are told the largest sizes beforehand."""
     concurrent_steps: int = 1
     """Steps that run at once."""
     lines: tuple[PlanLine, ...] = ()

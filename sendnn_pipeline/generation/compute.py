@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from sendnn_pipeline.generation.chunks import put_together
-from sendnn_pipeline.generation.runner import GenerationRunner
+from sendnn_pipeline.generation.runner import StepRunner
 from sendnn_pipeline.generation.sampling.logprobs import token_logprobs
 from sendnn_pipeline.generation.sampling.sampler import Sampled, sample
 from sendnn_pipeline.generation.sequence import Sequence
@@ -25,7 +25,7 @@ class Computed:
     """Why, of those that got nothing."""
 
 
-def compute(runner: GenerationRunner, step: Step, sequences: Mapping[int, Sequence]) -> Computed:
+def compute(runner: StepRunner, step: Step, sequences: Mapping[int, Sequence]) -> Computed:
     """Compute a step, and choose a token for each sequence that gets one."""
     computed = Computed()
     hidden = _prefill(runner, step, sequences, computed) if isinstance(step, PrefillStep) else {}
@@ -37,7 +37,7 @@ def compute(runner: GenerationRunner, step: Step, sequences: Mapping[int, Sequen
 
 
 def _prefill(
-    runner: GenerationRunner, step: PrefillStep, sequences: Mapping[int, Sequence], computed: Computed
+    runner: StepRunner, step: PrefillStep, sequences: Mapping[int, Sequence], computed: Computed
 ) -> dict[int, torch.Tensor]:
     """Return the hidden state behind the last token of each prompt that ends here."""
     hidden: dict[int, torch.Tensor] = {}
@@ -58,10 +58,8 @@ def _prefill(
     return hidden
 
 
-def _chunks(
-    runner: GenerationRunner, chunks: Several[Chunk], computed: Computed
-) -> Iterator[tuple[Chunk, torch.Tensor]]:
-    """Yield each chunk with the hidden states of its tokens; where all together fail, each is computed by itself."""
+def _chunks(runner: StepRunner, chunks: Several[Chunk], computed: Computed) -> Iterator[tuple[Chunk, torch.Tensor]]:
+    """Yield each chunk with the states of its tokens; where all together fail, each is computed by itself."""
     try:
         states = runner.prefill(chunks)
     except Exception as error:
@@ -71,17 +69,17 @@ def _chunks(
         for chunk in chunks:
             yield from _chunks(runner, [chunk], computed)
         return
-    yield from zip(chunks, torch.split(states, [len(chunk.token_ids) for chunk in chunks]), strict=True)
+    yield from zip(chunks, states, strict=True)
 
 
-def _report_prompt(runner: GenerationRunner, chunk: Chunk, states: torch.Tensor, sequence: Sequence) -> None:
+def _report_prompt(runner: StepRunner, chunk: Chunk, states: torch.Tensor, sequence: Sequence) -> None:
     following = sequence.scheduled.token_ids[chunk.start + 1 : chunk.end + 1]
     if following:
         rows = runner.logits(states[: len(following)]).rows
         sequence.prompt_logprobs += token_logprobs(rows, following, sequence.sampling.prompt_logprobs)
 
 
-def _decode(runner: GenerationRunner, step: DecodeStep, computed: Computed) -> dict[int, torch.Tensor]:
+def _decode(runner: StepRunner, step: DecodeStep, computed: Computed) -> dict[int, torch.Tensor]:
     """Return the hidden state of each row; where all rows together fail, each is computed by itself."""
     try:
         return dict(zip(step.request_ids, torch.split(runner.decode(step), 1), strict=True))
@@ -101,7 +99,7 @@ def _only(step: DecodeStep, row: int) -> DecodeStep:
 
 
 def _sample(
-    runner: GenerationRunner, hidden: Mapping[int, torch.Tensor], sequences: Mapping[int, Sequence], computed: Computed
+    runner: StepRunner, hidden: Mapping[int, torch.Tensor], sequences: Mapping[int, Sequence], computed: Computed
 ) -> None:
     logits = runner.logits(torch.cat(list(hidden.values())))
     for row, scheduler_id in enumerate(hidden):

@@ -23,7 +23,7 @@ from sendnn_pipeline.generation.measures import Growth
 from sendnn_pipeline.generation.messages import GenerationRequest, StepTime
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.rehearsal import rehearse
-from sendnn_pipeline.generation.runner import GenerationRunner, bind_runner, make_caches
+from sendnn_pipeline.generation.runner import GenerationRunner, StepRunner, bind_runner, make_caches
 from sendnn_pipeline.generation.sampling.guide import begin_guide
 from sendnn_pipeline.generation.sampling.processors import make_processors
 from sendnn_pipeline.generation.scheduler import Scheduler
@@ -50,8 +50,10 @@ class GenerationCore:
     clock: Callable[[], float] = time.monotonic
     graphs: GenerationGraphs | None = None
     """None once all Programs are installed."""
-    runner: GenerationRunner = field(init=False)
+    runner: StepRunner = field(init=False)
     """Set by ``install``."""
+    layered: GenerationRunner = field(init=False)
+    """The same, where the model is taken apart at its layers."""
     send: Callable[[FromEngine], None] = field(init=False)
     """Set by ``start``."""
     scheduler: Scheduler = field(init=False)
@@ -72,12 +74,12 @@ class GenerationCore:
 
     def install(self, compiled: Mapping[Program, CompiledProgram]) -> None:
         """Bind the weights; the model that was traced goes."""
-        self.runner = bind_runner(self.run, compiled, self.weights, self.caches)
+        self.runner = self.layered = bind_runner(self.run, compiled, self.weights, self.caches)
         self.graphs = None
 
     def rehearse(self, program: Program, sizes: Sizes, *, check: bool) -> float:
         """Run a full step on made-up tokens."""
-        return rehearse(self.runner, self.run.model.vocab_size, program, sizes, check=check)
+        return rehearse(self.layered, self.run.model.vocab_size, program, sizes, check=check)
 
     def start(self, times: Mapping[Program, StepMs], send: Callable[[FromEngine], None]) -> None:
         """Begin with nothing to do; what warmup wrote is finite, and masked until it is written again."""

@@ -10,6 +10,8 @@ from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.engines.base import EngineCore
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.generation.device.plan import DevicePlan, make_device_plan
+from sendnn_pipeline.generation.device.resolve import resolve_device
 from sendnn_pipeline.generation.facts import GENERATES, GenerationFacts, read_generation_facts
 from sendnn_pipeline.generation.plan import BYTES_OF_DTYPE, GenerationPlan, make_plan
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, num_blocks_of
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 LENGTH, SEQS, CHUNK = "model.max_model_len", "scheduler.max_num_seqs", "scheduler.chunk_size"
 STEP_TOKENS, NUM_BLOCKS = "scheduler.max_num_batched_tokens", "cache.num_blocks"
+PRECOMPILED = "artifacts.require_precompiled_decoders"
 DEFAULT_SEQS, DEFAULT_CHUNK, DEFAULT_LENGTH = 64, 512, 32768
 # Of what is free once the weights are there; the rest is for activations and for others.
 CACHE_SHARE = 0.5
@@ -31,7 +34,7 @@ class GenerationEngine:
     """Continues texts."""
 
     name = "generation"
-    keys: tuple[str, ...] = ("engine.", "scheduler.", "cache.")
+    keys: tuple[str, ...] = ("engine.", "scheduler.", "cache.", PRECOMPILED)
 
     def claim(self, facts: ModelFacts) -> str | None:
         """Claim every causal model that does not say how it pools."""
@@ -41,6 +44,10 @@ class GenerationEngine:
 
     def resolve(self, draft: Draft, limits: Limits) -> None:
         """Decide the context, how many sequences run at once, and how large the cache is."""
+        if limits.whole_decoder is not None:
+            resolve_device(draft, limits.whole_decoder)
+            return
+        draft.note_unused(PRECOMPILED, "here artifacts.require=true does that")
         if not (limits.in_place and limits.ranges and limits.exchangeable_weights):
             raise ConfigError(
                 f"backend={draft['backend.name']} does not compile what generation needs: sizes in ranges, a cache "
@@ -74,10 +81,17 @@ class GenerationEngine:
 
     def plan(self, config: RunConfig, model: ModelFacts, limits: Limits) -> GenerationPlan:
         """Plan what is compiled."""
-        return make_plan(config, model, read_generation_facts(model))
+        facts = read_generation_facts(model)
+        if limits.whole_decoder is not None:
+            return make_device_plan(config, model, facts, limits.whole_decoder)
+        return make_plan(config, model, facts)
 
     def open(self, run: Run, world: "World") -> EngineCore:
         """Map the weights."""
+        if isinstance(run.plan, DevicePlan):
+            from sendnn_pipeline.generation.device.core import open_device_core
+
+            return open_device_core(run)
         from sendnn_pipeline.generation.core import open_core
 
         return open_core(run)

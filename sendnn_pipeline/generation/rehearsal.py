@@ -25,7 +25,7 @@ def rehearse(runner: GenerationRunner, vocab_size: int, program: Program, sizes:
     result: Any
     part = part_of(program)
     if part == PREFILL:
-        result = runner.prefill(_chunks(tokens, *sizes[1:]))
+        result = torch.cat(list(runner.prefill(_chunks(tokens, *sizes[1:]))))
     elif part == DECODE:
         result = runner.decode(_decode(tokens, sizes[1], runner.plan.rules.num_blocks))
     elif part == LOGITS:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -27,6 +28,26 @@ class Logits:
     """Whether all of a row are."""
 
 
+class StepRunner(Protocol):
+    """What a step of the scheduler is computed by."""
+
+    @property
+    def plan(self) -> GenerationPlan:
+        """Of the run."""
+
+    def prefill(self, chunks: Sequence[Chunk]) -> Sequence[torch.Tensor]:
+        """Compute chunks of prompts, and return for each one the states of its tokens, that of the last at the end."""
+
+    def decode(self, step: DecodeStep) -> torch.Tensor:
+        """Compute a token of each row, and return their states, a row each."""
+
+    def logits(self, hidden: torch.Tensor) -> Logits:
+        """Return the logits of states, whatever those are to this runner."""
+
+    def clear(self, blocks: Sequence[int]) -> None:
+        """See to it that numbers that are not finite do not spread from these blocks."""
+
+
 @dataclass(frozen=True)
 class Layer:
     """A layer of the model: its two Programs over its weights, and its part of the cache."""
@@ -47,8 +68,8 @@ class GenerationRunner:
     plan: GenerationPlan
     hidden_size: int
 
-    def prefill(self, chunks: Sequence[Chunk]) -> torch.Tensor:
-        """Compute chunks of prompts, and return the hidden states of all their tokens ``[tokens, size]``."""
+    def prefill(self, chunks: Sequence[Chunk]) -> Sequence[torch.Tensor]:
+        """Compute chunks of prompts, and return the hidden states of each one's tokens ``[tokens, size]``."""
         token_ids = torch.tensor([token for chunk in chunks for token in chunk.token_ids])
         positions = torch.cat([torch.arange(chunk.start, chunk.end) for chunk in chunks])
         slots = torch.tensor([slot for chunk in chunks for slot in chunk.token_slots])
@@ -61,7 +82,7 @@ class GenerationRunner:
             (hidden,) = self.embed(token_ids, positions)
             for layer in self.layers:
                 (hidden,) = layer.prefill(hidden, positions, slots, places, queries, tables, *layer.cache)
-        return hidden
+        return torch.split(hidden, [len(chunk.token_ids) for chunk in chunks])
 
     def decode(self, step: DecodeStep) -> torch.Tensor:
         """Compute a token of each row, and return their hidden states ``[rows, size]``."""

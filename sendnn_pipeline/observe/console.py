@@ -12,8 +12,8 @@ from sendnn_pipeline.messages import StageEvent
 
 # Of lines in files and pipes, which have no width of their own.
 UNBOUNDED = 10_000
-# A trace that takes less is the first run of a Program that was compiled before.
-TOLD_SECONDS = 1.0
+# Parts of a warmup that are told where they take long, as on a device; else they are a Program's first runs.
+QUIET, TOLD_SECONDS = ("trace", "deploy"), 1.0
 
 
 def open_consoles(name: ConsoleName, file: IO[str] | None = None) -> tuple[Console, Console]:
@@ -57,7 +57,7 @@ class ConsoleProgress:
 
     def _show_program(self, event: StageEvent) -> None:
         done = event.index if event.state == "finished" else event.index - 1
-        if event.state == "finished" and (event.stage != "trace" or event.seconds >= TOLD_SECONDS):
+        if event.state == "finished" and (event.stage not in QUIET or event.seconds >= TOLD_SECONDS):
             detail = f", {event.source}" if event.source else ""
             detail += f" ({event.detail})" if event.source and event.detail else ""
             detail += f": {event.detail}" if event.detail and not event.source else ""

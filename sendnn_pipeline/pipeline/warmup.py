@@ -1,4 +1,4 @@
-"""Warmup: the life cycle that every backend has. Trace, deploy, seal, measure."""
+"""Warmup: the life cycle that every backend has. Trace, deploy, measure, seal."""
 
 import time
 from collections.abc import Mapping
@@ -59,17 +59,16 @@ class Warmup:
     def run(self, compiled: CompiledEngine) -> WarmEngine:
         """Run every Program through the path that requests take, twice in one order, then forbid compiling.
 
-        The first run is the one that a device traces; the second deploys what was traced, and proves it. Steps are
-        timed, unless all Programs are artifacts and were timed here before.
+        The first run is the one that a device traces; the second deploys what was traced, and proves it: each Program
+        once before any runs again, as devices finish what they deployed in the order of the runs. Steps are timed,
+        unless all Programs are artifacts and were timed here before.
         """
         run, core, steps = compiled.run, compiled.core, compiled.run.plan.steps
         with self.world.stagger(run.config.parallel.max_load_processes), self.backend.tracing():
-            for index, program in enumerate(run.plan.programs, start=1):
-                self.observe(StageEvent("trace", "started", program.name, index, len(steps)))
-                started = time.monotonic()
-                core.rehearse(program, steps[program][0].sizes, check=False)
-                seconds = time.monotonic() - started
-                self.observe(StageEvent("trace", "finished", program.name, index, len(steps), seconds))
+            self._run_each("trace", core, {program: steps[program][0] for program in steps}, check=False)
+        if not self.backend.limits.runs:
+            return WarmEngine(run, core, {}, False)
+        deployed = self._run_each("deploy", core, {program: steps[program][-1] for program in steps}, check=True)
         recorded = StepTimes(run.cache_dir).read(run.timing_prefix)
         times: dict[Program, Mapping[Sizes, float]] = {
             program: recorded.get(program.name, {}) for program in run.plan.programs
@@ -79,16 +78,28 @@ class Warmup:
         for index, program in enumerate(run.plan.programs, start=1):
             self.observe(StageEvent(self.name, "started", program.name, index, len(steps)))
             started = time.monotonic()
-            core.rehearse(program, steps[program][-1].sizes, check=True)
             if measured:
                 times[program] = {step.sizes: _measure_ms(core, program, step) for step in steps[program]}
-            seconds = time.monotonic() - started
+            seconds = deployed[program] + time.monotonic() - started
             detail = _fastest(program, steps[program], times[program]) if measured else ""
             self.observe(StageEvent(self.name, "finished", program.name, index, len(steps), seconds, detail))
         if measured:
             _measure_again(core, times, steps)
         self.backend.seal()
         return WarmEngine(run, core, times, measured)
+
+    def _run_each(
+        self, what: str, core: EngineCore, runs: Mapping[Program, Step], *, check: bool
+    ) -> dict[Program, float]:
+        """Run each Program once, in order, and return the seconds that each took."""
+        taken: dict[Program, float] = {}
+        for index, (program, step) in enumerate(runs.items(), start=1):
+            self.observe(StageEvent(what, "started", program.name, index, len(runs)))
+            started = time.monotonic()
+            core.rehearse(program, step.sizes, check=check)
+            taken[program] = time.monotonic() - started
+            self.observe(StageEvent(what, "finished", program.name, index, len(runs), taken[program]))
+        return taken
 
 
 def _measure_ms(core: EngineCore, program: Program, step: Step) -> float:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
-from sendnn_pipeline.backends.base import Limits
+from sendnn_pipeline.backends.base import Bounds, Limits
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.engines.plan import Plan, PlanLine
 from sendnn_pipeline.engines.run import Run
@@ -15,7 +15,7 @@ from sendnn_pipeline.pooling.about import AboutRun
 from sendnn_pipeline.pooling.config import Task, pooling_config
 from sendnn_pipeline.pooling.facts import PoolingFacts
 from sendnn_pipeline.pooling.modules import Module, output_size, with_normalize
-from sendnn_pipeline.pooling.shapes import LENGTH, parse_shapes, shape_of
+from sendnn_pipeline.pooling.shapes import BATCH, LENGTH, parse_shapes, shape_of
 from sendnn_pipeline.pooling.steps import steps_to_time
 
 BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -104,6 +104,9 @@ def make_plan(config: RunConfig, model: ModelFacts, facts: PoolingFacts, limits:
             ("code", _traced_digest()),
         ),
         memory_bytes=memory,
+        bounds=Bounds(
+            max(program.dim(LENGTH).max for program in programs), max(program.dim(BATCH).max for program in programs)
+        ),
         concurrent_steps=concurrent_steps,
         lines=(*about.lines(), PlanLine("shapes", " ".join(map(shape_of, programs)), "warmup.shapes")),
         info=about.info() | {"max_batch_tokens": step_tokens, "max_client_batch_size": MAX_INPUTS},

@@ -17,6 +17,9 @@ from sendnn_pipeline.backends.compiler import (
     check_writable,
     compiler_words,
 )
+from sendnn_pipeline.backends.config import SendnnConfig
+from sendnn_pipeline.backends.sendnn.backend import COMPILE_ONLY
+from sendnn_pipeline.backends.sendnn.machine import spyre_findings
 from sendnn_pipeline.config.command_line import Override
 from sendnn_pipeline.errors import PipelineError
 from sendnn_pipeline.machine.cpu import THREAD_VARIABLES, computes_bfloat16, count_cpus, read_cpu_facts
@@ -112,6 +115,10 @@ def _configured(context: AppContext, overrides: Sequence[Override]) -> Iterator[
     except PipelineError as error:
         yield Finding("fail" if compiles else "note", str(error))
     yield Finding("ok", f"backend {config.backend.name} ({draft.where('backend')})")
+    if isinstance(config.backend, SendnnConfig):
+        compiles_only = config.backend.name == COMPILE_ONLY
+        for state, what in spyre_findings(context.environ, compiles_only=compiles_only):
+            yield Finding(state, what)
 
 
 def _refusals(context: AppContext, overrides: Sequence[Override]) -> Iterator[Finding]:

@@ -254,7 +254,7 @@ def test_a_run_that_cannot_start_says_why_and_can_be_tried_again(tiny, tmp_path)
         (words_of(tmp_path / "nowhere"), "is not a folder"),
         ((*words_of(tiny), "serve.prt=1"), "did you mean serve.port"),
         ((*words_of(tiny), "warmup.shapes=[999x1]"), "longer than the model's 64 tokens"),
-        ((*words_of(tiny), "backend=sendnn", "warmup.shapes=[64x1]"), "torch_sendnn"),
+        ((*words_of(tiny), "backend=sendnn", "model.dtype=float16", "warmup.shapes=[64x1]"), "torch_sendnn"),
     ):
         embedder = Embedder(*wrong)
         for _ in range(2):

@@ -15,8 +15,9 @@ def install(name: str, folder: Path) -> str:
     info.mkdir(parents=True)
     metadata = f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: {about['version']}\n"
     (info / "METADATA").write_text(metadata)
-    points = about["entry-points"]["sendnn_pipeline"]
-    lines = [f"{plugin} = {module}" for plugin, module in points.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[sendnn_pipeline]", *lines, ""]))
+    lines = []
+    for group, points in about["entry-points"].items():
+        lines += [f"[{group}]", *(f"{point} = {module}" for point, module in points.items())]
+    (info / "entry_points.txt").write_text("\n".join([*lines, ""]))
     paths = (str(folder), str(project), os.environ.get("PYTHONPATH"))
     return os.pathsep.join(filter(None, paths))

@@ -236,7 +236,10 @@ def test_a_plugin_adds_options_types_variables_and_a_backend(acme, in_process):
     elsewhere = in_process("explain", "backend", "backend=eager", "backend.cores=8")
     assert elsewhere.returncode == 2 and "unknown key backend.cores; only backend=acme has it" in elsewhere.stderr
     shown = sendnn("--help")
-    assert "backend: acme, auto, eager, inductor, sendnn\n" in shown.stdout and "_schema" not in shown.stdout
+    assert (
+        "backend: acme, auto, eager, inductor, sendnn, sendnn_compile_only\n" in shown.stdout
+        and "_schema" not in shown.stdout
+    )
     assert "  backend.cores=1\n      backend=acme: Cores of it.\n" in shown.stdout
 
 

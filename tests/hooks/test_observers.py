@@ -37,7 +37,8 @@ def test_every_event_is_told_in_its_order(site, tiny, with_echo):
         *(("load", "started"), ("load", "finished")),
         *(("compile", "started"), ("compile", program, "started"), ("compile", program, "finished")),
         *(("compile", "finished"), ("warmup", "started"), ("trace", program, "started")),
-        *(("trace", program, "finished"), ("warmup", program, "started")),
+        *(("trace", program, "finished"), ("deploy", program, "started")),
+        *(("deploy", program, "finished"), ("warmup", program, "started")),
         *(("warmup", program, "finished"), ("warmup", "finished")),
     ]
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sendnn_pipeline.backends.base import Limits
 from sendnn_pipeline.engines.plan import Plan, Step
 from sendnn_pipeline.errors import EngineError
 from sendnn_pipeline.pipeline.compile import CompiledEngine
@@ -20,8 +21,9 @@ STEPS = {ONE: (Step((1,), 1), Step((4,), 4), Step((8,), 8)), TWO: (Step((4,), 4)
 class Device:
     """Backend, world and core in one: what happens in which order."""
 
-    def __init__(self, ms=lambda number: 1.0, broken=()):
+    def __init__(self, ms=lambda number: 1.0, broken=(), runs_here=True):
         self.log, self.ms, self.broken, self.runs = [], ms, broken, 0
+        self.limits = Limits(runs=runs_here)
 
     @contextmanager
     def tracing(self):
@@ -67,10 +69,17 @@ def test_all_are_traced_together_at_their_smallest_then_each_runs_at_its_largest
     assert device.log[:6] == traced
     rest = device.log[6:]
     assert rest.pop() == "seal"
-    first_of = {name: next(entry for entry in rest if entry[0] == name) for name in ("one", "two")}
-    assert first_of == {"one": ("one", 8, True), "two": ("two", 4, True)}
-    assert [entry[0] for entry in rest] == sorted((entry[0] for entry in rest), key=["one", "two"].index)
+    # Each once, in the order of the traces, before any runs again.
+    assert rest[:2] == [("one", 8, True), ("two", 4, True)]
+    measured = [entry[0] for entry in rest[2:]]
+    assert set(measured) == {"one", "two"} and measured == sorted(measured)
     assert all(check for *_, check in rest)
+
+
+def test_what_only_compiles_is_traced_and_no_more(tmp_path):
+    device = Device(runs_here=False)
+    warmed = warm(device, tmp_path)
+    assert device.log[-2:] == ["traced", "the next rank"] and not warmed.measured and not warmed.measured_steps()
 
 
 def test_what_is_traced_is_never_checked_and_what_is_deployed_is(tmp_path):
@@ -89,10 +98,10 @@ def test_steps_are_timed_several_times_and_the_least_counts(tmp_path):
     }
     runs = [entry for entry in device.log if entry == ("one", 4, True)]
     assert len(runs) == MAX_RUNS
-    # Each run is a millisecond quicker than the last: traced 2, one's largest, then five of each of its sizes.
-    assert warmed.times[ONE] == {(1,): 92.0, (4,): 87.0, (8,): 82.0}
+    # Each run is a millisecond quicker than the last: traced 2, deployed 2, then five of each of its sizes.
+    assert warmed.times[ONE] == {(1,): 91.0, (4,): 86.0, (8,): 81.0}
     steps = {(step.program, step.sizes["n"]): (step.num_tokens, step.ms) for step in warmed.measured_steps()}
-    assert steps["one[n=1..8]", 4] == (4, 87.0) and steps["two[n=4]", 4][0] == 4
+    assert steps["one[n=1..8]", 4] == (4, 86.0) and steps["two[n=4]", 4][0] == 4
 
 
 def test_long_steps_are_timed_less_often(tmp_path):
@@ -137,9 +146,9 @@ def test_observers_see_each_program_with_its_best_step(tmp_path):
     observed = []
     warm(Device(ms=lambda number: 2.0), tmp_path, observed=observed)
     ended = [(event.program, event.index, event.total, event.detail) for event in observed if event.state == "finished"]
-    assert [event.stage for event in observed] == ["trace"] * 4 + ["warmup"] * 4
-    assert ended[:2] == [("one[n=1..8]", 1, 2, ""), ("two[n=4]", 2, 2, "")]
-    assert ended[2:] == [
+    assert [event.stage for event in observed] == ["trace"] * 4 + ["deploy"] * 4 + ["warmup"] * 4
+    assert ended[:4] == [("one[n=1..8]", 1, 2, ""), ("two[n=4]", 2, 2, "")] * 2
+    assert ended[4:] == [
         ("one[n=1..8]", 1, 2, "2.0 ms at n=8, 4,000 tokens a second"),
         ("two[n=4]", 2, 2, "2.0 ms at n=4, 2,000 tokens a second"),
     ]
@@ -147,7 +156,7 @@ def test_observers_see_each_program_with_its_best_step(tmp_path):
 
 def test_times_of_a_busy_minute_are_measured_again(tmp_path):
     # Both timings of the smallest size; the rounds after it are quiet.
-    device = Device(ms=lambda number: 337.0 if number in (4, 5) else 67.0)
+    device = Device(ms=lambda number: 337.0 if number in (5, 6) else 67.0)
     warmed = warm(device, tmp_path)
     assert warmed.times[ONE] == {(1,): 67.0, (4,): 67.0, (8,): 67.0}
 

@@ -165,13 +165,13 @@ def test_observers_are_told_in_the_order_of_the_page(tiny, tmp_path):
     words = ("backend=eager", "warmup.shapes=[16x1,16x2]")
     ended = precompile(tiny, tmp_path, *words, PYTHONPATH=str(tmp_path))
     compiled = [f"compile {state} {index}/2{source}" for index in (1, 2) for state, source in COMPILED]
-    traced, warm = (
-        [f"{stage} {state} {index}/2" for index in (1, 2) for state in ENDS] for stage in ("trace", "warmup")
-    )
+    runs = [
+        f"{stage} {state} {index}/2" for stage in ("trace", "deploy", "warmup") for index in (1, 2) for state in ENDS
+    ]
     assert ended.stderr.splitlines() == [
         *("load started", "load finished"),
         *("compile started", *compiled, "compile finished"),
-        *("warmup started", *traced, *warm, "warmup finished"),
+        *("warmup started", *runs, "warmup finished"),
     ]
 
 
@@ -268,7 +268,8 @@ OLD_ONES = {
     "one that keeps nothing": (
         {"imported": "Limits, NotPortable", "bases": "(NotPortable)"},
         2,
-        "error: unknown option backend=acme; known: auto, eager, inductor, sendnn; plugin acme failed (ImportError: "
+        "error: unknown option backend=acme; known: auto, eager, inductor, sendnn, sendnn_compile_only; "
+        "plugin acme failed (ImportError: "
         f"NotPortable is of the contract of 0.1; {SEE}); see `python -m sendnn_pipeline plugins`",
     ),
 }

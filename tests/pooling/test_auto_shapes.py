@@ -16,7 +16,7 @@ from sendnn_pipeline.pooling.shapes import shape_of
 from sendnn_pipeline.pooling.step_cost import UNMEASURED, StepCost, fit_step_cost
 from sendnn_pipeline.programs.times import StepTimes
 from tests.conftest import resolved_run
-from tests.served import EAGER_FLOAT32, FLOAT32
+from tests.served import EAGER_FLOAT32
 
 STEP_TOKENS = 1024
 
@@ -88,7 +88,7 @@ def test_auto_follows_the_trace_and_the_limits_of_the_backend(tiny, tmp_path):
     trace.write_text("10\n" * 90 + "40\n" * 10)
     words = [*EAGER_FLOAT32, f"model.path={tiny}", f"warmup.trace={trace}"]
     assert shapes_of(words) == ["8..64x1..128"]
-    assert shapes_of([*FLOAT32, f"model.path={tiny}", "backend=sendnn"]) == ["64x1"]
+    assert shapes_of(["model=local", "model.dtype=float16", f"model.path={tiny}", "backend=sendnn"]) == ["64x1"]
 
 
 def test_the_backend_s_limits_decide_what_is_chosen():
@@ -130,7 +130,7 @@ def test_a_run_chooses_by_what_earlier_runs_measured(tiny, tmp_path, monkeypatch
 
 
 def test_a_range_is_refused_where_sizes_are_fixed(tiny, in_process):
-    ended = in_process(*FLOAT32, f"model.path={tiny}", "backend=sendnn", "warmup.shapes=[64x1..4]")
+    ended = in_process("model=local", f"model.path={tiny}", "backend=sendnn", "warmup.shapes=[64x1..4]")
     assert ended.returncode == 2 and "compiles fixed sizes only" in ended.stderr
 
 

@@ -70,7 +70,7 @@ def test_plugins_are_not_cut_in_a_pipe(in_process):
     assert "…" not in listed
     (line,) = [line for line in listed.splitlines() if line.startswith("builtin.pooling")]
     assert "(sendnn_pipeline.pooling.plugin)" in line
-    assert line.endswith("register_endpoints, register_engines, register_schemas")
+    assert line.rstrip().endswith("register_endpoints, register_engines, register_schemas")
 
 
 def test_plugins_are_not_cut_on_a_terminal():

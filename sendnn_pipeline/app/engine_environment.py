@@ -1,0 +1,36 @@
+"""The variables of an engine's process: what its backend asks for, before anything of it is imported."""
+
+import sys
+from collections.abc import Mapping
+
+from sendnn_pipeline.app.resolve import ResolvedRun
+from sendnn_pipeline.backends.base import CompileBackend
+from sendnn_pipeline.config.environment import extend_environment, process_environment
+from sendnn_pipeline.errors import BackendError
+
+
+def engine_environment(resolved: ResolvedRun, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what the backend's library must find when it is imported.
+
+    Raises:
+        BackendError: the backend cannot work here.
+    """
+    run, backend = resolved.run, resolved.backend
+    prepared = backend.prepare(run.cache_dir, environ)
+    return {**prepared, **backend.environment(run.plan.bounds, environ)}
+
+
+def extend_own_environment(backend: CompileBackend, variables: Mapping[str, str]) -> None:
+    """Set them in this process, for an engine that runs in it.
+
+    Raises:
+        BackendError: the library that was to find them is imported already.
+    """
+    environ = process_environment()
+    changed = next((name for name, text in variables.items() if environ.get(name) != text), None)
+    if changed is not None and backend.library in sys.modules:
+        raise BackendError(
+            f"{backend.library} is imported already, and {changed}={variables[changed]} would come too late",
+            hint="start the engine in a new process, before anything imports it; a process has one such engine",
+        )
+    extend_environment(variables)

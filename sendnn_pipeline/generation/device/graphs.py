@@ -1,0 +1,63 @@
+"""What is handed to a device's compiler: the model whole, as prefill and as decode."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+
+from sendnn_pipeline.backends.base import Graph, Input
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.generation.device.decoder import (
+    DECODE_ROWS,
+    INPUTS,
+    PREFILL_ROWS,
+    WholeDecoder,
+    register_attention,
+)
+from sendnn_pipeline.generation.programs import BATCH, BLOCKS, PREFILL
+from sendnn_pipeline.models.loader import load_causal
+from sendnn_pipeline.programs.program import Program
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass
+class DeviceGraphs:
+    """The graphs of a run. The model is loaded once, when the first of them is compiled."""
+
+    run: Run
+    weights: Mapping[str, torch.Tensor]
+    caches: Sequence[torch.Tensor]
+    """Keys and values of each layer in turn."""
+
+    def graph(self, program: Program) -> Graph:
+        """Return ``program`` as a graph."""
+        prefill = program.function == PREFILL
+        rows, tokens = (1, program.dims[0].max) if prefill else (program.dim(BATCH).smallest, 1)
+        sizes = dict.fromkeys(INPUTS[:3], (rows, tokens)) | {INPUTS[3]: (rows, program.dim(BLOCKS).smallest)}
+        axes = {0: program.dims[0].name} if not prefill else {}
+        inputs = [
+            Input(name, torch.zeros(sizes.get(name, (rows,)), dtype=torch.int64), axes | _blocks_axis(name))
+            for name in INPUTS
+        ]
+        caches = [Input(f"past_key_value_states_{index}", cache) for index, cache in enumerate(self.caches)]
+        return Graph(
+            program,
+            build=lambda: WholeDecoder(self.causal, PREFILL_ROWS if prefill else DECODE_ROWS).eval(),
+            inputs=(*inputs, *caches),
+            outputs=("logits", *(entry.name for entry in caches)),
+            dtype=self.run.config.model.dtype,
+            decoder=True,
+        )
+
+    @cached_property
+    def causal(self) -> "nn.Module":
+        """The model of transformers."""
+        return load_causal(self.run.model.folder, self.run.config.model.dtype, register_attention())
+
+
+def _blocks_axis(name: str) -> dict[int, str]:
+    return {1: BLOCKS} if name == INPUTS[3] else {}

@@ -1,0 +1,81 @@
+"""A run on the emulated card, in the test's own process and thread."""
+
+import os
+import signal
+import sys
+
+import pytest
+import torch
+
+from sendnn_pipeline.app.engine_environment import engine_environment
+from sendnn_pipeline.distributed.world import World
+from sendnn_pipeline.pipeline.rank import run_rank
+from tests.backends.test_life_cycle import EdgePort
+from tests.conftest import clean_environ, resolved_run
+from tests.emulators.install import install
+from tests.in_process import signals_restored
+
+EMULATOR = "torch_sendnn"
+
+
+def forget_emulator() -> None:
+    """Have the next run import it, and what it found in its environment, anew."""
+    for name in [name for name in sys.modules if name.split(".")[0] == EMULATOR]:
+        del sys.modules[name]
+    torch.compiler.set_stance("default")
+    torch._dynamo.reset()
+
+
+class Card:
+    """The emulator, installed, and runs on it."""
+
+    def __init__(self, monkeypatch, cache_dir) -> None:
+        self.monkeypatch, self.cache_dir, self.variables = monkeypatch, cache_dir, {}
+
+    @property
+    def device(self):
+        """The state of the emulated device of the last run."""
+        return sys.modules[EMULATOR].device
+
+    def resolve(self, *words, **variables):
+        """Resolve a run, and set what its engine's process would have."""
+        for name in self.variables:
+            self.monkeypatch.delenv(name)
+        environ = {**clean_environ(), **variables}
+        # The engine is in this process, whose signals are not its own.
+        mine = (f"cache_dir={self.cache_dir}", "process.override_signal_handlers=false", "model=local")
+        resolved = resolved_run(["backend=sendnn", *mine, *words], environ)
+        self.variables = {**variables, **engine_environment(resolved, environ)}
+        for name, text in self.variables.items():
+            self.monkeypatch.setenv(name, text)
+        return resolved
+
+    def run(self, *words, requests=(), before=lambda request_id: None, **variables):
+        """Run to the end and return the port, with what the engine sent."""
+        port = EdgePort(requests, before)
+        run_rank(port, self.resolve(*words, **variables).run, World())
+        return port
+
+
+@pytest.fixture
+def card(tmp_path, monkeypatch):
+    """A card that nothing ran on."""
+    for path in reversed(install(EMULATOR, tmp_path / "site").split(os.pathsep)):
+        monkeypatch.syspath_prepend(path)
+    threads, environ = torch.get_num_threads(), dict(os.environ)
+    for name in [name for name in environ if name.startswith(("VLLM_DT_", "TORCH_SENDNN", "FLEX_"))]:
+        del os.environ[name]
+    forget_emulator()
+    with signals_restored():
+        yield Card(monkeypatch, tmp_path)
+    forget_emulator()
+    # An engine in this process sets variables of the process.
+    os.environ.clear()
+    os.environ.update(environ)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def handlers():
+    """Who handles the signals that the device's library takes."""
+    return lambda: [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]

@@ -1,0 +1,45 @@
+"""What doctor says of a machine for Spyre: what is missing, and from whom it comes."""
+
+from sendnn_pipeline.backends.sendnn import machine
+from sendnn_pipeline.backends.sendnn.machine import spyre_findings
+from tests.served import EAGER_FLOAT32
+
+
+def told(tmp_path, *, compiles_only=False, **environ):
+    found = list(spyre_findings(environ, compiles_only=compiles_only, vfio=tmp_path / "vfio"))
+    return [what for state, what in found if state == "fail"], [what for state, what in found if state == "note"]
+
+
+def test_a_bare_machine_lacks_everything(tmp_path):
+    failed, noted = told(tmp_path)
+    assert (
+        failed[0] == "torch_sendnn is not importable: it comes with IBM's images for Spyre, and from no package index"
+    )
+    assert failed[1].startswith(f"{tmp_path}/vfio is missing: the host's administrator binds cards to vfio-pci")
+    assert noted[0].startswith("neither AIU_WORLD_RANK_0 nor SPYRE_DEVICES names a card: the orchestrator")
+    assert noted[1] == "FLEX_COMPUTE is not set, and hardware is SENTIENT: the image sets it"
+    assert noted[2].startswith("compiled graphs are not kept: set TORCH_SENDNN_CACHE_ENABLE=1")
+    assert told(tmp_path, compiles_only=True) == (failed[:1], noted[2:])
+
+
+def test_what_is_there_is_ok_and_versions_that_do_not_go_together_are_noted(tmp_path, card, monkeypatch):
+    (tmp_path / "vfio" / "12").mkdir(parents=True)
+    kept = {"TORCH_SENDNN_CACHE_ENABLE": "1", "TORCH_SENDNN_CACHE_DIR": str(tmp_path)}
+    environ = {"AIU_WORLD_RANK_0": "0000:1a:00.0", "FLEX_COMPUTE": "SENTIENT", **kept}
+    failed, (noted,) = told(tmp_path, **environ)
+    assert not failed and noted.startswith("torch_sendnn 1.2.0 goes with torch 2.10.0, and this is torch 2.")
+    monkeypatch.setattr(machine, "version", lambda name: "2.10.0+cpu")
+    assert told(tmp_path, **environ) == ([], [])
+    monkeypatch.setattr(machine, "library_version", lambda: "9.0")
+    assert "torch_sendnn 9.0 with torch 2.10.0+cpu: not known to go together" in told(tmp_path, **environ)[1]
+    (tmp_path / "vfio" / "12").rmdir()
+    assert "has no group of a card" in told(tmp_path, **environ)[0][0]
+
+
+def test_doctor_says_it_where_a_run_is_for_spyre(tiny, in_process):
+    shown = in_process("doctor", *EAGER_FLOAT32, f"model.path={tiny}", "backend=sendnn", TESTS_CPU_ANSWER="float32")
+    assert shown.returncode == 1 and "fail torch_sendnn is not importable: it comes with IBM's images" in shown.stdout
+    assert (
+        "torch_sendnn"
+        not in in_process("doctor", *EAGER_FLOAT32, f"model.path={tiny}", TESTS_CPU_ANSWER="float32").stdout
+    )
