@@ -3,14 +3,13 @@
 from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 from sendnn_pipeline.frontend.errors import RequestError, wrong_body
 
 T = TypeVar("T")
 # What crosses into code that counts in 32 bits.
 MOST = 2**31 - 1
-# Fields that are JSON Schema, in which null is a value.
-SCHEMAS = ("schema", "parameters", "json", "guided_json")
 Count = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
 """A number of tokens, dimensions or the like."""
 CountOrAll = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
@@ -46,19 +45,29 @@ def convert_body(content: Any, shape: type[T]) -> T:
         try:
             return msgspec.convert(content, shape)
         except msgspec.ValidationError:
-            return msgspec.convert(_without_nulls(content), shape)
+            return msgspec.convert(_without_nulls(content, inspect.type_info(shape)), shape)
     except msgspec.ValidationError as error:
         raise wrong_body(error) from None
     except RecursionError:
         raise RequestError(400, "the body is nested too deeply", code="invalid_json") from None
 
 
-def _without_nulls(content: Any) -> Any:
-    """Take fields that are null out of all objects; a null in a list is an item and stays, as it does in a schema."""
-    if isinstance(content, dict):
-        return {
-            name: value if name in SCHEMAS else _without_nulls(value)
-            for name, value in content.items()
-            if value is not None
-        }
-    return [_without_nulls(item) for item in content] if isinstance(content, list) else content
+def _without_nulls(content: Any, kind: inspect.Type) -> Any:
+    """Take fields that are null out of what has fields; in lists, and in JSON of any form, null is a value."""
+    for one in kind.types if isinstance(kind, inspect.UnionType) else (kind,):
+        if isinstance(content, list) and isinstance(one, inspect.ListType):
+            return [_without_nulls(item, one.item_type) for item in content]
+        if isinstance(content, dict) and isinstance(one, inspect.StructType):
+            kinds = {field.encode_name: field.type for field in one.fields}
+            return {
+                name: _without_nulls(value, kinds.get(name, inspect.AnyType()))
+                for name, value in content.items()
+                if value is not None
+            }
+        if (
+            isinstance(content, dict)
+            and isinstance(one, inspect.DictType)
+            and not isinstance(one.value_type, inspect.AnyType)
+        ):
+            return {name: _without_nulls(value, one.value_type) for name, value in content.items() if value is not None}
+    return content

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import get_args
+from typing import Literal, get_args, get_origin
 
 import msgspec
 import pytest
@@ -15,6 +15,7 @@ from tests.contract.tables import own_context
 
 REQUIRED = {"input": "a", "inputs": "a", "query": "a", "prompt": "a", "tokens": [1], "ids": [1]}
 REQUIRED["messages"] = [{"role": "user", "content": "a"}]
+NESTED = {"name": "a", "schema": {}}
 SENTENCES = {"inputs": {"source_sentence": "a", "sentences": ["b"]}}
 
 
@@ -39,16 +40,41 @@ def smallest(path: str, shape: type) -> dict:
 def optional(shape: type, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], msgspec.structs.FieldInfo]]:
     """Yield every field that may be left out, those of nested structs included."""
     for field in msgspec.structs.fields(shape):
-        nested = [kind for kind in (field.type, *get_args(field.type)) if isinstance(kind, msgspec._core.StructMeta)]
-        for kind in nested:
+        for kind in structs(field):
             yield from optional(kind, (*path, field.name))
         if not field.required:
             yield (*path, field.name), field
 
 
-def with_value(body: dict, path: tuple[str, ...], value: object) -> dict:
+def structs(field: msgspec.structs.FieldInfo) -> list[type]:
+    return [kind for kind in (field.type, *get_args(field.type)) if isinstance(kind, msgspec._core.StructMeta)]
+
+
+def with_value(shape: type, body: dict, path: tuple[str, ...], value: object) -> dict:
+    """Return ``body`` with one field more, in structs that have what they require."""
     name, *rest = path
-    return body | {name: with_value(body.get(name) or {}, tuple(rest), value) if rest else value}
+    if not rest:
+        return body | {name: value}
+    (field,) = [one for one in msgspec.structs.fields(shape) if one.name == name]
+    (kind,) = [one for one in structs(field) if rest[0] in one.__struct_fields__]
+    return body | {name: with_value(kind, body.get(name) or required(kind), tuple(rest), value)}
+
+
+def without(body: dict, path: tuple[str, ...]) -> dict:
+    name, *rest = path
+    others = {other: value for other, value in body.items() if other != name}
+    return others | ({name: without(body[name], tuple(rest))} if rest else {})
+
+
+def required(shape: type) -> dict:
+    """Return what a nested struct cannot do without."""
+    found = {}
+    for field in msgspec.structs.fields(shape):
+        if field.required and (kinds := structs(field)):
+            found[field.name] = required(kinds[0])
+        elif field.required:
+            found[field.name] = get_args(field.type)[0] if get_origin(field.type) is Literal else NESTED[field.name]
+    return found
 
 
 @pytest.mark.parametrize("path", SHAPES)
@@ -57,13 +83,13 @@ def test_null_is_unset(path):
     body, names = smallest(path, shape), [name for name, _ in optional(shape)]
     assert names
     for name in names:
-        asked = with_value(body, name, None)
-        unset = decode_body(json.dumps(with_value(body, name[:-1], {}) if name[1:] else body).encode(), shape)
+        asked = with_value(shape, body, name, None)
+        unset = decode_body(json.dumps(without(asked, name)).encode(), shape)
         assert decode_body(json.dumps(asked).encode(), shape) == unset, name
         assert convert_body(asked, shape) == unset, name
     everything = body
     for name in names:
-        everything = with_value(everything, name, None)
+        everything = with_value(shape, everything, name, None)
     assert decode_body(json.dumps(everything).encode(), shape)
 
 
@@ -75,7 +101,7 @@ def test_a_number_of_any_size_is_refused_by_name(path):
         # Of 64 bits.
         beyond = (2**63, -(2**63) - 1) if name[-1] == "seed" else (2**31, -(2**63))
         for number in (*beyond, 2**64, 10**40):
-            raw = json.dumps(with_value(smallest(path, shape), name, number)).encode()
+            raw = json.dumps(with_value(shape, smallest(path, shape), name, number)).encode()
             with pytest.raises(RequestError) as caught:
                 decode_body(raw, shape)
             assert caught.value.status == 400 and caught.value.param == ".".join(name), (name, number)

@@ -58,7 +58,7 @@ class GenerationFields(msgspec.Struct, kw_only=True):
     cache_salt: str | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    priority: int = 0
+    priority: Annotated[int, Meta(ge=-MOST, le=MOST)] = 0
     """Only 0: requests are taken in the order of their arrival."""
     user: str | None = None
     response_format: ResponseFormat | None = None

@@ -37,9 +37,7 @@ def test_what_is_there_is_ok_and_versions_that_do_not_go_together_are_noted(tmp_
 
 
 def test_doctor_says_it_where_a_run_is_for_spyre(tiny, in_process):
-    shown = in_process("doctor", *EAGER_FLOAT32, f"model.path={tiny}", "backend=sendnn", TESTS_CPU_ANSWER="float32")
+    words = ("doctor", *EAGER_FLOAT32, f"model.path={tiny}")
+    shown = in_process(*words, "backend=sendnn", TESTS_CPU_ANSWER="float32")
     assert shown.returncode == 1 and "fail torch_sendnn is not importable: it comes with IBM's images" in shown.stdout
-    assert (
-        "torch_sendnn"
-        not in in_process("doctor", *EAGER_FLOAT32, f"model.path={tiny}", TESTS_CPU_ANSWER="float32").stdout
-    )
+    assert "torch_sendnn" not in in_process(*words, TESTS_CPU_ANSWER="float32").stdout
