@@ -24,6 +24,7 @@ from tests.in_process import SIGNALS, CommandLine
 from tests.processes import cpu_answer
 from tests.processes.untraced import Untraced
 from tests.served import EAGER_FLOAT32, ECHO, ECHO_FOLDER, MINILM_FLOAT32, Served, with_echo
+from tests.served_here import ServedHere
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # processes that would compile several at once import torch first.
     os.environ.setdefault("AOT_INDUCTOR_COMPILE_WRAPPER_OPT_LEVEL", "O0")
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    # Else programs are built to try what the CPU has.
+    os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # A shell that runs the tests in the background has them, and whatever they start, ignore Ctrl-C.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -122,10 +125,10 @@ def make_tiny(folder: Path, *, pooling: str = "mean_tokens", normalize: bool = T
 
 @pytest.fixture(scope="session")
 def texts() -> list[str]:
-    """500 passages of real English prose, of mixed lengths: 5 to 250 tokens or so."""
+    """200 passages of real English prose, of mixed lengths: 5 to 250 tokens or so."""
     words = " ".join(pydoc_data.topics.topics.values()).split()
     chooser = random.Random(0)
-    lengths = [min(160, max(3, round(chooser.lognormvariate(3.3, 0.8)))) for _ in range(500)]
+    lengths = [min(160, max(3, round(chooser.lognormvariate(3.3, 0.8)))) for _ in range(200)]
     starts = [chooser.randrange(len(words) - 200) for _ in lengths]
     return [" ".join(words[start : start + length]) for start, length in zip(starts, lengths, strict=True)]
 
@@ -209,7 +212,7 @@ def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def served_cross_encoder(cross_encoder: Path):
     """A real server of it, eager."""
-    with Served(*EAGER_FLOAT32, f"model.path={cross_encoder}", measured=True) as served:
+    with ServedHere(*EAGER_FLOAT32, f"model.path={cross_encoder}") as served:
         yield served
 
 
@@ -223,14 +226,14 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def served_classifier(classifier: Path):
     """A real server of it, eager."""
-    with Served(*EAGER_FLOAT32, f"model.path={classifier}", measured=True) as served:
+    with ServedHere(*EAGER_FLOAT32, f"model.path={classifier}") as served:
         yield served
 
 
 @pytest.fixture(scope="session")
 def served_minilm(minilm: Path):
     """A real server of the embedded model, eager."""
-    with Served(*MINILM_FLOAT32, "backend=eager", "warmup.shapes=[32x1,32x16,128x8,256x4]", measured=True) as served:
+    with ServedHere(*MINILM_FLOAT32, "backend=eager", "warmup.shapes=[32x1,32x16,128x8,256x4]") as served:
         yield served
 
 

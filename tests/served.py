@@ -60,7 +60,28 @@ def measuring() -> dict[str, str]:
     return {MEASURES: os.environ[MEASURES]} if MEASURES in os.environ else {}
 
 
-class Served:
+class Address:
+    """Where a server is asked."""
+
+    url = ""
+    session: httpx.Client
+    """Of the real clients, which do not close their own."""
+
+    def client(self, **options: object) -> OpenAI:
+        """Return a real client."""
+        given = {"base_url": f"{self.url}/v1", "api_key": "none", "max_retries": 0, "http_client": self.session}
+        return OpenAI(**{**given, **options})
+
+    def get(self, path: str, **options: object) -> httpx.Response:
+        """GET a path."""
+        return httpx.get(f"{self.url}{path}", timeout=60, **options)
+
+    def post(self, path: str, **options: object) -> httpx.Response:
+        """POST to a path."""
+        return httpx.post(f"{self.url}{path}", timeout=60, **options)
+
+
+class Served(Address):
     """A server that runs while the ``with`` block does.
 
     Args:
@@ -77,7 +98,6 @@ class Served:
         self.words, self.wait, self.seconds = words, wait, seconds
         self.variables = {**variables, **(measuring() if measured else {})}
         self.lines: list[str] = []
-        self.url = ""
 
     def __enter__(self) -> Self:
         port = [] if any(word.startswith("serve.port") for word in self.words) else ["serve.port=0"]
@@ -89,7 +109,6 @@ class Served:
             cwd=ROOT,
             env=environment(**self.variables),
         )
-        # Of the real clients, which do not close their own.
         self.session = httpx.Client(timeout=60)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -138,19 +157,6 @@ class Served:
     def wait_ready(self) -> None:
         """Wait for the line with the URL."""
         self.url = self.wait_line(r"at (http://\S+)/v1, ready")[1]
-
-    def client(self, **options: object) -> OpenAI:
-        """Return a real client."""
-        given = {"base_url": f"{self.url}/v1", "api_key": "none", "max_retries": 0, "http_client": self.session}
-        return OpenAI(**{**given, **options})
-
-    def get(self, path: str, **options: object) -> httpx.Response:
-        """GET a path."""
-        return httpx.get(f"{self.url}{path}", timeout=60, **options)
-
-    def post(self, path: str, **options: object) -> httpx.Response:
-        """POST to a path."""
-        return httpx.post(f"{self.url}{path}", timeout=60, **options)
 
     def terminate(self) -> None:
         """Send SIGTERM."""

@@ -11,7 +11,6 @@ from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.machine import cpu
 from tests.conftest import resolved_run
 from tests.processes import cpu_answer
-from tests.served import sendnn, with_echo
 
 BOTH = pytest.mark.parametrize("answer", [cpu_answer.BFLOAT16, cpu_answer.FLOAT32])
 REASON = {
@@ -48,9 +47,9 @@ def test_auto_is_what_the_backend_computes(tiny, monkeypatch, answer):
         resolved_run([*words, "model.dtype=bfloat16"])
 
 
-def test_a_whole_run_with_auto_on_this_machine(tiny):
+def test_a_whole_run_with_auto_on_this_machine(tiny, echo_run):
     words = ("model=local", f"model.path={tiny}", "backend=eager", "engine=echo", "pipeline=precompile")
-    ended = sendnn(*words, **with_echo(TESTS_CPU_ANSWER=cpu_answer.MACHINE))
+    ended = echo_run(*words, TESTS_CPU_ANSWER=cpu_answer.MACHINE)
     assert ended.returncode == 0 and "is warm after" in ended.stdout, ended.stdout + ended.stderr
     answer = cpu_answer.BFLOAT16 if cpu.computes_bfloat16(Path("/proc/cpuinfo")) else cpu_answer.FLOAT32
     (line,) = re.findall(r"^dtype .*$", ended.stdout, re.MULTILINE)

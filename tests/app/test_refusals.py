@@ -187,10 +187,10 @@ def test_cfg_job_shows_the_same_as_a_run_composes(tmp_path, in_process):
     assert values["backend"]["simple"] == "eager" and values["process"]["num_cpus"] == 0
 
 
-def test_a_sweep_wins_over_the_environment_at_its_key(tiny, tmp_path):
+def test_a_sweep_wins_over_the_environment_at_its_key(tiny, tmp_path, echo_run):
     words = ("-m", *ECHO, f"model.path={tiny}", "pipeline=precompile", "engine.step_ms=1,2")
     variables = {"SENDNN_PIPELINE__engine__step_ms": "3", "SENDNN_INFERENCE_NUM_CPUS": "1"}
-    ended = sendnn(*words, f"hydra.sweep.dir={tmp_path}", **with_echo(**variables))
+    ended = echo_run(*words, f"hydra.sweep.dir={tmp_path}", **with_echo(**variables))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     for job, ms in enumerate((1, 2)):
         log = (tmp_path / str(job) / "log.txt").read_text()

@@ -15,19 +15,19 @@ import psutil
 import pytest
 
 from sendnn_pipeline.app.job import Row, forget_rows, read_rows, run_job
-from tests.served import EAGER_FLOAT32, ECHO, FLOAT32, ROOT, environment, sendnn, with_echo
+from tests.served import EAGER_FLOAT32, ECHO, ECHO_FOLDER, FLOAT32, ROOT, environment, sendnn, with_echo
 
 BENCH = ("serve=bench", "workload.num_requests=6", "workload.texts_per_request=2", "serve.rounds=2", *ECHO)
 ENDLESS = "workload.num_requests=1000000"
 
 
 @pytest.fixture
-def swept(tiny, tmp_path):
-    """Sweep over the tiny model, into the folder of the test or one in it."""
+def swept(tiny, tmp_path, in_process, monkeypatch):
+    """Sweep over the tiny model, into the folder of the test, from this process; jobs have their own."""
+    monkeypatch.syspath_prepend(ECHO_FOLDER)
 
-    def run(*words, folder="", target=BENCH):
-        into = f"hydra.sweep.dir={tmp_path / folder}"
-        return sendnn("-m", *target, f"model.path={tiny}", *words, into, **with_echo())
+    def run(*words, target=BENCH):
+        return in_process("-m", *target, f"model.path={tiny}", *words, f"hydra.sweep.dir={tmp_path}", **with_echo())
 
     return run
 
@@ -42,7 +42,9 @@ def test_a_sweep_ends_with_a_table_a_plot_and_where_both_are(swept, tmp_path):
     rows = rows_of(tmp_path)
     assert [row["label"] for row in rows] == ["engine.step_ms=0", "engine.step_ms=20"]
     assert all(row["texts_per_second"] > 0 and row["status"] == "done" for row in rows)
-    assert rows[0]["texts_per_second"] > rows[1]["texts_per_second"] and rows[0]["pareto"]
+    for figure in ("texts_per_second", "tokens_per_second"):
+        assert rows[0][figure] > rows[1][figure]
+    assert rows[0]["pareto"] and "engine.step_ms=20" in ended.stdout
     with (tmp_path / "sweep.csv").open() as stream:
         table = list(csv.DictReader(stream))
     # A column for what was swept, and what every job ran.
@@ -161,7 +163,11 @@ def test_precompiling_is_swept_without_a_bench(swept, tmp_path):
         assert f"threads  {threads}" in (tmp_path / str(job) / "log.txt").read_text()
 
 
-def test_joblib_runs_jobs_and_optuna_chooses_them(swept, tmp_path):
+def test_joblib_runs_jobs_and_optuna_chooses_them(tiny, tmp_path):
+    def swept(*words, folder):
+        into = f"hydra.sweep.dir={tmp_path / folder}"
+        return sendnn("-m", *BENCH, f"model.path={tiny}", *words, into, **with_echo())
+
     joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "workload.seed=1,2")
     ended = swept("serve.parallel_jobs=true", *joblib, folder="a")
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -186,9 +192,10 @@ def test_rows_of_an_earlier_sweep_are_forgotten(tmp_path):
     assert read_rows(tmp_path) == []
 
 
-def test_a_variable_for_one_backend_is_ignored_where_another_is_swept(tiny, tmp_path):
-    words = ("-m", *FLOAT32, f"model.path={tiny}", "pipeline.stages=[load]", "backend=inductor,eager")
-    ended = sendnn(*words, f"hydra.sweep.dir={tmp_path}", SENDNN_PIPELINE__backend__freezing="true")
+def test_a_variable_for_one_backend_is_ignored_where_another_is_swept(tiny, tmp_path, in_process, monkeypatch):
+    monkeypatch.syspath_prepend(ECHO_FOLDER)
+    words = ("-m", *FLOAT32, f"model.path={tiny}", "engine=echo", "pipeline.stages=[load]", "backend=inductor,eager")
+    ended = in_process(*words, f"hydra.sweep.dir={tmp_path}", **with_echo(SENDNN_PIPELINE__backend__freezing="true"))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     logs = [(tmp_path / str(job) / "log.txt").read_text() for job in (0, 1)]
     note = "SENDNN_PIPELINE__backend__freezing is ignored: it sets backend.freezing, and only backend=inductor has it"

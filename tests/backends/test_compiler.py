@@ -11,7 +11,7 @@ import pytest
 
 from sendnn_pipeline.backends.compiler import PREFIX, check_cache, check_compiler, what_failed
 from sendnn_pipeline.errors import BackendError
-from tests.served import FLOAT32, sendnn
+from tests.served import FLOAT32
 
 RUN = (*FLOAT32, "backend=inductor", "pipeline=precompile", "warmup.shapes=[8x1]", "process.num_cpus=1")
 
@@ -78,12 +78,14 @@ exit 1
 
 
 @pytest.mark.slow
-def test_a_compiler_that_fails_is_quoted(tiny, tmp_path):
+def test_a_compiler_that_fails_is_quoted(tiny, tmp_path, whole_run):
     script = tmp_path / "g++"
     script.write_text(FAILING.replace("exec g++", f"exec {shutil.which('g++')}"))
     script.chmod(0o755)
-    ended = sendnn(*RUN, f"model.path={tiny}", f"cache_dir={tmp_path / 'cache'}", timeout=280, CXX=str(script))
+    cache = tmp_path / "inductor"
+    words = (*RUN, f"model.path={tiny}", f"artifacts.dir={tmp_path / 'artifacts'}")
+    ended = whole_run(*words, CXX=str(script), TORCHINDUCTOR_CACHE_DIR=str(cache))
     errors = [line for line in ended.stderr.splitlines() if line.startswith("error:")]
     assert ended.returncode == 1 and len(errors) == 1, ended.stdout + ended.stderr
     assert "does not compile: the C++ compiler says: x.cpp:1: error: no space" in errors[0]
-    assert list((tmp_path / "cache" / "inductor").glob(f"{PREFIX}*")) == []
+    assert cache.is_dir() and list(cache.glob(f"{PREFIX}*")) == []

@@ -14,7 +14,7 @@ import pytest
 
 from sendnn_pipeline.batch.lines import read_lines
 from tests.reference import mean_pooled_ids
-from tests.served import EAGER_FLOAT32, ECHO, ECHO_FOLDER, ROOT, environment, sendnn, with_echo
+from tests.served import EAGER_FLOAT32, ECHO, ECHO_FOLDER, ROOT, environment, with_echo
 
 TEXTS = ["hello world", "a b c", "the world"]
 
@@ -90,15 +90,15 @@ def test_the_input_is_never_written_by_whatever_name(words, source, checked, tmp
     assert source.read_bytes() == side.read_bytes() == before
 
 
-def test_a_run_goes_on_only_with_the_same_model_and_the_same_input(tiny, source, tmp_path, checked):
+def test_a_run_goes_on_only_with_the_same_model_and_the_same_input(tiny, source, tmp_path, checked, echo_run):
     from safetensors.numpy import load_file, save_file
 
     folder, output = shutil.copytree(tiny, tmp_path / "model"), tmp_path / "out.jsonl"
     words = ["serve=batch", *ECHO, f"model.path={folder}", f"serve.input={source}", f"serve.output={output}"]
-    assert sendnn(*words, **with_echo()).returncode == 0
+    assert echo_run(*words).returncode == 0
 
     def refused():
-        ended = checked(*words, **with_echo())
+        ended = echo_run(*words)
         assert ended.returncode == 2 and "load" not in ended.stdout
         return ended.stderr
 
@@ -109,7 +109,7 @@ def test_a_run_goes_on_only_with_the_same_model_and_the_same_input(tiny, source,
     assert file.stat().st_size == facts.st_size
     assert "was begun with the model's files=" in refused()
     save_file(tensors, file, metadata={"format": "pt"})
-    assert checked(*words, **with_echo()).returncode == 0
+    assert echo_run(*words).returncode == 0
     text = source.read_text()
     source.write_text(text.replace("hello", "jello"))
     assert "was begun with changed=" in refused()
@@ -117,8 +117,9 @@ def test_a_run_goes_on_only_with_the_same_model_and_the_same_input(tiny, source,
     assert "was begun with bytes=" in refused()
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 1), (signal.SIGINT, 130)])
-def test_what_is_stopped_before_its_first_line_can_be_asked_again(words, source, tmp_path, sent, code):
+@pytest.mark.parametrize("ending", [(signal.SIGTERM, 1), (signal.SIGINT, 130)])
+def test_what_is_stopped_before_its_first_line_can_be_asked_again(words, source, tmp_path, ending, echo_run):
+    sent, code = ending
     words = [*words, f"serve.input={source}", f"serve.output={tmp_path / 'out.jsonl'}"]
     with started(*words, "engine.hang=load") as process:
         wait_for(process, "load …")
@@ -126,7 +127,7 @@ def test_what_is_stopped_before_its_first_line_can_be_asked_again(words, source,
         printed, _ = process.communicate(timeout=60)
         assert process.returncode == code and "run the same command again to go on" in printed
     assert (tmp_path / "out.jsonl").read_bytes() == b""
-    again = sendnn(*words, **with_echo())
+    again = echo_run(*words)
     assert again.returncode == 0, again.stderr
     assert echoed(tmp_path / "out.jsonl") == [[text] for text in TEXTS]
 
@@ -167,11 +168,11 @@ def test_signals_end_a_batch_that_waits_for_a_pipe(words, tmp_path, sent, code, 
         assert process.returncode == code and "serve.overwrite=true" in printed, printed
 
 
-def test_a_byte_order_mark_is_skipped_and_other_encodings_are_one_line(words, source, tmp_path, checked):
+def test_a_byte_order_mark_is_skipped_and_other_encodings_are_one_line(words, source, tmp_path, checked, echo_run):
     text = source.read_text()
     source.write_bytes(text.encode("utf-8-sig"))
     files = [f"serve.input={source}", f"serve.output={tmp_path / 'out.jsonl'}"]
-    ended = sendnn(*words, *files, **with_echo())
+    ended = echo_run(*words, *files)
     assert ended.returncode == 0 and "bad" not in ended.stdout, ended.stdout
     assert echoed(tmp_path / "out.jsonl") == [[one] for one in TEXTS]
     for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32"):
@@ -195,7 +196,7 @@ def test_offsets_count_the_mark(tmp_path):
         assert list(read_lines(stream, first.end, 2)) == [second]
 
 
-def test_a_full_disk_is_one_line_and_the_run_goes_on(words, tmp_path):
+def test_a_full_disk_is_one_line_and_the_run_goes_on(words, tmp_path, echo_run):
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps({"text": f"hello {number % 10}"}) + "\n" for number in range(2000)))
     words = [*words, f"serve.input={source}", f"serve.output={output}", "serve.chunk_lines=50"]
@@ -208,12 +209,12 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(words, tmp_path):
     assert process.returncode == 1 and "Traceback" not in printed and "Exception ignored" not in printed, printed
     (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
     assert "cannot be written any more" in line and "run the same command again" in line
-    ended = sendnn(*words, **with_echo())
+    ended = echo_run(*words)
     assert ended.returncode == 0 and "going on at line" in ended.stdout, ended.stderr
     assert echoed(output) == [[f"hello {number % 10}"] for number in range(2000)]
 
 
-def test_a_line_is_asked_as_the_route_is_over_http(served_tiny, tiny, tmp_path):
+def test_a_line_is_asked_as_the_route_is_over_http(served_tiny, tiny, tmp_path, whole_run):
     row = [2, 9, 3]
     bodies = [
         {"input": [row]},
@@ -232,7 +233,7 @@ def test_a_line_is_asked_as_the_route_is_over_http(served_tiny, tiny, tmp_path):
     lines = [*asked, *({"id": number, **body} for number, body in enumerate(bodies))]
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
     words = [*EAGER_FLOAT32, f"model.path={tiny}", "warmup.shapes=[16x1,16x4,48x4]"]
-    ended = sendnn("serve=batch", *words, f"serve.input={source}", f"serve.output={output}")
+    ended = whole_run("serve=batch", *words, f"serve.input={source}", f"serve.output={output}")
     assert ended.returncode == 0, ended.stderr
     answers = [json.loads(line) for line in output.read_text().splitlines()]
     of_form, own = answers[: len(bodies)], {one["id"]: one for one in answers[len(bodies) :]}

@@ -15,7 +15,7 @@ from sendnn_pipeline.bench.requests import draw_requests, make_items
 from sendnn_pipeline.config.serving import WorkloadConfig
 from sendnn_pipeline.frontend.tokenizer import load_tokenizer
 from sendnn_pipeline.messages import StepDone
-from tests.served import EAGER_FLOAT32, ECHO, sendnn, with_echo
+from tests.served import EAGER_FLOAT32, ECHO, sendnn
 
 WORDS = ("serve=bench", *EAGER_FLOAT32, "workload.num_requests=12", "workload.texts_per_request=3")
 CORPUS_TOKENS = 8000
@@ -215,8 +215,8 @@ def test_what_cannot_be_benched_is_one_line(tiny, words, parts, in_process):
     assert all(part in ended.stderr for part in parts), ended.stderr
 
 
-def test_a_workload_without_a_bench_is_noted_as_unused(tiny):
-    ended = sendnn(*ECHO, f"model.path={tiny}", "pipeline=precompile", "workload.seed=3", **with_echo())
+def test_a_workload_without_a_bench_is_noted_as_unused(tiny, echo_run):
+    ended = echo_run(*ECHO, f"model.path={tiny}", "pipeline=precompile", "workload.seed=3")
     assert "workload.seed (set by workload.seed=3) is not used by this run: it belongs to serve=bench" in ended.stdout
 
 

@@ -42,9 +42,9 @@ def test_in_a_process(tiny, more):
     assert ended.returncode == 1 and line.startswith("error: ") and UNSAID in line and "load" not in ended.stdout
 
 
-def test_in_a_job_of_a_sweep(tiny, tmp_path):
+def test_in_a_job_of_a_sweep(tiny, tmp_path, in_process):
     words = ("-m", "model=local", f"model.path={tiny}", "backend=eager", "pipeline=precompile")
-    ended = sendnn(*words, "process.num_cpus=1,2", f"hydra.sweep.dir={tmp_path}")
+    ended = in_process(*words, "process.num_cpus=1,2", f"hydra.sweep.dir={tmp_path}")
     assert ended.returncode == 1 and "2 of 2 jobs failed" in ended.stderr
     assert all(UNSAID in (tmp_path / str(job) / "log.txt").read_text() for job in (0, 1))
 

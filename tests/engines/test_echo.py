@@ -1,6 +1,6 @@
 """An engine that imports no torch, through all that a run can be: what the rest of the code asks of an engine.
 
-Over HTTP whole and streamed, in batch files, in benches, in a sweep, and without serving.
+Over HTTP whole and streamed, in batch files, in benches, and without serving; in sweeps it is in app/test_sweep.py.
 """
 
 import json
@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.served import EAGER_FLOAT32, ECHO, ROOT, Served, environment, sendnn, with_echo
+from tests.served import EAGER_FLOAT32, ECHO, ROOT, Served, environment, with_echo
 
 TEXTS = ["hello world", "the world is a", "a"]
 # Of 600 tokens, one a piece: of eight pieces a step, 75 steps.
@@ -266,18 +266,8 @@ def test_a_stream_that_breaks_off_is_a_failed_request(tiny, tmp_path, echo_run):
     assert figures["num_failed"] == 2 and "the deadline passed" in figures["errors"][0]
 
 
-def test_a_sweep(tiny, tmp_path):
-    words = ("-m", *BENCH, f"model.path={tiny}", "serve.rounds=1", "engine.step_ms=0,10", f"hydra.sweep.dir={tmp_path}")
-    ended = sendnn(*words, **with_echo())
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    fast, slow = sorted(json.loads((tmp_path / "sweep.json").read_text()), key=lambda row: row["label"])
-    assert (fast["label"], slow["label"]) == ("engine.step_ms=0", "engine.step_ms=10")
-    assert fast["tokens_per_second"] > slow["tokens_per_second"] and fast["pareto"]
-    assert [row["status"] for row in (fast, slow)] == ["done", "done"] and "engine.step_ms=10" in ended.stdout
-
-
-def test_without_serving(tiny):
-    ended = sendnn("pipeline=precompile", *ECHO, f"model.path={tiny}", **with_echo())
+def test_without_serving(tiny, echo_run):
+    ended = echo_run("pipeline=precompile", *ECHO, f"model.path={tiny}")
     assert ended.returncode == 0 and f"{tiny.name} is warm after" in ended.stdout, ended.stdout + ended.stderr
     assert "warmup 1/1 echo[batch=1..8]" in ended.stdout and "echo, 0 ms a step" in ended.stdout
 

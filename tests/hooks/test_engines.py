@@ -9,7 +9,7 @@ from sendnn_pipeline.hooks.loading import load_plugins
 from sendnn_pipeline.models.facts import read_model_facts
 from tests.conftest import clean_environ
 from tests.hooks.fake import implement, install
-from tests.served import EAGER_FLOAT32, ECHO, sendnn
+from tests.served import EAGER_FLOAT32, ECHO
 
 ENGINE = "from echo_engine import EchoEngine\nclass Mine(EchoEngine):\n    name = 'mine'\n"
 
@@ -101,7 +101,7 @@ def test_an_engine_that_is_chosen_and_cannot_be_made_is_named(site, with_echo):
         create_engine(plugins(), "mine")
 
 
-def test_an_engine_needs_no_keys_of_its_own(site, with_echo, tiny):
+def test_an_engine_needs_no_keys_of_its_own(site, with_echo, tiny, whole_run):
     code = "from sendnn_pipeline.engines.plan import Plan, Step\n"
     code += "from echo_engine import PROGRAM, EchoConfig, EchoCore\n"
     code += ENGINE + "    def plan(self, config, model, limits):\n"
@@ -109,7 +109,7 @@ def test_an_engine_needs_no_keys_of_its_own(site, with_echo, tiny):
     code += "    def open(self, run, world):\n        assert type(run.config.engine).__name__ == 'EngineConfig'\n"
     code += "        return EchoCore(EchoConfig(name='mine'))\n"
     install(site, "one", code + registering("mine"))
-    ended = sendnn(*ECHO[:-1], f"model.path={tiny}", "engine.name=mine", "pipeline=precompile", **with_echo)
+    ended = whole_run(*ECHO[:-1], f"model.path={tiny}", "engine.name=mine", "pipeline=precompile", **with_echo)
     assert ended.returncode == 0 and "is warm after" in ended.stdout, ended.stderr
 
 

@@ -14,7 +14,7 @@ from sendnn_pipeline.observe import observers
 from sendnn_pipeline.observe.observers import Observers
 from tests.conftest import clean_environ
 from tests.hooks.fake import implement, install
-from tests.served import ECHO, Served, sendnn
+from tests.served import ECHO, Served
 
 # Until the test says so, or for a minute, which no test waits.
 HANG = "import time\nwhile not (HERE / 'go').exists() and time.monotonic() < ENDS:\n    time.sleep(0.01)"
@@ -27,10 +27,10 @@ def notes(site):
     return [tuple(line.split()) for line in (site / "notes").read_text().splitlines()]
 
 
-def test_every_event_is_told_in_its_order(site, tiny, with_echo):
+def test_every_event_is_told_in_its_order(site, tiny, with_echo, whole_run):
     code = NOTES + "".join(implement(hook, f"time.sleep(0.02)\n{NOTE}") for hook in HOOKS)
     install(site, "slow", code)
-    ended = sendnn(*ECHO, f"model.path={tiny}", "pipeline=precompile", **with_echo)
+    ended = whole_run(*ECHO, f"model.path={tiny}", "pipeline=precompile", **with_echo)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     program = "echo[batch=1..8]"
     assert notes(site) == [
@@ -154,9 +154,9 @@ def watch(site):
     return site
 
 
-def test_an_observer_has_options_as_everything_else(watch, tiny, with_echo, in_process):
+def test_an_observer_has_options_as_everything_else(watch, tiny, with_echo, in_process, whole_run):
     words = (*ECHO, f"model.path={tiny}", "pipeline=precompile")
-    assert sendnn(*words, "observe.watch.stages=[load,warmup]", **with_echo).returncode == 0
+    assert whole_run(*words, "observe.watch.stages=[load,warmup]", **with_echo).returncode == 0
     assert notes(watch) == [("load", "finished"), ("warmup", "echo[batch=1..8]", "finished"), ("warmup", "finished")]
     explained = in_process("explain", "observe", "model.dtype=float32", WATCH_SECONDS="2.5", **with_echo)
     assert "observe.watch.at_least = 2.5\n  Seconds.\n  from WATCH_SECONDS (env)" in explained.stdout

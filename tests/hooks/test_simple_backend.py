@@ -12,7 +12,7 @@ from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.hooks.loading import load_plugins
 from tests.conftest import clean_environ
 from tests.hooks.fake import implement, install
-from tests.served import ECHO, FLOAT32, sendnn
+from tests.served import ECHO, FLOAT32
 
 HELPER = """
 from sendnn_pipeline.backends.base import Graph
@@ -75,14 +75,14 @@ def words(tiny, *more):
     return *FLOAT32, f"model.path={tiny}", "engine=echo", "engine.name=helped", "pipeline=precompile", *more
 
 
-def test_a_helper_is_compiled_by_the_simple_backend_with_its_own_defaults(site, helped, tiny):
-    ended = sendnn(*words(tiny, "backend=main", "backend.level=9", "backend.simple=small"), **helped)
+def test_a_helper_is_compiled_by_the_simple_backend_with_its_own_defaults(site, helped, tiny, whole_run):
+    ended = whole_run(*words(tiny, "backend=main", "backend.level=9", "backend.simple=small"), **helped)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert (site / "notes").read_text().splitlines() == ["echo[batch=1..8] main 9", "count[rows=1..8] small 1"]
 
 
-def test_one_backend_may_compile_both_and_is_still_made_twice(site, helped, tiny):
-    ended = sendnn(*words(tiny, "backend=main", "backend.level=9", "backend.simple=main"), **helped)
+def test_one_backend_may_compile_both_and_is_still_made_twice(site, helped, tiny, whole_run):
+    ended = whole_run(*words(tiny, "backend=main", "backend.level=9", "backend.simple=main"), **helped)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert (site / "notes").read_text().splitlines() == ["echo[batch=1..8] main 9", "count[rows=1..8] main 1"]
 

@@ -11,14 +11,14 @@ from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.errors import ConfigError
 from tests.conftest import clean_environ, resolved_run
 from tests.known.test_entry import entry
-from tests.served import EAGER_FLOAT32, ECHO, FLOAT32, environment, sendnn, with_echo
+from tests.served import EAGER_FLOAT32, ECHO, FLOAT32, environment, with_echo
 
 
 def words_of(model):
     return *EAGER_FLOAT32, f"model.path={model}"
 
 
-def test_a_whole_run_takes_a_user_s_file_and_says_so(tiny, tmp_path, in_process):
+def test_a_whole_run_takes_a_user_s_file_and_says_so(tiny, tmp_path, in_process, echo_run):
     model = json.loads((tiny / "config.json").read_text())
     file = tmp_path / "mine.yaml"
     runtime = {"warmup.shapes": ["16x2", "48x2"], "scheduler.max_num_batched_tokens": 96}
@@ -26,7 +26,7 @@ def test_a_whole_run_takes_a_user_s_file_and_says_so(tiny, tmp_path, in_process)
     file.write_text(json.dumps([entry("mine", aliases=["ours"], match=match, runtimes=[runtime])]))
     words = (*words_of(tiny), f"known.file={file}")
     echo = (*words, "engine=echo", "pipeline=precompile", "known.require=true", "known=ours")
-    ended = sendnn(*echo, **with_echo())
+    ended = echo_run(*echo)
     assert ended.returncode == 0, ended.stderr
     assert f"known    mine  ({file} fits the model's config.json; also known as ours)" in ended.stdout
     explained = in_process("explain", "scheduler.max_num_batched_tokens", *words)
@@ -90,8 +90,8 @@ def test_the_short_form_works_on_the_command_line_and_in_variables(words, variab
     assert draft["known.name"] == "none" and draft.where("known.name") == where
 
 
-def test_the_short_form_works_in_sweeps(tiny, tmp_path):
-    swept = sendnn(
+def test_the_short_form_works_in_sweeps(tiny, tmp_path, echo_run):
+    swept = echo_run(
         *("-m", *ECHO, f"model.path={tiny}", "known=none,auto", "pipeline=precompile"),
         f"hydra.sweep.dir={tmp_path}",
         **with_echo(),

@@ -22,7 +22,7 @@ from sendnn_pipeline.models.facts import read_model_facts
 from sendnn_pipeline.models.gguf import convert
 from sendnn_pipeline.models.packages import PackageSource, download_wheel
 from tests.gguf_models import tiny_llama, write_gguf, write_wheel
-from tests.served import ROOT, environment, sendnn
+from tests.served import ROOT, environment
 
 TINY = ModelConfig(path="tiny-gguf==1.0")
 # As its chat template and its vocabulary give them; kept so that a change of either is seen.
@@ -176,7 +176,7 @@ def test_smollm2_s_weights_are_the_package_s_blocks(smollm2, tmp_path):
         assert torch.equal(found[ours], exact.bfloat16()), ours
 
 
-def test_smollm2_is_an_option_for_generation(smollm2):
-    explained = sendnn("explain", "engine.name", "model=smollm2", "model.dtype=float32", "backend=inductor")
+def test_smollm2_is_an_option_for_generation(smollm2, in_process):
+    explained = in_process("explain", "engine.name", "model=smollm2", "model.dtype=float32", "backend=inductor")
     assert explained.returncode == 0, explained.stderr
     assert explained.stdout.startswith("engine.name = generation")

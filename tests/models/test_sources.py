@@ -15,7 +15,7 @@ from sendnn_pipeline.models.loader import load_encoder
 from sendnn_pipeline.models.packages import PackageSource
 from sendnn_pipeline.models.sources import FolderSource, HubSource
 from tests.conftest import make_tiny
-from tests.served import EAGER_FLOAT32, sendnn
+from tests.served import EAGER_FLOAT32
 
 
 @pytest.mark.parametrize(
@@ -114,13 +114,13 @@ def test_missing_tensors_are_an_error_not_random_numbers(tmp_path):
         load_encoder(folder, "float32")
 
 
-def test_an_unknown_architecture_ends_the_run_in_one_line(tmp_path):
+def test_an_unknown_architecture_ends_the_run_in_one_line(tmp_path, whole_run):
     import json
 
     folder = make_tiny(tmp_path)
     config = json.loads((folder / "config.json").read_text()) | {"model_type": "martian"}
     (folder / "config.json").write_text(json.dumps(config))
-    ended = sendnn(*EAGER_FLOAT32, f"model.path={folder}", "serve.port=0")
+    ended = whole_run(*EAGER_FLOAT32, f"model.path={folder}", "serve.port=0")
     assert ended.returncode == 1
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error")]
     assert str(folder) in line and "cannot be loaded" in line and "Traceback" not in ended.stderr

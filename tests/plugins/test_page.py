@@ -1,6 +1,7 @@
 """``plugins/README.md``: its code runs, its tables are whole, and a backend written to the last page is told so."""
 
 import importlib
+import os
 import re
 import sys
 from dataclasses import fields
@@ -19,6 +20,7 @@ from tests.backends.test_export import Scored, graph_of
 from tests.conftest import clean_environ
 from tests.emulators import install as emulators
 from tests.hooks import fake
+from tests.hooks.conftest import site  # noqa: F401  a fixture
 from tests.plugins.site import run
 from tests.served import FLOAT32, ROOT
 
@@ -40,23 +42,26 @@ def test_the_example_is_the_package_that_the_tests_run():
     assert tracked == {*EXAMPLE, "jit_backend/__init__.py"}
 
 
-def test_the_example_runs_from_its_options_to_a_warm_engine(tiny, tmp_path):
-    variables = {"PYTHONPATH": emulators.install("jit_backend", tmp_path / "site"), "JIT_COMPILER": "aot_eager"}
-    explained = run(PYTHON, "explain", "backend.compiler", "backend=jit", "model.dtype=float32", **variables)
+def test_the_example_runs_from_its_options_to_a_warm_engine(tiny, tmp_path, monkeypatch, in_process):
+    path = emulators.install("jit_backend", tmp_path / "site")
+    for folder in reversed(path.split(os.pathsep)):
+        monkeypatch.syspath_prepend(folder)
+    variables = {"PYTHONPATH": path, "JIT_COMPILER": "aot_eager"}
+    explained = in_process("explain", "backend.compiler", "backend=jit", "model.dtype=float32", **variables)
     assert "backend.compiler = aot_eager" in explained.stdout and "from JIT_COMPILER (env)" in explained.stdout
-    shapes = "warmup.shapes=[16x2,32x4]"
-    for _ in range(2):
-        # Nothing is kept: the second start compiles as the first did.
-        ended = precompile(tiny, tmp_path, "backend=jit", shapes, **variables)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        assert re.findall(r"compile \d/2 (\S+) [\d.]+ s, (\w+)", ended.stdout) == [
-            ("pool[batch=2,len=16]", "compiled"),
-            ("pool[batch=4,len=32]", "compiled"),
-        ]
-        assert "is warm after" in ended.stdout
-    required = precompile(tiny, tmp_path, "backend=jit", shapes, "artifacts.require=true", **variables)
+    words = ("pipeline=precompile", *FLOAT32, f"model.path={tiny}", f"cache_dir={tmp_path / 'cache'}", "backend=jit")
+    ended = run(PYTHON, *words, "warmup.shapes=[16x2,32x4]", **variables)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert re.findall(r"compile \d/2 (\S+) [\d.]+ s, (\w+)", ended.stdout) == [
+        ("pool[batch=2,len=16]", "compiled"),
+        ("pool[batch=4,len=32]", "compiled"),
+    ]
+    assert "is warm after" in ended.stdout
+    # Nothing is kept: a second start would compile as the first did.
+    assert list((tmp_path / "cache").rglob("manifest.json")) == []
+    required = in_process(*words, "artifacts.require=true", **variables)
     assert required.returncode == 2 and "backend=jit keeps no artifacts" in required.stderr
-    wrong = precompile(tiny, tmp_path, "backend=jit", "backend.compilers=eager", **variables)
+    wrong = in_process(*words, "backend.compilers=eager", **variables)
     assert wrong.returncode == 2 and wrong.stderr.startswith("error: unknown key backend.compilers")
 
 
@@ -82,11 +87,11 @@ def ask(tmp_path, monkeypatch):
 
 
 def test_the_source_and_the_observer_with_an_option(tiny, tmp_path, monkeypatch, whole_run):
-    site = tmp_path / "site"
-    site.mkdir()
-    monkeypatch.syspath_prepend(site)
+    plugins = tmp_path / "site"
+    plugins.mkdir()
+    monkeypatch.syspath_prepend(plugins)
     for name in ("mirror", "slowest"):
-        fake.install(site, name, BLOCKS[f"{name}.py"])
+        fake.install(plugins, name, BLOCKS[f"{name}.py"])
     words = ("pipeline=precompile", "backend=eager", *FLOAT32, "warmup.shapes=[16x1]", "observe.slowest.seconds=0")
     words = (*words, f"cache_dir={tmp_path / 'cache'}")
     for path in (tiny, tmp_path / "gone" / tiny.name):
@@ -276,18 +281,18 @@ OLD_ONES = {
 
 
 @pytest.mark.parametrize("case", OLD_ONES)
-def test_a_backend_written_to_the_last_page_is_told_what_changed(case, tiny, tmp_path):
+def test_a_backend_written_to_the_last_page_is_told_what_changed(case, tiny, site, in_process):  # noqa: F811
     changes, code, line = OLD_ONES[case]
     parts = {"imported": "Limits", "bases": "", "registered": "AcmeBackend"} | changes
-    fake.install(tmp_path, "acme", OLD.format(**parts))
+    fake.install(site, "acme", OLD.format(**parts))
     for file, text in {
         "backend/acme.yaml": "# The Acme card.\ndefaults:\n  - acme_schema\n  - _self_\nname: acme\n",
         "env/acme.yaml": 'ACME_CORES:\n  key: backend.cores\n  decoder: int\n  default: "4"\n  doc: Cores.\n',
     }.items():
-        option = tmp_path / "acme_conf" / file
+        option = site / "acme_conf" / file
         option.parent.mkdir(parents=True)
         option.write_text(text)
-    ended = precompile(tiny, tmp_path, "backend=acme", PYTHONPATH=str(tmp_path))
+    ended = in_process("pipeline=precompile", *FLOAT32, f"model.path={tiny}", "backend=acme", PYTHONPATH=str(site))
     assert (ended.returncode, ended.stderr) == (code, line + "\n")
     if code == 1:
         assert "ACME_CORES has a decoder, which the type of backend.cores decides now" in ended.stdout

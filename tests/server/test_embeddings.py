@@ -11,7 +11,8 @@ import pytest
 from sentence_transformers.util import quantize_embeddings
 
 from tests.reference import mean_pooled
-from tests.served import EAGER_FLOAT32, Served
+from tests.served import EAGER_FLOAT32
+from tests.served_here import ServedHere
 
 
 def cohere_client(served):
@@ -29,7 +30,7 @@ def embed(client, texts, **options):
     return np.array([row.embedding for row in answer.data])
 
 
-def test_500_texts_equal_transformers_in_fp32(served_minilm, texts, vectors_of_texts):
+def test_texts_of_all_lengths_equal_transformers_in_fp32(served_minilm, texts, vectors_of_texts):
     vectors = embed(served_minilm.client(), texts, extra_body={"truncate_prompt_tokens": 256})
     assert cosines(vectors, vectors_of_texts).min() >= 0.99999
 
@@ -119,7 +120,7 @@ def test_the_cohere_client_s_types_are_the_model_s_prompts(tiny, tmp_path):
     shutil.copytree(tiny, tmp_path, dirs_exist_ok=True)
     prompts = {"prompts": {"query": "to a ", "passage": "of the "}}
     (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(prompts))
-    with Served(*EAGER_FLOAT32, f"model.path={tmp_path}", "warmup.shapes=[48x4]") as served:
+    with ServedHere(*EAGER_FLOAT32, f"model.path={tmp_path}", "warmup.shapes=[48x4]") as served:
         client = cohere_client(served)
         for kind, text in (("search_query", "to a w"), ("search_document", "of the w"), ("clustering", "w")):
             found = client.embed(model=tmp_path.name, texts=["w"], input_type=kind).embeddings.float_

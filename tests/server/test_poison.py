@@ -13,6 +13,7 @@ from tests.hooks.conftest import site  # noqa: F401  a fixture
 from tests.hooks.fake import implement, install
 from tests.reference import mean_pooled_ids
 from tests.served import EAGER_FLOAT32, FLOAT32, Served, sendnn
+from tests.served_here import ServedHere
 
 SECRET = "/srv/libraries/kernel.so"
 FAULTY = f"""
@@ -61,7 +62,7 @@ def beyond(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served_beyond(beyond):
-    with Served(*EAGER_FLOAT32, f"model.path={beyond}") as served:
+    with ServedHere(*EAGER_FLOAT32, f"model.path={beyond}") as served:
         yield served
 
 
@@ -105,11 +106,11 @@ def test_every_route_names_the_item(served_beyond, route, body, param):
         assert answer.json()["error"]["param"] == param, answer.text
 
 
-def test_in_a_batch_and_in_python_it_is_one_bad_item(beyond, tmp_path):
+def test_in_a_batch_and_in_python_it_is_one_bad_item(beyond, tmp_path, whole_run):
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(text) + "\n" for text in ["a", "<pic>", " ", "hello"]))
     words = [*EAGER_FLOAT32, f"model.path={beyond}", f"serve.input={source}", f"serve.output={output}"]
-    ended = sendnn("serve=batch", *words)
+    ended = whole_run("serve=batch", *words)
     assert ended.returncode == 0 and "4 lines, 2 of them bad" in ended.stdout, ended.stdout + ended.stderr
     assert [json.loads(line)["line"] for line in output.read_text().splitlines()] == [1, 4]
     with Embedder(*EAGER_FLOAT32, f"model.path={beyond}") as embedder:

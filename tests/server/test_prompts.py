@@ -8,7 +8,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize
 
 from tests.sentence_models import save
-from tests.served import EAGER_FLOAT32, Served
+from tests.served import EAGER_FLOAT32
+from tests.served_here import ServedHere
 
 TEXTS = ["hello world", "the a of and", "is in a world"]
 FILE = {"prompts": {"query": "to the world of ", "document": "in a: "}, "default_prompt_name": "query"}
@@ -31,7 +32,7 @@ def reference(prompted):
 @pytest.fixture(scope="module")
 def served_prompted(prompted):
     """A real server of it."""
-    with Served(*EAGER_FLOAT32, f"model.path={prompted}", "warmup.shapes=[48x4]") as served:
+    with ServedHere(*EAGER_FLOAT32, f"model.path={prompted}", "warmup.shapes=[48x4]") as served:
         yield served
 
 

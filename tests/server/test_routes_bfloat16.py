@@ -5,7 +5,7 @@ import pytest
 
 from tests.classifiers import PROSE, reference_logits
 from tests.reference import Rounding, mean_pooled
-from tests.served import Served
+from tests.served_here import ServedHere
 
 BFLOAT16 = ("model.dtype=bfloat16", "backend=eager")
 # Short, as CPUs that only emulate bfloat16 take a second for fifty tokens.
@@ -25,7 +25,7 @@ def softmax(rows):
 
 @pytest.fixture(scope="module")
 def embedder(minilm):
-    with Served("model=minilm", *BFLOAT16, "warmup.shapes=[32x4]") as served:
+    with ServedHere("model=minilm", *BFLOAT16, "warmup.shapes=[32x4]") as served:
         yield served
 
 
@@ -41,7 +41,7 @@ def cosines(vectors):
 
 @pytest.fixture(scope="module")
 def ranker(cross_encoder):
-    with Served("model=local", f"model.path={cross_encoder}", *BFLOAT16) as served:
+    with ServedHere("model=local", f"model.path={cross_encoder}", *BFLOAT16) as served:
         yield served
 
 
@@ -53,7 +53,7 @@ def logits(cross_encoder):
 
 @pytest.fixture(scope="module")
 def labeller(classifier):
-    with Served("model=local", f"model.path={classifier}", *BFLOAT16) as served:
+    with ServedHere("model=local", f"model.path={classifier}", *BFLOAT16) as served:
         yield served
 
 

@@ -9,7 +9,8 @@ from safetensors.numpy import load_file, save_file
 
 from sendnn_pipeline import Embedder
 from tests.classifiers import make_classifier, reference_logits
-from tests.served import EAGER_FLOAT32, Served
+from tests.served import EAGER_FLOAT32
+from tests.served_here import ServedHere
 
 DOCUMENTS = ["a primary followed by a name", "x", "in the world", "names and attributes", "to be evaluated", "objects"]
 QUERY = "what is an attribute reference?"
@@ -33,7 +34,7 @@ def test_rankings_follow_the_logits(tmp_path):
     assert len(set(logits)) == len(logits) and len(set(scores.tolist())) < len(logits), "they have to be equal"
     best = np.argsort(-logits).tolist()
     assert best != np.argsort(-scores, kind="stable").tolist()
-    with Served(*EAGER_FLOAT32, f"model.path={tmp_path}") as served:
+    with ServedHere(*EAGER_FLOAT32, f"model.path={tmp_path}") as served:
         body = {"query": QUERY, "documents": DOCUMENTS}
         for route in ("/rerank", "/v1/rerank", "/v2/rerank"):
             rows = served.post(route, json=body).json()["results"]

@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 
 from tests.classifiers import reference_logits
 from tests.reference import mean_pooled
-from tests.served import EAGER_FLOAT32, Served
+from tests.served import EAGER_FLOAT32
+from tests.served_here import ServedHere
 
 TEXTS = ["a first text", "and a second one", "dogs bark"]
 
@@ -149,7 +150,9 @@ def test_decode_is_the_way_back(served_minilm):
 
 
 def test_long_texts_are_cut_by_default_where_the_run_says_so(tiny):
-    with Served(*EAGER_FLOAT32, f"model.path={tiny}", "warmup.shapes=[48x4]", "engine.auto_truncate=true") as served:
+    with ServedHere(
+        *EAGER_FLOAT32, f"model.path={tiny}", "warmup.shapes=[48x4]", "engine.auto_truncate=true"
+    ) as served:
         assert served.get("/info").json()["auto_truncate"] is True
         for truncate, status in ((None, 200), (True, 200), (False, 413)):
             for route, body in (
@@ -174,7 +177,7 @@ def test_prompts(tiny, tmp_path):
     shutil.copytree(tiny, tmp_path, dirs_exist_ok=True)
     said = {"prompts": {"query": "to a ", "plain": ""}, "default_prompt_name": "query"}
     (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(said))
-    with Served(*EAGER_FLOAT32, f"model.path={tmp_path}", "warmup.shapes=[48x4]") as served:
+    with ServedHere(*EAGER_FLOAT32, f"model.path={tmp_path}", "warmup.shapes=[48x4]") as served:
 
         def embed(text, **more):
             return served.post("/embed", json={"inputs": text, **more}).json()[0]

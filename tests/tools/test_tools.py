@@ -11,7 +11,7 @@ import yaml
 
 from sendnn_pipeline.config.draft import write_value
 from sendnn_pipeline.tools import TOOLS
-from tests.served import EAGER_FLOAT32, ECHO, FLOAT32, MINILM_FLOAT32, sendnn, with_echo
+from tests.served import EAGER_FLOAT32, FLOAT32, MINILM_FLOAT32, sendnn
 
 
 def test_explain_one_key_names_the_layers(in_process):
@@ -93,23 +93,23 @@ def test_answers_import_no_torch(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_migrate_env_says_the_same_in_two_ways(tmp_path):
+def test_migrate_env_says_the_same_in_two_ways(tmp_path, in_process):
     variables = {
         "SENDNN_INFERENCE_WARMUP_PROMPT_LENS": "16,48",
         "SENDNN_INFERENCE_DYNAMO_BACKEND": "eager",
         "SENDNN_INFERENCE_PERF_METRIC_LOGGING_DIR": "/tmp/a b,c",
         "SENDNN_INFERENCE_NUM_CPUS": "3",
     }
-    printed = sendnn("migrate-env", **variables).stdout
+    printed = in_process("migrate-env", **variables).stdout
     command = next(line for line in printed.splitlines() if line.startswith("python -m"))
     document = printed.split("profile=site\n")[1]
     (tmp_path / "profile").mkdir()
     (tmp_path / "profile" / "site.yaml").write_text(document)
-    expected = yaml.safe_load(sendnn("--cfg", "job", **variables).stdout)
+    expected = yaml.safe_load(in_process("--cfg", "job", **variables).stdout)
     command = command.replace("python", sys.executable, 1)
     shell = subprocess.run(f"{command} --cfg job", shell=True, capture_output=True, text=True, timeout=60, check=False)
     assert yaml.safe_load(shell.stdout) == expected, shell.stderr
-    by_profile = sendnn("--config-dir", str(tmp_path), "profile=site", "--cfg", "job").stdout
+    by_profile = in_process("--config-dir", str(tmp_path), "profile=site", "--cfg", "job").stdout
     assert yaml.safe_load(by_profile) == expected
 
 
@@ -198,7 +198,7 @@ def test_doctor_checks_what_a_run_would_refuse(tiny, in_process):
 
 def test_version_and_help(context, in_process):
     assert sendnn("--version").stdout.startswith("sendnn_pipeline ")
-    shown = sendnn("--help")
+    shown = in_process("--help")
     assert shown.returncode == 0 and "explain" in shown.stdout
     for group, options in context.tree.groups.items():
         assert f"  {group}: {', '.join(sorted(options))}\n" in shown.stdout
@@ -206,11 +206,6 @@ def test_version_and_help(context, in_process):
         assert f"python -m sendnn_pipeline {tool} " in shown.stdout
         usage = in_process(tool, "--help")
         assert usage.returncode == 0 and "usage: " in usage.stdout.lower(), tool
-
-
-def test_precompile_ends_by_itself(tiny):
-    ended = sendnn(*ECHO, f"model.path={tiny}", "pipeline=precompile", **with_echo())
-    assert ended.returncode == 0 and "is warm after" in ended.stdout
 
 
 def test_artifacts_cannot_be_required_of_a_backend_that_keeps_none(tiny, in_process):
@@ -226,7 +221,7 @@ def test_tune_writes_an_option_that_a_run_takes(minilm, tmp_path, in_process):
     # A cache folder without measured times.
     model = (*FLOAT32, f"model.path={minilm}", f"cache_dir={tmp_path}", "backend=inductor")
     words = (*model, "warmup.budget=2", "scheduler.max_num_batched_tokens=1024")
-    ended = sendnn("tune", str(trace), "--fixed", "--into", str(tmp_path), *words)
+    ended = in_process("tune", str(trace), "--fixed", "--into", str(tmp_path), *words)
     assert ended.returncode == 0, ended.stderr
     assert "2 fixed *" in ended.stdout and "a range" in ended.stdout
     assert f"1 lines of {trace} have no tokens and are left out" in ended.stdout

@@ -3,12 +3,12 @@
 import json
 
 from tests.generation.api.models import Reference
-from tests.served import EAGER_FLOAT32, sendnn
+from tests.served import EAGER_FLOAT32
 
 FEW = ("scheduler.max_num_seqs=8",)
 
 
-def test_lines_of_both_routes_and_of_ones_own(llama, tmp_path):
+def test_lines_of_both_routes_and_of_ones_own(llama, tmp_path, whole_run):
     chat = {"messages": [{"role": "user", "content": "What is assert?"}], "max_tokens": 8}
     lines = [
         {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": chat},
@@ -22,7 +22,7 @@ def test_lines_of_both_routes_and_of_ones_own(llama, tmp_path):
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
     words = ("serve=batch", *EAGER_FLOAT32, f"model.path={llama}", *FEW, f"serve.input={source}")
-    ended = sendnn(*words, f"serve.output={output}", timeout=300)
+    ended = whole_run(*words, f"serve.output={output}")
     assert ended.returncode == 0, ended.stderr
     found = {line.get("custom_id", line.get("id")): line for line in map(json.loads, output.read_text().splitlines())}
     reference = Reference(llama)
@@ -39,9 +39,9 @@ def test_lines_of_both_routes_and_of_ones_own(llama, tmp_path):
     assert "temperature" in texts and "logit_bias" in texts
 
 
-def test_a_bench_asks_for_streams_of_one_length(llama, tmp_path):
+def test_a_bench_asks_for_streams_of_one_length(llama, tmp_path, whole_run):
     workload = ("num_requests=6", "texts_per_request=1", "output_tokens=5", "concurrency=3", "max_tokens=40")
     words = ("serve=bench", *EAGER_FLOAT32, f"model.path={llama}", *FEW, "serve.rounds=1", f"serve.output={tmp_path}")
-    ended = sendnn(*words, *(f"workload.{word}" for word in workload), timeout=300)
+    ended = whole_run(*words, *(f"workload.{word}" for word in workload))
     assert ended.returncode == 0, ended.stderr
     assert "0 failed" in ended.stdout or "failed" not in ended.stdout
