@@ -149,7 +149,7 @@ def test_a_hook_that_fails_is_named_and_the_others_go_on(site, body):
     install(site, "late", implement("register_compile_backends(register)", body))
     plugins = load_plugins(clean_environ(SENDNN_PIPELINE_PLUGIN_TIMEOUT_SECONDS="0.5"))
     registry = plugins.registry("register_compile_backends", "compile backend")
-    assert {"eager", "inductor", "sendnn"} == registry.entries.keys()
+    assert registry.entries.keys() == {"eager", "inductor", "sendnn", "sendnn_compile_only"}
     assert [failure.name for failure in plugins.failures] == ["late"]
     assert "register_compile_backends failed" in plugins.failures[0].reason
     with pytest.raises(ConfigError, match="plugin late failed"):
@@ -266,7 +266,7 @@ def test_a_plugin_for_older_hooks_takes_fewer_arguments(site, tiny, with_echo, w
     ended = whole_run(*ECHO, f"model.path={tiny}", "pipeline=precompile", **with_echo)
     assert ended.returncode == 0 and "not loaded" not in ended.stdout, ended.stdout + ended.stderr
     first, *others = (site / "notes").read_text().split()
-    assert first == "metrics" and others == ["finished"] * 6, ended.stdout + ended.stderr
+    assert first == "metrics" and len(others) >= 6 and set(others) == {"finished"}, ended.stdout + ended.stderr
 
 
 def test_a_denied_plugin_is_not_imported_by_a_run_either(site, tiny, with_echo, whole_run):
