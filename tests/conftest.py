@@ -5,6 +5,7 @@ import os
 import pydoc_data.topics
 import random
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,11 +66,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def signals_are_left_alone() -> Iterator[None]:
-    """What is started by a process that ignores Ctrl-C ignores it, too: a test that leaves it so hangs others."""
-    before = [signal.getsignal(number) for number in SIGNALS]
+def nothing_is_left() -> Iterator[None]:
+    """What is started by a process that ignores Ctrl-C ignores it, too; an engine that goes on computes beside others.
+
+    A test that leaves one of them so hangs or breaks those after it.
+    """
+    before, threads = [signal.getsignal(number) for number in SIGNALS], set(threading.enumerate())
     yield
     assert [signal.getsignal(number) for number in SIGNALS] == before
+    more = {thread.name for thread in threading.enumerate() if thread not in threads}
+    assert not any(name.startswith(("sendnn", "step")) for name in more), more
 
 
 def clean_environ(**variables: str) -> dict[str, str]:

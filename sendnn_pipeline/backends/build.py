@@ -5,6 +5,7 @@ import subprocess
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ SOURCES_ONLY = {
     "aot_inductor.precompile_headers": False,
     "cpp_cache_precompile_headers": False,
 }
+# What inductor writes before each kernel, behind everything that calls them.
+KERNELS_BEGIN = "#include <torch/csrc/inductor/cpp_prefix.h>\n"
+# What calls the kernels is more C++ than they are, and no faster for being optimized longer. Nobody debugs either.
+OF_CALLS, OF_KERNELS = ("-O1", "-g0"), ("-g0",)
 # By which the compiler takes what inductor lists under these names.
 SIGNS = {
     "definitions": "-D",
@@ -46,10 +51,28 @@ def _build(folder: Path, library: Path) -> None:
         json.loads(source.with_name(f"{name}.wrapper_{step}_flags.json").read_text(encoding="utf-8"))
         for step in ("compile", "linker")
     )
-    compiled = source.with_suffix(".o")
+    parts = {source: OF_CALLS, **dict.fromkeys(_take_out_kernels(source), OF_KERNELS)}
+
+    def compile_part(part: Path) -> str:
+        compiled = str(part.with_suffix(".o"))
+        _run([compiling["compiler"], str(part), *_words(compiling), *parts[part], "-c", "-o", compiled], folder)
+        return compiled
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        compiled = list(pool.map(compile_part, parts))
     embedded = [str(file) for file in source.parent.glob("*.weights.o")]
-    _run([compiling["compiler"], str(source), *_words(compiling), "-c", "-o", str(compiled)], source.parent)
-    _run([linking["compiler"], str(compiled), *embedded, *_words(linking), "-o", str(library)], source.parent)
+    _run([linking["compiler"], *compiled, *embedded, *_words(linking), "-o", str(library)], source.parent)
+
+
+def _take_out_kernels(source: Path) -> list[Path]:
+    """Move the kernels of ``source`` to a file of their own; a graph of library calls alone has none."""
+    calls, kernels_begin, kernels = source.read_text(encoding="utf-8").partition(KERNELS_BEGIN)
+    if not kernels_begin:
+        return []
+    source.write_text(calls, encoding="utf-8")
+    file = source.with_name("kernels.cpp")
+    file.write_text(kernels_begin + kernels, encoding="utf-8")
+    return [file]
 
 
 def _words(flags: Mapping[str, Any]) -> list[str]:

@@ -24,6 +24,8 @@ LENGTH, SEQS, CHUNK = "model.max_model_len", "scheduler.max_num_seqs", "schedule
 STEP_TOKENS, NUM_BLOCKS = "scheduler.max_num_batched_tokens", "cache.num_blocks"
 PRECOMPILED = "artifacts.require_precompiled_decoders"
 DEFAULT_SEQS, DEFAULT_CHUNK, DEFAULT_LENGTH = 64, 512, 32768
+# Those that decode get a token each between steps of prefill: the larger a step, the fewer of them a prompt waits for.
+CHUNKS_OF_STEP = 2
 # Of what is free once the weights are there; the rest is for activations and for others.
 CACHE_SHARE = 0.5
 # Enough for dozens of long texts; more is a user's word, as a process that takes all memory surprises.
@@ -69,7 +71,7 @@ class GenerationEngine:
                 hint=f"use {num_blocks_of(draft[CHUNK]) * BLOCK_SIZE}",
             )
         if draft[STEP_TOKENS] is None:
-            draft.put(STEP_TOKENS, max(draft[CHUNK], BLOCK_SIZE), Layer.CHOSEN, f"{CHUNK}")
+            draft.put(STEP_TOKENS, CHUNKS_OF_STEP * draft[CHUNK], Layer.CHOSEN, f"{CHUNKS_OF_STEP} of {CHUNK}")
         if draft[STEP_TOKENS] < BLOCK_SIZE:
             raise ConfigError(
                 f"{STEP_TOKENS}={draft[STEP_TOKENS]} is less than a block of {BLOCK_SIZE} tokens, the least "
