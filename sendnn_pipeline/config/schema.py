@@ -98,7 +98,7 @@ class SchedulerConfig:
     """What a step takes."""
 
     max_num_batched_tokens: Positive | None = None
-    """Most tokens of a step, with padding, where a batch is a range; null is 512 a thread, or two chunks (generation)."""
+    """Most tokens of a step, with padding, where a batch is a range; null is 512 a thread, two chunks (generation)."""
     max_num_seqs: Positive | None = None
     """Most requests that run at once (generation)."""
     chunk_size: Positive | None = None
