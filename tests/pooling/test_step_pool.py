@@ -79,11 +79,10 @@ def test_a_step_that_runs_alone_has_all_threads(serve):
 
 
 def test_closing_ends_threads_and_gives_the_descriptor_back():
-    pool = StepPool(2, 2)
+    pool, before = StepPool(2, 2), set(threading.enumerate())
     pool.start(lambda: 1, alone=True)
-    names = [thread.name for thread in threading.enumerate()]
-    assert any(name.startswith("step") for name in names)
+    (step,) = set(threading.enumerate()) - before
     pool.close()
-    assert not any(thread.name.startswith("step") for thread in threading.enumerate())
+    assert not step.is_alive()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(pool.wake)
