@@ -147,7 +147,7 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
         raise ConfigError("; ".join(problems))
     missing = missing_programs(run, backend, simple or backend)
     refuse_missing(run, missing, draft)
-    return ResolvedRun(run, draft, engine, backend, missing)
+    return ResolvedRun(run, draft, engine, backend, missing.reasons)
 
 
 def _apply_known(context: AppContext, draft: Draft) -> None:

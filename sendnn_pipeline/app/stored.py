@@ -1,6 +1,7 @@
 """What the store of compiled Programs has for a run, before anything is loaded."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 
 from sendnn_pipeline.backends.base import CompileBackend
@@ -12,8 +13,18 @@ from sendnn_pipeline.pipeline.cache import program_cache
 from sendnn_pipeline.programs.store import ArtifactStore, store_at
 
 
-def missing_programs(run: Run, backend: CompileBackend, simple: CompileBackend) -> Mapping[str, str]:
-    """Return why each Program that the store lacks has to be compiled, by name.
+@dataclass(frozen=True)
+class Missing:
+    """What a run would have to compile."""
+
+    reasons: Mapping[str, str]
+    """Why each Program has to be compiled that the store lacks, by name."""
+    nearest: tuple[str, ...] = ()
+    """Lines of a table of what comes nearest to the first of them."""
+
+
+def missing_programs(run: Run, backend: CompileBackend, simple: CompileBackend) -> Missing:
+    """Return which Programs the store lacks.
 
     Args:
         run: resolved.
@@ -21,40 +32,53 @@ def missing_programs(run: Run, backend: CompileBackend, simple: CompileBackend) 
         simple: of its helper Programs.
     """
     store = store_at(run.config.artifacts, run.cache_dir)
-    missing = {}
+    reasons: dict[str, str] = {}
+    nearest: tuple[str, ...] = ()
     for helper, compiles in ((False, backend), (True, simple)):
         names = [program.name for program in run.plan.programs if program.helper == helper]
-        reasons = _reasons(run, compiles, store, names) if names else {}
-        missing.update({name: reason for name, reason in reasons.items() if reason})
-    return missing
+        if names:
+            found = _missing(run, compiles, store, names)
+            reasons |= found.reasons
+            nearest = nearest or found.nearest
+    return Missing(reasons, nearest)
 
 
-def _reasons(run: Run, backend: CompileBackend, store: ArtifactStore, names: Sequence[str]) -> dict[str, str]:
-    """Return why each Program is not in the store, empty where it is."""
+def _missing(run: Run, backend: CompileBackend, store: ArtifactStore, names: Sequence[str]) -> Missing:
     try:
         cache = program_cache(run, backend, store, World())
     except BackendError as error:
         if not isinstance(error.__cause__, PackageNotFoundError):
             raise
         # The backend says so itself when it is prepared.
-        return dict.fromkeys(names, f"{error.__cause__.name} is not installed")
+        return Missing(dict.fromkeys(names, f"{error.__cause__.name} is not installed"))
     if cache.store is None:
-        return dict.fromkeys(names, f"backend={backend.name} keeps none")
-    return {name: cache.store.why_missing(cache.keys.key(name)) for name in names}
+        if run.config.artifacts.enabled and backend.limits.artifacts == "own_cache":
+            return Missing({})
+        return Missing(dict.fromkeys(names, f"backend={backend.name} keeps none"))
+    # What is required is verified now: later the weights would be loaded before it is refused.
+    why = cache.why_unusable if run.config.artifacts.require else cache.why_missing
+    reasons = {name: reason for name in names if (reason := why(name))}
+    if not reasons:
+        return Missing(reasons)
+    return Missing(reasons, store.nearest(cache.keys.key(next(iter(reasons)))))
 
 
-def refuse_missing(run: Run, missing: Mapping[str, str], draft: Draft) -> None:
+def refuse_missing(run: Run, missing: Missing, draft: Draft) -> None:
     """Refuse to compile where artifacts are required.
 
     Raises:
         ArtifactError: some are missing; all of them are named.
     """
-    if run.config.artifacts.require and missing:
-        have = "has no artifact" if len(missing) == 1 else "have no artifacts"
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
-        raise ArtifactError(
-            f"{', '.join(missing)} {have} and artifacts.require=true: "
-            + (next(iter(missing.values())) if len(set(missing.values())) == 1 else reasons),
-            where=draft.where("artifacts.require"),
-            hint="compile first with pipeline=precompile",
-        )
+    reasons = missing.reasons
+    if not run.config.artifacts.require or not reasons:
+        return
+    have = "has no artifact" if len(reasons) == 1 else "have no artifacts"
+    each = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    error = ArtifactError(
+        f"{', '.join(reasons)} {have} and artifacts.require=true: "
+        + (next(iter(reasons.values())) if len(set(reasons.values())) == 1 else each),
+        where=draft.where("artifacts.require"),
+        hint="compile first with pipeline=precompile",
+    )
+    error.details = missing.nearest
+    raise error

@@ -63,6 +63,15 @@ class ProgramCache:
             self.store.publish(key, compiled.save, only_for, self.model)
         return compiled, "compiled", reason
 
+    def why_missing(self, program: str) -> str:
+        """Return why the store has no artifact of this Program, empty where it has one, which is not verified."""
+        return self.store.why_missing(self.keys.key(program)) if self.store else ""
+
+    def why_unusable(self, program: str) -> str:
+        """Return why no artifact of this Program can be used, every file verified; empty where one can."""
+        found = self.store.find(self.keys.key(program), self.weights) if self.store else None
+        return found.reason if isinstance(found, Miss) else ""
+
     def _compile(self, graph: Graph) -> CompiledProgram:
         check_graph(graph, self.backend)
         return check_compiled(self.backend.compile(graph), graph, self.backend.name)

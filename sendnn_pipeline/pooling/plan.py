@@ -105,7 +105,9 @@ def make_plan(config: RunConfig, model: ModelFacts, facts: PoolingFacts, limits:
         ),
         memory_bytes=memory,
         bounds=Bounds(
-            max(program.dim(LENGTH).max for program in programs), max(program.dim(BATCH).max for program in programs)
+            max(program.dim(LENGTH).max for program in programs),
+            max(program.dim(BATCH).max for program in programs),
+            precompiled=config.artifacts.require,
         ),
         concurrent_steps=concurrent_steps,
         lines=(*about.lines(), PlanLine("shapes", " ".join(map(shape_of, programs)), "warmup.shapes")),

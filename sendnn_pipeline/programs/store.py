@@ -16,6 +16,7 @@ from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.programs.artifact import MANIFEST, Artifact, read_artifact, sync, write_manifest
 from sendnn_pipeline.programs.key import ArtifactKey
+from sendnn_pipeline.programs.nearest import candidate, nearest_table
 
 PARTIAL = ".partial-"
 # A folder half written is younger than this, or its writer is dead.
@@ -84,6 +85,12 @@ class ArtifactStore:
             return "" if read_artifact(self._folder_of(key)).key == key else self._why_missing(key)
         except (ArtifactError, OSError):
             return self._why_missing(key)
+
+    def nearest(self, key: ArtifactKey) -> tuple[str, ...]:
+        """Return a table of the artifacts that come nearest to ``key``; nothing where the store is empty."""
+        return nearest_table(
+            dict(key.fields), (candidate(entry.key.digest[:8], entry.key) for entry in self.entries())
+        )
 
     def publish(self, key: ArtifactKey, write: Callable[[Path], None], weights: str = "", model: str = "") -> Artifact:
         """Have ``write`` fill a folder, then make it visible in one step, replacing a damaged one.
