@@ -108,6 +108,7 @@ def make_plan(config: RunConfig, model: ModelFacts, facts: PoolingFacts, limits:
             max(program.dim(LENGTH).max for program in programs),
             max(program.dim(BATCH).max for program in programs),
             precompiled=config.artifacts.require,
+            shapes=tuple((program.dim(LENGTH).max, program.dim(BATCH).max) for program in programs),
         ),
         concurrent_steps=concurrent_steps,
         lines=(*about.lines(), PlanLine("shapes", " ".join(map(shape_of, programs)), "warmup.shapes")),

@@ -7,7 +7,7 @@ from sendnn_pipeline.programs.key import ArtifactKey
 
 MOST = 3
 DIFFERS = "≠ "
-MISSING = "–"
+MISSING = "-"
 # Of one line of a cell; longer texts, such as a CPU's vector extensions, are compared word by word.
 WIDTH = 44
 

@@ -98,7 +98,7 @@ def test_decoders_that_must_be_compiled_already_are_all_of_generation(llama, tmp
     words = [*FLOAT32, "backend=inductor", f"cache_dir={tmp_path}"]
     with pytest.raises(ArtifactError, match=r"\(set by SENDNN_INFERENCE_REQUIRE_PRECOMPILED_DECODERS\); compile first"):
         resolved_run([*words, f"model.path={llama}"], variable)
-    with pytest.raises(ConfigError, match="decoders=true and artifacts.enabled=false exclude each other"):
+    with pytest.raises(ConfigError, match=r"decoders=true and artifacts\.enabled=false exclude each other"):
         resolved_run([*words, f"model.path={llama}", "artifacts.enabled=false"], variable)
     notices = resolved_run([*words, f"model.path={tiny}"], variable).draft.notices
     assert any("not used by this run" in line and "artifacts.require=true is for every" in line for line in notices)
