@@ -73,8 +73,9 @@ class Compile:
                 self.observe(done)
         options = run.config.artifacts
         if options.enabled and not options.require:
-            used = frozenset(caches[program.helper].keys.key(program.name).digest for program in programs)
-            self.store.prune(options.max_bytes, used)
+            used = {caches[program.helper].keys.key(program.name).digest for program in programs}
+            library = {self.library.key.digest} if self.library else set()
+            self.store.prune(options.max_bytes, frozenset(used | library))
         loaded.core.install(compiled)
         return CompiledEngine(run, loaded.core, num_compiled)
 

@@ -16,10 +16,10 @@ from sendnn_pipeline.backends.base import CompileBackend
 from sendnn_pipeline.backends.library_cache import LibraryCache
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
-from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.programs.artifact import MANIFEST, Artifact
 from sendnn_pipeline.programs.key import ArtifactKey, artifact_keys
-from sendnn_pipeline.programs.store import PARTIAL, UNWRITABLE, ArtifactStore, Miss, store_at
+from sendnn_pipeline.programs.locks import unwritable
+from sendnn_pipeline.programs.store import WORKING, ArtifactStore, Miss, store_at
 
 Publish = Callable[[], None]
 
@@ -35,6 +35,8 @@ class LibrarySet:
     """What the model is called, for people who look into the store."""
     working: Path
     """The library's folder where there is no artifact."""
+    max_bytes: int
+    """What the store may hold."""
 
     def find(self) -> Artifact | Miss:
         """Return the verified artifact, or why there is none."""
@@ -43,6 +45,7 @@ class LibrarySet:
     def publish(self) -> None:
         """Publish what the library left in the working folder, which stays as it is."""
         self.store.publish(self.key, self._fill, model=self.model)
+        self.store.prune(self.max_bytes, frozenset((self.key.digest,)))
 
     def _fill(self, folder: Path) -> None:
         shutil.copytree(self.working, folder, copy_function=_link, dirs_exist_ok=True)
@@ -62,9 +65,9 @@ def library_set(run: Run, backend: CompileBackend, environ: Mapping[str, str]) -
     if folder is None:
         return None
     # The variables of an engine that ran in this process, or of this engine itself.
-    is_working, is_artifact = folder.name.startswith(PARTIAL), (folder / MANIFEST).is_file()
+    is_working, is_artifact = folder.name.startswith(WORKING), (folder / MANIFEST).is_file()
     root = folder.parent if is_working or is_artifact else folder
-    working = folder if is_working else root / f"{PARTIAL}{uuid.uuid4().hex}"
+    working = folder if is_working else root / f"{WORKING}{uuid.uuid4().hex}"
     fields = {**backend.fingerprint(), **cache.fields(run.plan.bounds, environ)}
     keys = artifact_keys(
         run.model.structure_digest,
@@ -75,7 +78,8 @@ def library_set(run: Run, backend: CompileBackend, environ: Mapping[str, str]) -
         (("rank", str(World())),),
     )
     names = "+".join(program.name for program in run.plan.programs)
-    return LibrarySet(cache, keys.key(names), ArtifactStore(root, frozenset(options.trusted)), run.served_name, working)
+    store = ArtifactStore(root, frozenset(options.trusted))
+    return LibrarySet(cache, keys.key(names), store, run.served_name, working, options.max_bytes)
 
 
 @contextmanager
@@ -95,28 +99,22 @@ def filling(library: LibrarySet | None, environ: Mapping[str, str]) -> Iterator[
         # It has an artifact's folder, or one that is not ours to fill.
         yield lambda: None
         return
-    with ExitStack() as compiling:
+    with library.store.working(library.working), ExitStack() as compiling:
         compiling.enter_context(library.store.compiling(library.key))
         found = library.find()
         try:
-            library.working.mkdir(mode=0o700, exist_ok=True)
             if isinstance(found, Artifact):
                 leave_out = shutil.ignore_patterns(MANIFEST)
                 shutil.copytree(found.folder, library.working, ignore=leave_out, dirs_exist_ok=True)
         except OSError as error:
-            raise ArtifactError(
-                f"{library.working} cannot be written: {error.strerror or error}", hint=UNWRITABLE
-            ) from None
+            raise unwritable(library.store.folder, error) from None
 
         def publish() -> None:
             if isinstance(found, Miss):
                 library.publish()
             compiling.close()
 
-        try:
-            yield publish
-        finally:
-            shutil.rmtree(library.working, ignore_errors=True)
+        yield publish
 
 
 def _link(file: str, target: str) -> None:

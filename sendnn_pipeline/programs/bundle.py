@@ -17,7 +17,8 @@ from typing import IO, Any
 
 from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.programs.artifact import MANIFEST, Artifact, is_below, read_artifact
-from sendnn_pipeline.programs.store import PARTIAL, UNWRITABLE, ArtifactStore
+from sendnn_pipeline.programs.locks import make_store, unwritable
+from sendnn_pipeline.programs.store import PARTIAL, ArtifactStore
 
 INDEX = "sendnn_pipeline-artifacts.json"
 FORM = 1
@@ -62,16 +63,14 @@ def import_artifacts(file: Path, store: ArtifactStore, max_bytes: int) -> list[A
     """
     aside = store.folder / f"{PARTIAL}{uuid.uuid4().hex}"
     try:
-        store.make_folder()
+        make_store(store.folder)
         aside.mkdir(mode=0o700)
         with _reading(file) as members:
             found = _unpack(members, aside, max_bytes)
             checked = [_checked(aside / folder, folder, digest, store) for folder, digest in found.items()]
         return [read_artifact(store.reveal(artifact.folder, artifact.key)) for artifact in checked]
     except OSError as error:
-        raise ArtifactError(
-            f"artifacts cannot be written to {store.folder}: {error.strerror or error}", hint=UNWRITABLE
-        ) from None
+        raise unwritable(store.folder, error) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -9,21 +9,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from sendnn_pipeline.config.schema import ArtifactsConfig
 from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.programs.artifact import MANIFEST, Artifact, read_artifact, sync, write_manifest
 from sendnn_pipeline.programs.key import ArtifactKey
+from sendnn_pipeline.programs.locks import has_owner, locked, make_store, unwritable
 from sendnn_pipeline.programs.nearest import candidate, nearest_table
 
-PARTIAL, SET_ASIDE = ".partial-", ".set-aside-"
+PARTIAL, SET_ASIDE, WORKING = ".partial-", ".set-aside-", ".working-"
 # Of a folder's name, what stands before the digest: the Programs of a device's set have one together.
 MAX_NAME = 120
 # A folder half written is younger than this, or its writer is dead.
 ABANDONED_SECONDS = 3600.0
-UNWRITABLE = "set artifacts.dir to a folder that can be written, or artifacts.enabled=false"
 
 
 def store_at(options: ArtifactsConfig, cache_dir: Path) -> "ArtifactStore":
@@ -106,15 +104,13 @@ class ArtifactStore:
         """
         partial = self.folder / f"{PARTIAL}{uuid.uuid4().hex}"
         try:
-            self.make_folder()
+            make_store(self.folder)
             partial.mkdir(mode=0o755)
             write(partial)
             write_manifest(partial, key, weights, model)
             folder = self.reveal(partial, key)
         except OSError as error:
-            raise ArtifactError(
-                f"artifacts cannot be written to {self.folder}: {error.strerror or error}", hint=UNWRITABLE
-            ) from None
+            raise unwritable(self.folder, error) from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return read_artifact(folder)
@@ -135,20 +131,18 @@ class ArtifactStore:
     @contextmanager
     def compiling(self, key: ArtifactKey) -> Iterator[None]:
         """Hold the right to compile ``key``: a second process waits, then finds what the first published."""
-        locks = self.folder / ".locks"
-        try:
-            self.make_folder()
-            locks.mkdir(exist_ok=True, mode=0o700)
-            lock = FileLock(locks / f"{key.digest}.lock")
-            lock.acquire()
-        except OSError as error:
-            raise ArtifactError(
-                f"artifacts cannot be written to {self.folder}: {error.strerror or error}", hint=UNWRITABLE
-            ) from None
-        try:
+        with locked(self.folder, key.digest):
             yield
-        finally:
-            lock.release()
+
+    @contextmanager
+    def working(self, folder: Path) -> Iterator[None]:
+        """Have an empty folder below the store's while the block runs; what a killed process leaves is pruned."""
+        with locked(self.folder, folder.name):
+            try:
+                folder.mkdir(mode=0o700, exist_ok=True)
+                yield
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def entries(self) -> list[Artifact]:
         """Return every artifact with a readable manifest, last used first; nothing is verified."""
@@ -182,6 +176,9 @@ class ArtifactStore:
             with suppress(FileNotFoundError):
                 if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
                     shutil.rmtree(left, ignore_errors=True)
+        for left in self.folder.glob(f"{WORKING}*"):
+            if not has_owner(self.folder, left.name):
+                shutil.rmtree(left, ignore_errors=True)
         total, removed = 0, []
         for artifact in sorted(self.entries(), key=lambda entry: entry.key.digest not in keep):
             total += artifact.size_bytes
@@ -191,10 +188,6 @@ class ArtifactStore:
                     self._discard(artifact.folder)
                     removed.append(artifact)
         return removed
-
-    def make_folder(self) -> None:
-        """Make the folder writable by nobody else, whatever the umask: else nothing in it would be trusted."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o755)
 
     def name_of(self, key: ArtifactKey) -> str:
         """Return the name of an artifact's folder."""

@@ -25,7 +25,7 @@ def precompiled(card, model, folder, *words):
     forget_emulator()
     (ready,) = card.run(f"model.path={model}", *COMPILES, *words, **keeping(folder)).of(Ready)
     assert not ready.steps and card.device.compiled == 1 and not card.device.deployed
-    assert not list(folder.glob(".partial-*"))
+    assert not list(folder.glob(".working-*"))
     copy = folder.with_name("copy")
     shutil.copytree(folder, copy)
     shutil.rmtree(folder)
