@@ -33,7 +33,7 @@ def main() -> None:
 
         run_app(argv, started)
     except PipelineError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write("\n".join([f"error: {error}", *error.details, ""]))
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader, a pager or head, has seen enough.

@@ -21,6 +21,8 @@ class PipelineError(Exception):
     """
 
     exit_code = 1
+    details: tuple[str, ...] = ()
+    """Lines of a table to show below it."""
 
     def __init__(self, message: str, *, hint: str = "", where: str = "") -> None:
         super().__init__(message)

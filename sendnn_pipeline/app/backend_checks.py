@@ -36,7 +36,7 @@ def check_limits(run: Run, backend: CompileBackend, draft: Draft) -> None:
         ConfigError: which of the two, with what to do.
     """
     limits = backend.limits
-    if run.config.artifacts.require and limits.artifacts != "files":
+    if run.config.artifacts.require and limits.artifacts == "none":
         raise ConfigError(
             f"artifacts.require=true, and backend={backend.name} keeps no artifacts",
             where=draft.where("artifacts.require"),

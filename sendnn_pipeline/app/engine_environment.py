@@ -7,6 +7,7 @@ from sendnn_pipeline.app.resolve import ResolvedRun
 from sendnn_pipeline.backends.base import CompileBackend
 from sendnn_pipeline.config.environment import extend_environment, process_environment
 from sendnn_pipeline.errors import BackendError
+from sendnn_pipeline.pipeline.library_set import library_set
 
 
 def engine_environment(resolved: ResolvedRun, environ: Mapping[str, str]) -> dict[str, str]:
@@ -16,8 +17,9 @@ def engine_environment(resolved: ResolvedRun, environ: Mapping[str, str]) -> dic
         BackendError: the backend cannot work here.
     """
     run, backend = resolved.run, resolved.backend
-    prepared = backend.prepare(run.cache_dir, environ)
-    return {**prepared, **backend.environment(run.plan.bounds, environ)}
+    prepared, library = backend.prepare(run.cache_dir, environ), library_set(run, backend, environ)
+    kept = resolved.library_variables or (library.variables() if library else {})
+    return {**prepared, **backend.environment(run.plan.bounds, {**environ, **kept}), **kept}
 
 
 def extend_own_environment(backend: CompileBackend, variables: Mapping[str, str]) -> None:

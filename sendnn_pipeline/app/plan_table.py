@@ -48,7 +48,7 @@ def print_plan(console: Console, resolved: ResolvedRun, lines: Sequence[Line]) -
         show(line)
     recorded = CompileTimes(run.cache_dir).read()
     known = {program.name: recorded.get(run.timing_prefix + program.name) for program in plan.programs}
-    keeps = resolved.backend.limits.artifacts == "files" and run.config.artifacts.enabled
+    keeps = resolved.backend.limits.artifacts != "none" and run.config.artifacts.enabled
     table = Table(box=None, pad_edge=False)
     table.add_column("Program")
     table.add_column("stored")

@@ -65,6 +65,8 @@ class ResolvedRun:
     backend: CompileBackend
     missing: Mapping[str, str]
     """Why Programs have to be compiled, by the name of those that the store lacks."""
+    library_variables: Mapping[str, str]
+    """What the backend's library must find to have what another tool compiled into its cache; empty where none is."""
 
 
 def compose_run(context: AppContext, overrides: Sequence[Override]) -> ComposedRun:
@@ -145,9 +147,11 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     problems = _find_problems(plugins, run)
     if problems:
         raise ConfigError("; ".join(problems))
-    missing = missing_programs(run, backend, simple or backend)
+    missing = missing_programs(run, backend, simple or backend, context.environ)
     refuse_missing(run, missing, draft)
-    return ResolvedRun(run, draft, engine, backend, missing)
+    for note in missing.notes:
+        draft.note(note)
+    return ResolvedRun(run, draft, engine, backend, missing.reasons, missing.library_variables)
 
 
 def _apply_known(context: AppContext, draft: Draft) -> None:

@@ -11,7 +11,7 @@ OWNERS = {
     "warmup.": "another engine",
     "scheduler.": "the generation engine",
     "cache.": "the generation engine",
-    "artifacts.require_precompiled_decoders": "generation on sendnn",
+    "artifacts.require_precompiled_decoders": "generation; artifacts.require=true is for every engine",
     "parallel.": "several ranks, which are not part of this version",
     "multimodal.": "vision-language models, which are not part of this version",
     "process.concurrent_steps": "another engine",

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sendnn_pipeline.backends.library_cache import LibraryCache
+
 DTYPES = ("float32", "bfloat16", "float16")
 CompiledCall = Callable[..., "Sequence[torch.Tensor]"]
 """A Program that runs: its inputs in their order to its outputs in theirs."""
@@ -84,6 +86,10 @@ class Bounds:
     """Most sequences times tokens of a decode; 0 where nothing is generated."""
     precompiled: bool = False
     """Whether nothing may be compiled."""
+    num_blocks: int = 0
+    """KV blocks, where they are compiled in; 0 where nothing is generated."""
+    shapes: tuple[tuple[int, int], ...] = ()
+    """Length and batch of each Program of fixed sizes; none where something is generated."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,8 @@ class CompileBackend(Protocol):
     limits: Limits
     library: str = ""
     """The module that reads its environment when it is imported, for runs in the caller's own process."""
+    own_cache: "LibraryCache | None" = None
+    """The cache that the library keeps, where ``limits.artifacts`` is ``own_cache`` and its folder can be chosen."""
 
     def prepare(self, cache_dir: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
         """Check that the backend can work here and return the environment its library must find at import.

@@ -33,7 +33,7 @@ def create_backend(plugins: Plugins, options: BackendConfig, *, where: str = "")
             checked = check_backend(backend, what)
     except BackendError as error:
         raise PluginError(error.message, hint=error.hint or CONTRACT) from error
-    return GuardedBackend(checked, what, checked.name, checked.limits, checked.library)
+    return GuardedBackend(checked, what, checked.name, checked.limits, checked.library, checked.own_cache)
 
 
 def create_simple_backend(plugins: Plugins, name: str, *, where: str = "") -> CompileBackend:

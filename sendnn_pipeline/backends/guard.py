@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sendnn_pipeline.backends.base import Bounds, CompileBackend, CompiledProgram, Graph, Limits
+from sendnn_pipeline.backends.library_cache import LibraryCache
 from sendnn_pipeline.errors import BackendError, PipelineError
 
 
@@ -41,6 +42,7 @@ class GuardedBackend(CompileBackend):
     name: str
     limits: Limits
     library: str
+    own_cache: LibraryCache | None = None
 
     def environment(self, bounds: Bounds, environ: Mapping[str, str]) -> Mapping[str, str]:
         """Return its environment for a run's sizes."""

@@ -21,11 +21,9 @@ def check_draft(draft: Draft) -> None:
             where=draft.where("pipeline.stages"),
             hint=f"name the first of {', '.join(STAGES)}, in order",
         )
-    if config.artifacts.require and not config.artifacts.enabled:
-        raise ConfigError(
-            "artifacts.require=true and artifacts.enabled=false exclude each other",
-            where=draft.where("artifacts.require"),
-        )
+    for key in ("artifacts.require", "artifacts.require_precompiled_decoders"):
+        if draft[key] and not config.artifacts.enabled:
+            raise ConfigError(f"{key}=true and artifacts.enabled=false exclude each other", where=draft.where(key))
     if config.device != "cpu":
         raise ConfigError(
             f"device={config.device} is not supported by this version", where=draft.where("device"), hint="use cpu"

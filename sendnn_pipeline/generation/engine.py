@@ -46,10 +46,10 @@ class GenerationEngine:
 
     def resolve(self, draft: Draft, limits: Limits) -> None:
         """Decide the context, how many sequences run at once, and how large the cache is."""
+        _require_precompiled(draft)
         if limits.whole_decoder is not None:
             resolve_device(draft, limits.whole_decoder)
             return
-        draft.note_unused(PRECOMPILED, "here artifacts.require=true does that")
         if not (limits.in_place and limits.ranges and limits.exchangeable_weights):
             raise ConfigError(
                 f"backend={draft['backend.name']} does not compile what generation needs: sizes in ranges, a cache "
@@ -97,6 +97,12 @@ class GenerationEngine:
         from sendnn_pipeline.generation.core import open_core
 
         return open_core(run)
+
+
+def _require_precompiled(draft: Draft) -> None:
+    """Require artifacts where decoders are to be compiled already: all Programs of this engine are a decoder's."""
+    if draft[PRECOMPILED] and not draft["artifacts.require"]:
+        draft.put("artifacts.require", True, Layer.CHOSEN, draft.where(PRECOMPILED) or PRECOMPILED)
 
 
 def _resolve_length(draft: Draft) -> None:

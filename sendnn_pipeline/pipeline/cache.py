@@ -34,6 +34,8 @@ class ProgramCache:
     """Whether the key holds that digest already."""
     model: str = ""
     """What the model is called, for people who look into the store."""
+    without_store: tuple[Source, str] = ("compiled", "")
+    """Where Programs come from that no store has, and why they had to be compiled: what a library's own cache says."""
 
     def get_or_compile(self, graph: Graph) -> tuple[CompiledProgram, Source, str]:
         """Return the Program, where it came from, and why it had to be compiled.
@@ -43,7 +45,7 @@ class ProgramCache:
             BackendError: it does not compile.
         """
         if self.store is None:
-            return self._compile(graph), "compiled", ""
+            return self._compile(graph), *self.without_store
         key = self.keys.key(graph.name)
         opened = self._open(self.store, key, graph)
         if not isinstance(opened, Miss):
@@ -63,6 +65,15 @@ class ProgramCache:
             self.store.publish(key, compiled.save, only_for, self.model)
         return compiled, "compiled", reason
 
+    def why_missing(self, program: str) -> str:
+        """Return why the store has no artifact of this Program, empty where it has one, which is not verified."""
+        return self.store.why_missing(self.keys.key(program)) if self.store else ""
+
+    def why_unusable(self, program: str) -> str:
+        """Return why no artifact of this Program can be used, every file verified; empty where one can."""
+        found = self.store.find(self.keys.key(program), self.weights) if self.store else None
+        return found.reason if isinstance(found, Miss) else ""
+
     def _compile(self, graph: Graph) -> CompiledProgram:
         check_graph(graph, self.backend)
         return check_compiled(self.backend.compile(graph), graph, self.backend.name)
@@ -80,7 +91,13 @@ class ProgramCache:
             return Miss(error.message, error.hint or "set artifacts.dir to a folder whose files can be opened")
 
 
-def program_cache(run: Run, backend: CompileBackend, store: ArtifactStore, world: World) -> ProgramCache:
+def program_cache(
+    run: Run,
+    backend: CompileBackend,
+    store: ArtifactStore,
+    world: World,
+    without_store: tuple[Source, str] = ("compiled", ""),
+) -> ProgramCache:
     """Return the cache of a run's Programs that ``backend`` compiles."""
     config, model = run.config, run.model
     embedded = config.model.dtype in backend.limits.embeds_weights
@@ -97,4 +114,5 @@ def program_cache(run: Run, backend: CompileBackend, store: ArtifactStore, world
     )
     keeps = config.artifacts.enabled and backend.limits.artifacts == "files"
     used_store = store if keeps else None
-    return ProgramCache(backend, keys, used_store, config.artifacts.require, weights, embedded, run.served_name)
+    require = config.artifacts.require
+    return ProgramCache(backend, keys, used_store, require, weights, embedded, run.served_name, without_store)

@@ -11,8 +11,10 @@ from sendnn_pipeline.engines.base import EngineCore
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.messages import StageEvent
 from sendnn_pipeline.pipeline.cache import Source, program_cache
+from sendnn_pipeline.pipeline.library_set import LibrarySet
 from sendnn_pipeline.pipeline.load import LoadedEngine
 from sendnn_pipeline.pipeline.stage import StageObserver
+from sendnn_pipeline.programs.artifact import Artifact
 from sendnn_pipeline.programs.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -39,13 +41,15 @@ class Compile:
     store: ArtifactStore
     world: World
     observe: StageObserver
+    library: LibrarySet | None = None
+    """What the backend's library keeps by itself."""
     name = "compile"
 
     def run(self, loaded: LoadedEngine) -> CompiledEngine:
         """Get every Program, several at once where the backend can, and have the engine bind its weights to them."""
         run = loaded.run
         caches = {
-            False: program_cache(run, self.backend, self.store, self.world),
+            False: program_cache(run, self.backend, self.store, self.world, self._library_source(run)),
             True: program_cache(run, self.simple, self.store, self.world),
         }
         programs = run.plan.programs
@@ -69,7 +73,15 @@ class Compile:
                 self.observe(done)
         options = run.config.artifacts
         if options.enabled and not options.require:
-            used = frozenset(caches[program.helper].keys.key(program.name).digest for program in programs)
-            self.store.prune(options.max_bytes, used)
+            used = {caches[program.helper].keys.key(program.name).digest for program in programs}
+            library = {self.library.key.digest} if self.library else set()
+            self.store.prune(options.max_bytes, frozenset(used | library))
         loaded.core.install(compiled)
         return CompiledEngine(run, loaded.core, num_compiled)
+
+    def _library_source(self, run: Run) -> tuple[Source, str]:
+        """Return where Programs come from that the library keeps, and why they have to be compiled."""
+        found = self.library.find() if self.library else None
+        if run.config.artifacts.require or isinstance(found, Artifact):
+            return "artifact", ""
+        return "compiled", found.reason if found else ""

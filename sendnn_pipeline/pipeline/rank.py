@@ -12,6 +12,7 @@ from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.hooks.loading import load_plugins
 from sendnn_pipeline.messages import StageEvent
 from sendnn_pipeline.pipeline.compile import Compile
+from sendnn_pipeline.pipeline.library_set import filling, library_set
 from sendnn_pipeline.pipeline.load import Load
 from sendnn_pipeline.pipeline.serve import EnginePort, Serve, ready_message
 from sendnn_pipeline.pipeline.stage import Stage, run_stages
@@ -37,11 +38,14 @@ def run_rank(port: EnginePort, run: Run, world: World) -> None:
         port.send(structs.replace(event, rank=world.rank))
 
     store = store_at(run.config.artifacts, run.cache_dir)
+    environ = process_environment()
+    library = library_set(run, backend, environ)
     with ExitStack() as closing:
+        publish = closing.enter_context(filling(library, environ))
         stages: list[Stage] = [
             Load(engine, world, closing),
-            Compile(backend, simple, store, world, observe),
-            Warmup(backend, world, observe),
+            Compile(backend, simple, store, world, observe, library),
+            Warmup(backend, world, observe, publish),
             Serve(port, about),
         ]
         last = run_stages(stages[: len(run.config.pipeline.stages)], run, observe)

@@ -1,7 +1,7 @@
 """Warmup: the life cycle that every backend has. Trace, deploy, measure, seal."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sendnn_pipeline.backends.base import CompileBackend
@@ -54,6 +54,8 @@ class Warmup:
     backend: CompileBackend
     world: World
     observe: StageObserver
+    traced: Callable[[], None] = lambda: None
+    """Called once everything is compiled."""
     name = "warmup"
 
     def run(self, compiled: CompiledEngine) -> WarmEngine:
@@ -66,6 +68,7 @@ class Warmup:
         run, core, steps = compiled.run, compiled.core, compiled.run.plan.steps
         with self.world.stagger(run.config.parallel.max_load_processes), self.backend.tracing():
             self._run_each("trace", core, {program: steps[program][0] for program in steps}, check=False)
+        self.traced()
         if not self.backend.limits.runs:
             return WarmEngine(run, core, {}, False)
         deployed = self._run_each("deploy", core, {program: steps[program][-1] for program in steps}, check=True)

@@ -105,7 +105,10 @@ def make_plan(config: RunConfig, model: ModelFacts, facts: PoolingFacts, limits:
         ),
         memory_bytes=memory,
         bounds=Bounds(
-            max(program.dim(LENGTH).max for program in programs), max(program.dim(BATCH).max for program in programs)
+            max(program.dim(LENGTH).max for program in programs),
+            max(program.dim(BATCH).max for program in programs),
+            precompiled=config.artifacts.require,
+            shapes=tuple((program.dim(LENGTH).max, program.dim(BATCH).max) for program in programs),
         ),
         concurrent_steps=concurrent_steps,
         lines=(*about.lines(), PlanLine("shapes", " ".join(map(shape_of, programs)), "warmup.shapes")),

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.programs.key import ArtifactKey
@@ -50,12 +50,13 @@ class Artifact:
             ArtifactError: it is not; the message says what.
             OSError: a file cannot be read.
         """
-        names = {file.name for file in self.folder.iterdir()} - {MANIFEST}
+        below = sorted(self.folder.rglob("*"))
+        names = {name_in(self.folder, file) for file in below if not _is_folder(file)} - {MANIFEST}
         if names != set(self.files):
             raise ArtifactError(f"it holds {sorted(names)}, and its manifest names {sorted(self.files)}")
         pinned = self.manifest_digest in trusted
         store = self.folder.parent
-        for path in (store, self.folder, *(self.folder / name for name in (MANIFEST, *self.files))):
+        for path in (store, self.folder, *below):
             facts = path.lstat()
             if stat.S_ISLNK(facts.st_mode) and path != store:
                 raise ArtifactError(f"{path.name} is a link")
@@ -65,9 +66,10 @@ class Artifact:
                     hint=f"chmod -R go-w {store}, or trust it as it is: artifacts.trusted=[{self.manifest_digest}]",
                 )
         for name, (size, digest) in self.files.items():
-            file = self.folder / name
-            if file.stat().st_size != size or file_digest(file) != digest:
-                raise ArtifactError(f"{name} is not what was published")
+            if (found := (self.folder / name).stat().st_size) != size:
+                raise _altered(name, "size", f"{found} bytes", f"{size}")
+            if (sha256 := file_digest(self.folder / name)) != digest:
+                raise _altered(name, "sha256", sha256[:16], digest[:16])
 
 
 def read_artifact(folder: Path) -> Artifact:
@@ -84,19 +86,42 @@ def read_artifact(folder: Path) -> Artifact:
         used = (folder / MANIFEST).stat().st_mtime
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"its manifest cannot be read: {type(error).__name__}") from None
-    if any(Path(name).name != name for name in files):
+    if not all(map(is_below, files)):
         raise ArtifactError("its manifest names files elsewhere")
     return Artifact(folder, ArtifactKey(fields), files, used, weights, model)
 
 
 def write_manifest(folder: Path, key: ArtifactKey, weights: str, model: str) -> None:
-    """Describe the files that ``folder`` holds, make them this user's alone, and sync them."""
-    files = {file.name: (file.stat().st_size, file_digest(file)) for file in sorted(folder.iterdir())}
+    """Describe the files below ``folder``, have nobody else write them, and sync them.
+
+    Who may read them the umask says, as of any file: a deployment has them of one user and runs as another.
+    """
+    found = [file for file in sorted(folder.rglob("*")) if not _is_folder(file)]
+    files = {name_in(folder, file): (file.stat().st_size, file_digest(file)) for file in found}
     manifest = {"key": key.fields, "files": files, "weights": weights, "model": model}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    for file in folder.iterdir():
-        file.chmod(0o600)
-        sync(file)
+    for path in folder.rglob("*"):
+        path.chmod(stat.S_IMODE(path.stat().st_mode) & ~OTHERS_WRITE)
+        sync(path)
+
+
+def _altered(name: str, field: str, found: str, wanted: str) -> ArtifactError:
+    return ArtifactError(f"{name} is not what was published: its {field} is {found}, and its manifest says {wanted}")
+
+
+def is_below(name: str) -> bool:
+    """Return whether a file's name, its folders parted by slashes, stays below the folder that it is of."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and str(path) == name and not path.is_absolute() and ".." not in path.parts
+
+
+def name_in(folder: Path, file: Path) -> str:
+    """Return a file's name in a manifest."""
+    return file.relative_to(folder).as_posix()
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def file_digest(file: Path) -> str:

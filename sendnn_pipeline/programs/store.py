@@ -9,18 +9,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from sendnn_pipeline.config.schema import ArtifactsConfig
 from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.programs.artifact import MANIFEST, Artifact, read_artifact, sync, write_manifest
 from sendnn_pipeline.programs.key import ArtifactKey
+from sendnn_pipeline.programs.locks import has_owner, locked, make_store, unwritable
+from sendnn_pipeline.programs.nearest import candidate, nearest_table
 
-PARTIAL = ".partial-"
+PARTIAL, SET_ASIDE, WORKING = ".partial-", ".set-aside-", ".working-"
+# Of a folder's name, what stands before the digest: the Programs of a device's set have one together.
+MAX_NAME = 120
 # A folder half written is younger than this, or its writer is dead.
 ABANDONED_SECONDS = 3600.0
-UNWRITABLE = "set artifacts.dir to a folder that can be written, or artifacts.enabled=false"
 
 
 def store_at(options: ArtifactsConfig, cache_dir: Path) -> "ArtifactStore":
@@ -85,6 +86,10 @@ class ArtifactStore:
         except (ArtifactError, OSError):
             return self._why_missing(key)
 
+    def nearest(self, key: ArtifactKey) -> tuple[str, ...]:
+        """Return a table of the artifacts that come nearest to ``key``; nothing where the store is empty."""
+        return nearest_table(dict(key.fields), (candidate(entry.key.digest[:8], entry.key) for entry in self.entries()))
+
     def publish(self, key: ArtifactKey, write: Callable[[Path], None], weights: str = "", model: str = "") -> Artifact:
         """Have ``write`` fill a folder, then make it visible in one step, replacing a damaged one.
 
@@ -99,40 +104,45 @@ class ArtifactStore:
         """
         partial = self.folder / f"{PARTIAL}{uuid.uuid4().hex}"
         try:
-            self._make_folder()
-            partial.mkdir(mode=0o700)
+            make_store(self.folder)
+            partial.mkdir(mode=0o755)
             write(partial)
             write_manifest(partial, key, weights, model)
-            folder = self._folder_of(key)
-            if folder.is_dir():
-                self._discard(folder)
-            partial.rename(folder)
-            sync(self.folder)
+            folder = self.reveal(partial, key)
         except OSError as error:
-            raise ArtifactError(
-                f"artifacts cannot be written to {self.folder}: {error.strerror or error}", hint=UNWRITABLE
-            ) from None
+            raise unwritable(self.folder, error) from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return read_artifact(folder)
 
+    def reveal(self, partial: Path, key: ArtifactKey) -> Path:
+        """Make a folder below the store's, which is whole, the artifact of ``key``, and set aside what it replaces.
+
+        Raises:
+            OSError: the store cannot be written.
+        """
+        folder = self._folder_of(key)
+        if folder.is_dir():
+            self._set_aside(folder)
+        partial.rename(folder)
+        sync(self.folder)
+        return folder
+
     @contextmanager
     def compiling(self, key: ArtifactKey) -> Iterator[None]:
         """Hold the right to compile ``key``: a second process waits, then finds what the first published."""
-        locks = self.folder / ".locks"
-        try:
-            self._make_folder()
-            locks.mkdir(exist_ok=True, mode=0o700)
-            lock = FileLock(locks / f"{key.digest}.lock")
-            lock.acquire()
-        except OSError as error:
-            raise ArtifactError(
-                f"artifacts cannot be written to {self.folder}: {error.strerror or error}", hint=UNWRITABLE
-            ) from None
-        try:
+        with locked(self.folder, key.digest):
             yield
-        finally:
-            lock.release()
+
+    @contextmanager
+    def working(self, folder: Path) -> Iterator[None]:
+        """Have an empty folder below the store's while the block runs; what a killed process leaves is pruned."""
+        with locked(self.folder, folder.name):
+            try:
+                folder.mkdir(mode=0o700, exist_ok=True)
+                yield
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def entries(self) -> list[Artifact]:
         """Return every artifact with a readable manifest, last used first; nothing is verified."""
@@ -161,11 +171,14 @@ class ArtifactStore:
             max_bytes: what may stay.
             keep: digests of keys that stay in any case.
         """
-        for left in self.folder.glob(f"{PARTIAL}*"):
+        for left in (*self.folder.glob(f"{PARTIAL}*"), *self.folder.glob(f"{SET_ASIDE}*")):
             # Whoever prunes at the same time may have been quicker, here and below.
             with suppress(FileNotFoundError):
                 if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
                     shutil.rmtree(left, ignore_errors=True)
+        for left in self.folder.glob(f"{WORKING}*"):
+            if not has_owner(self.folder, left.name):
+                shutil.rmtree(left, ignore_errors=True)
         total, removed = 0, []
         for artifact in sorted(self.entries(), key=lambda entry: entry.key.digest not in keep):
             total += artifact.size_bytes
@@ -176,13 +189,13 @@ class ArtifactStore:
                     removed.append(artifact)
         return removed
 
-    def _make_folder(self) -> None:
-        """Make the folder writable by nobody else, whatever the umask: else nothing in it would be trusted."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    def name_of(self, key: ArtifactKey) -> str:
+        """Return the name of an artifact's folder."""
+        name = "".join(character if character.isalnum() or character in ".=-" else "-" for character in key.program)
+        return f"{name.strip('-')[:MAX_NAME]}-{key.digest}"
 
     def _folder_of(self, key: ArtifactKey) -> Path:
-        name = "".join(character if character.isalnum() or character in ".=-" else "-" for character in key.program)
-        return self.folder / f"{name.strip('-')}-{key.digest}"
+        return self.folder / self.name_of(key)
 
     def _folders(self) -> list[Path]:
         if not self.folder.is_dir():
@@ -196,6 +209,13 @@ class ArtifactStore:
         nearest = min(same, key=lambda entry: len(key.differences(entry.key)))
         differences = key.differences(nearest.key)
         return differences[0] if differences else "another process has published it just now"
+
+    def _set_aside(self, folder: Path) -> None:
+        """Take what was not to be used out of sight in one step; the latest stays for whoever wants to know."""
+        aside = self.folder / f"{SET_ASIDE}{folder.name}"
+        with suppress(FileNotFoundError):
+            self._discard(aside)
+        folder.rename(aside)
 
     def _discard(self, folder: Path) -> None:
         """Take a folder out of sight in one step, then delete it: nobody reads a half."""

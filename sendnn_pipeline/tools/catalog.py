@@ -1,18 +1,22 @@
-"""``catalog list|show|verify|prune``: the store of compiled Programs."""
+"""``catalog list|show|verify|prune|export|import``: the store of compiled Programs."""
 
 import argparse
 import shutil
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
-from sendnn_pipeline.app.context import load_command_line
-from sendnn_pipeline.app.resolve import compose_run
-from sendnn_pipeline.errors import ArtifactError
+from sendnn_pipeline.app.context import AppContext, load_command_line
+from sendnn_pipeline.app.resolve import ComposedRun, compose_run, resolve_run
+from sendnn_pipeline.app.stored import stored_artifacts
+from sendnn_pipeline.backends.create import create_backend
+from sendnn_pipeline.errors import ArtifactError, ConfigError
 from sendnn_pipeline.observe.console import open_console
-from sendnn_pipeline.programs.artifact import MANIFEST, Artifact
+from sendnn_pipeline.programs.artifact import MANIFEST, Artifact, file_digest
+from sendnn_pipeline.programs.bundle import export_artifacts, import_artifacts
 from sendnn_pipeline.programs.store import ArtifactStore, store_at
 
 DAY_SECONDS = 86400.0
@@ -22,29 +26,94 @@ def main(argv: Sequence[str]) -> None:
     """Do what the first word names, on the store that the key=value words name.
 
     Raises:
-        ArtifactError: no artifact has the digest asked for.
+        PipelineError: no artifact has the digest asked for; a file cannot be exported or imported.
     """
     parser = argparse.ArgumentParser(prog="python -m sendnn_pipeline catalog", description=__doc__)
-    parser.add_argument("action", choices=("list", "show", "verify", "prune"))
-    parser.add_argument("digest", nargs="?", default="", help="show: the first digits of an artifact's digest")
-    parser.add_argument("words", nargs="*", metavar="key=value", help="such as artifacts.dir= or cache_dir=")
+    parser.add_argument("action", choices=("list", "show", "verify", "prune", "export", "import"))
+    what = "show: the first digits of an artifact's digest; export, import: a file"
+    parser.add_argument("subject", nargs="?", default="", help=what)
+    parser.add_argument("words", nargs="*", metavar="key=value", help="such as artifacts.dir=; export: a whole run")
     parser.add_argument("--config-dir", metavar="FOLDER", help="options of your own")
     arguments = parser.parse_intermixed_args(list(argv))
-    words = [word for word in (arguments.digest, *arguments.words) if "=" in word]
+    words = [word for word in (arguments.subject, *arguments.words) if "=" in word]
     flags = ["--config-dir", arguments.config_dir] if arguments.config_dir else []
     context, command = load_command_line([*flags, *words])
     composed = compose_run(context, command.overrides)
-    options = composed.draft.config().artifacts
-    store = store_at(options, composed.draft.cache_dir)
-    console = open_console()
+    options, console = composed.draft.config().artifacts, open_console()
+    store = _store(context, composed)
+    subject = "" if "=" in arguments.subject else arguments.subject
+    if arguments.action in ("export", "import") and not subject:
+        raise ConfigError(f"catalog {arguments.action} needs a file", hint=f"catalog {arguments.action} run.artifacts")
     if arguments.action == "list":
         _list(store, console)
     elif arguments.action == "show":
-        _show(store, "" if "=" in arguments.digest else arguments.digest, console)
+        _show(store, subject, console)
     elif arguments.action == "verify":
         _verify(store, console)
+    elif arguments.action == "export":
+        _export(_of_run(context, [*flags, *words]) if _names_model(composed) else _whole(store), Path(subject), console)
+    elif arguments.action == "import":
+        _import(Path(subject), store, options.max_bytes, console)
     else:
         _prune(store, options.max_bytes, console)
+
+
+def _store(context: AppContext, composed: ComposedRun) -> ArtifactStore:
+    """Return the store of the words' backend: that of its library's own cache, where it keeps one."""
+    draft = composed.draft
+    config = draft.config()
+    own = store_at(config.artifacts, draft.cache_dir)
+    cache = create_backend(context.plugins, config.backend, where=draft.where("backend.name")).own_cache
+    folder = cache.folder(context.environ, own.folder) if cache else None
+    return ArtifactStore(folder, own.trusted) if folder else own
+
+
+def _names_model(composed: ComposedRun) -> bool:
+    return "model.path" in composed.draft.named_keys() or "model" in composed.draft.named_keys()
+
+
+def _of_run(context: AppContext, words: Sequence[str]) -> list[Artifact]:
+    """Return all artifacts of the run that the words describe.
+
+    Raises:
+        ArtifactError: one is missing, or not to be used.
+    """
+    context, command = load_command_line([*words, "artifacts.require=true"])
+    composed = compose_run(context, command.overrides)
+    resolved = resolve_run(context, composed, composed.fetch())
+    return stored_artifacts(context.plugins, resolved.run, resolved.backend, context.environ)
+
+
+def _whole(store: ArtifactStore) -> list[Artifact]:
+    """Return all artifacts of the store.
+
+    Raises:
+        ArtifactError: there are none, or one is not to be used.
+    """
+    for folder, reason in store.damaged().items():
+        raise ArtifactError(f"{folder.name} is not exported: {reason}", hint="remove what is damaged: catalog prune")
+    found = store.entries()
+    if not found:
+        raise ArtifactError(f"there are no artifacts in {store.folder}", hint="compile with pipeline=precompile")
+    return found
+
+
+def _export(artifacts: Sequence[Artifact], file: Path, console: Console) -> None:
+    export_artifacts(artifacts, file)
+    _say_each("exported", artifacts, console)
+    size = file.stat().st_size / 2**20
+    console.print(f"{file}, {size:.1f} MiB, sha256 {file_digest(file)}", markup=False, soft_wrap=True)
+
+
+def _import(file: Path, store: ArtifactStore, max_bytes: int, console: Console) -> None:
+    _say_each("imported", import_artifacts(file, store, max_bytes), console)
+    console.print(f"into {store.folder}", markup=False, soft_wrap=True)
+
+
+def _say_each(what: str, artifacts: Sequence[Artifact], console: Console) -> None:
+    for artifact in artifacts:
+        about = f"{what} {artifact.key.digest}  {artifact.size_bytes / 2**20:.1f} MiB  {artifact.model}, "
+        console.print(f"{about}{artifact.key.program}", markup=False, soft_wrap=True)
 
 
 def _list(store: ArtifactStore, console: Console) -> None:

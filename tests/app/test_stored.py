@@ -8,11 +8,11 @@ from rich.console import Console
 
 from sendnn_pipeline.app.plan_table import plan_lines, print_plan
 from sendnn_pipeline.distributed.world import World
-from sendnn_pipeline.errors import ArtifactError
+from sendnn_pipeline.errors import ArtifactError, ConfigError
 from sendnn_pipeline.pipeline.cache import program_cache
 from sendnn_pipeline.programs.store import store_at
 from sendnn_pipeline.programs.times import CompileTimes
-from tests.conftest import resolved_run
+from tests.conftest import clean_environ, resolved_run
 from tests.served import EAGER_FLOAT32, FLOAT32
 
 NAMES = ["pool[batch=1,len=16]", "pool[batch=4,len=16]", "pool[batch=4,len=48]"]
@@ -43,10 +43,39 @@ def test_all_that_is_missing_is_named_at_once(words):
         f"{', '.join(NAMES)} have no artifacts and artifacts.require=true: no artifact of this Program yet "
         "(set by artifacts.require=true); compile first with pipeline=precompile"
     )
+    assert caught.value.details == ()
     publish(resolved_run(words), NAMES[1])
     with pytest.raises(ArtifactError) as caught:
         resolved_run([*words, "artifacts.require=true"])
     assert NAMES[1] not in str(caught.value) and NAMES[2] in str(caught.value)
+
+
+def test_the_nearest_are_compared_field_by_field(words):
+    """Of the first Program that is missing; what differs is marked, and what is the same is shown once."""
+    publish(resolved_run([*words, "engine.pooling=cls"]), NAMES[0])
+    publish(resolved_run([*words, "engine.pooling=cls"]), NAMES[2])
+    with pytest.raises(ArtifactError) as caught:
+        resolved_run([*words, "artifacts.require=true"])
+    assert f"{NAMES[0]}: pooling is cls" in str(caught.value)
+    title, *rows = caught.value.details
+    assert title == "the nearest of what there is, ≠ where it differs:"
+    cells = {row[0]: row[1:] for row in (re.split(r"  +", line.strip()) for line in rows)}
+    assert cells["program"] == [NAMES[0], NAMES[0], f"≠ {NAMES[2]}"]
+    assert cells["dtype"] == ["float32"] * 3
+    mean, *others = cells["pooling"]
+    assert mean.startswith("mean") and all(other.startswith("≠ cls") for other in others)
+    assert [name for name, (_, one, _) in list(cells.items())[1:] if one.startswith("≠")] == ["pooling"]
+
+
+def test_what_is_required_is_verified_before_anything_is_loaded(words):
+    resolved = resolved_run([*words, "warmup.shapes=[16x1]"])
+    publish(resolved, NAMES[0])
+    required = [*words, "warmup.shapes=[16x1]", "artifacts.require=true"]
+    assert not resolved_run(required).missing
+    (library,) = resolved.run.cache_dir.glob("artifacts/*/library")
+    library.write_text("Compiled")
+    with pytest.raises(ArtifactError, match="library is not what was published"):
+        resolved_run(required)
 
 
 def test_the_plan_prices_only_what_has_to_be_compiled(words):
@@ -61,6 +90,18 @@ def test_the_plan_prices_only_what_has_to_be_compiled(words):
     for name in NAMES[1:]:
         publish(first, name)
     assert "nothing to compile" in plan_of(resolved_run([*words, "artifacts.require=true"]))
+
+
+def test_decoders_that_must_be_compiled_already_are_all_of_generation(llama, tmp_path, tiny):
+    """The registry's variable is of decoders: another engine says that it is not used, and how all are required."""
+    variable = clean_environ() | {"SENDNN_INFERENCE_REQUIRE_PRECOMPILED_DECODERS": "1"}
+    words = [*FLOAT32, "backend=inductor", f"cache_dir={tmp_path}"]
+    with pytest.raises(ArtifactError, match=r"\(set by SENDNN_INFERENCE_REQUIRE_PRECOMPILED_DECODERS\); compile first"):
+        resolved_run([*words, f"model.path={llama}"], variable)
+    with pytest.raises(ConfigError, match=r"decoders=true and artifacts\.enabled=false exclude each other"):
+        resolved_run([*words, f"model.path={llama}", "artifacts.enabled=false"], variable)
+    notices = resolved_run([*words, f"model.path={tiny}"], variable).draft.notices
+    assert any("not used by this run" in line and "artifacts.require=true is for every" in line for line in notices)
 
 
 def test_a_backend_that_keeps_nothing_says_so(tiny):

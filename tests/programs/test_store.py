@@ -69,6 +69,18 @@ def test_a_damaged_artifact_is_not_used_and_is_replaced(store, damage, words):
     assert words in next(iter(store.damaged().values()))
     store.publish(key(), write(b"again"))
     assert isinstance(store.find(key(), unasked), Artifact)
+    assert [path.name for path in store.folder.glob(".set-aside-*")] == [f".set-aside-{published.folder.name}"]
+
+
+def test_what_is_read_is_below_its_folder(store):
+    def below(folder):
+        (folder / "cache").mkdir(mode=0o777)
+        (folder / "cache" / "graph.json").write_text("{}")
+
+    found = store.publish(key(), below)
+    assert list(found.files) == ["cache/graph.json"] and isinstance(store.find(key(), unasked), Artifact)
+    (found.folder / "cache").chmod(0o777)
+    assert "cache can be written by others" in store.find(key(), unasked).reason
 
 
 def test_a_manifest_cannot_name_files_elsewhere(store, tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sendnn_pipeline.backends.base import Bounds, CompileBackend, CompiledProgram, Graph, Limits, WholeDecoder
 from sendnn_pipeline.backends.config import SendnnConfig
+from sendnn_pipeline.backends.sendnn.cache import SendnnCache
 from sendnn_pipeline.backends.sendnn.environment import CACHE_DIR, CACHE_ENABLE, device_variables, tkv_limit
 from sendnn_pipeline.backends.sendnn.handlers import current_handlers, put_back
 from sendnn_pipeline.backends.sendnn.versions import LIBRARY, is_here, library_version
@@ -36,6 +37,7 @@ class SendnnBackend(CompileBackend):
         self.compiles_only = options.name == COMPILE_ONLY
         decoder = replace(DECODER, max_batch_tkv=tkv_limit(options) or DECODER.max_batch_tkv)
         self.limits = replace(LIMITS, runs=not self.compiles_only, whole_decoder=decoder)
+        self.own_cache = SendnnCache(options)
         self._runtime: Any = None
         self._dynamic = False
         self._handlers: dict[signal.Signals, Any] = {}

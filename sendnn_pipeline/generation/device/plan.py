@@ -91,7 +91,7 @@ def make_device_plan(config: RunConfig, model: ModelFacts, facts: GenerationFact
         unit="sequences",
         key_fields=(("transformers", version("transformers")), ("code", _traced_digest())),
         memory_bytes={"weights": model.num_parameters * size, "KV cache": cache},
-        bounds=Bounds(length, seqs, chunk, rules.max_batch_tkv or 0, config.artifacts.require_precompiled_decoders),
+        bounds=Bounds(length, seqs, chunk, rules.max_batch_tkv or 0, config.artifacts.require, blocks),
         lines=(
             PlanLine("engine", f"{config.engine.name}: up to {seqs} sequences at once"),
             PlanLine("context", f"{length} tokens, prompts in whole chunks of {chunk}, padded on the left"),

@@ -40,7 +40,7 @@ class Card:
     def resolve(self, *words, **variables):
         """Resolve a run, and set what its engine's process would have."""
         for name in self.variables:
-            self.monkeypatch.delenv(name)
+            self.monkeypatch.delenv(name, raising=False)
         environ = {**clean_environ(), **variables}
         # The engine is in this process, whose signals are not its own.
         mine = (f"cache_dir={self.cache_dir}", "process.override_signal_handlers=false", "model=local")

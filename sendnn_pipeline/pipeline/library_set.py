@@ -1,0 +1,125 @@
+"""What a backend's library compiles in one run, as one artifact: the cache that the library keeps, made whole.
+
+The library gets a folder of its own for a run: that of a verified artifact, or an empty one, which is published once
+everything is compiled. So a folder is never half a cache, whoever is killed, and never two runs'.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sendnn_pipeline.backends.base import CompileBackend
+from sendnn_pipeline.backends.library_cache import LibraryCache
+from sendnn_pipeline.distributed.world import World
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.programs.artifact import MANIFEST, Artifact
+from sendnn_pipeline.programs.key import ArtifactKey, artifact_keys
+from sendnn_pipeline.programs.locks import unwritable
+from sendnn_pipeline.programs.store import WORKING, ArtifactStore, Miss, store_at
+
+Publish = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class LibrarySet:
+    """The Programs of a run that a library compiles together."""
+
+    cache: LibraryCache
+    key: ArtifactKey
+    store: ArtifactStore
+    model: str
+    """What the model is called, for people who look into the store."""
+    working: Path
+    """The library's folder where there is no artifact."""
+    max_bytes: int
+    """What the store may hold."""
+
+    def find(self) -> Artifact | Miss:
+        """Return the verified artifact, or why there is none."""
+        return self.store.find(self.key, str)
+
+    def publish(self) -> None:
+        """Publish what the library left in the working folder, which stays as it is."""
+        self.store.publish(self.key, self._fill, model=self.model)
+        self.store.prune(self.max_bytes, frozenset((self.key.digest,)))
+
+    def _fill(self, folder: Path) -> None:
+        shutil.copytree(self.working, folder, copy_function=_link, dirs_exist_ok=True)
+
+    def variables(self) -> Mapping[str, str]:
+        """Return what the library must find at its import."""
+        found = self.find()
+        return self.cache.variables(found.folder if isinstance(found, Artifact) else self.working)
+
+
+def library_set(run: Run, backend: CompileBackend, environ: Mapping[str, str]) -> LibrarySet | None:
+    """Return the set of a run; None where the backend's library keeps no cache, or the user turned it off."""
+    options, cache = run.config.artifacts, backend.own_cache
+    if cache is None or not options.enabled:
+        return None
+    folder = cache.folder(environ, store_at(options, run.cache_dir).folder)
+    if folder is None:
+        return None
+    # The variables of an engine that ran in this process, or of this engine itself.
+    is_working, is_artifact = folder.name.startswith(WORKING), (folder / MANIFEST).is_file()
+    root = folder.parent if is_working or is_artifact else folder
+    working = folder if is_working else root / f"{WORKING}{uuid.uuid4().hex}"
+    fields = {**backend.fingerprint(), **cache.fields(run.plan.bounds, environ)}
+    keys = artifact_keys(
+        run.model.structure_digest,
+        (("dtype", run.config.model.dtype), *run.plan.key_fields),
+        # The same with a card and without.
+        backend.library or backend.name,
+        fields,
+        (("rank", str(World())),),
+    )
+    names = "+".join(program.name for program in run.plan.programs)
+    store = ArtifactStore(root, frozenset(options.trusted))
+    return LibrarySet(cache, keys.key(names), store, run.served_name, working, options.max_bytes)
+
+
+@contextmanager
+def filling(library: LibrarySet | None, environ: Mapping[str, str]) -> Iterator[Publish]:
+    """Have the library's folder there while the engine runs; yield what to call once everything is compiled.
+
+    A second process that wants to compile the same waits here, and finds what the first one published.
+
+    Args:
+        library: the run's.
+        environ: of this process, the library's variables among it.
+
+    Raises:
+        ArtifactError: the folder cannot be written.
+    """
+    if library is None or library.cache.folder(environ, library.store.folder) != library.working:
+        # It has an artifact's folder, or one that is not ours to fill.
+        yield lambda: None
+        return
+    with library.store.working(library.working), ExitStack() as compiling:
+        compiling.enter_context(library.store.compiling(library.key))
+        found = library.find()
+        try:
+            if isinstance(found, Artifact):
+                leave_out = shutil.ignore_patterns(MANIFEST)
+                shutil.copytree(found.folder, library.working, ignore=leave_out, dirs_exist_ok=True)
+        except OSError as error:
+            raise unwritable(library.store.folder, error) from None
+
+        def publish() -> None:
+            if isinstance(found, Miss):
+                library.publish()
+            compiling.close()
+
+        yield publish
+
+
+def _link(file: str, target: str) -> None:
+    """Have a file of the library's in the artifact, too: compiled Programs are large."""
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)

@@ -1,0 +1,132 @@
+"""Compiled without a card, copied, required elsewhere: by our own artifacts, and by what the plugin for vLLM wrote."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from sendnn_pipeline.errors import ArtifactError, BackendError
+from sendnn_pipeline.messages import Ready
+from tests.backends.sendnn.conftest import forget_emulator
+
+KEPT, ENABLE = "TORCH_SENDNN_CACHE_DIR", "TORCH_SENDNN_CACHE_ENABLE"
+SIZES = ("scheduler.chunk_size=128", "scheduler.max_num_seqs=4")
+COMPILES = ("backend=sendnn_compile_only", "pipeline=precompile")
+ONCE = "pipeline=precompile"
+
+
+def keeping(folder):
+    return {KEPT: str(folder), ENABLE: "1"}
+
+
+def precompiled(card, model, folder, *words):
+    """Compile into a folder without a card, and return a copy of it, as on another machine."""
+    forget_emulator()
+    (ready,) = card.run(f"model.path={model}", *COMPILES, *words, **keeping(folder)).of(Ready)
+    assert not ready.steps and card.device.compiled == 1 and not card.device.deployed
+    assert not list(folder.glob(".working-*"))
+    copy = folder.with_name("copy")
+    shutil.copytree(folder, copy)
+    shutil.rmtree(folder)
+    forget_emulator()
+    return copy
+
+
+def test_a_decoder_compiled_without_a_card_is_served_elsewhere_and_nothing_else_is(llama, card, tmp_path):
+    copy = precompiled(card, llama, tmp_path / "kept", *SIZES)
+    variables = {**keeping(copy), "SENDNN_INFERENCE_REQUIRE_PRECOMPILED_DECODERS": "1"}
+    before = sorted(copy.rglob("*"))
+    card.run(f"model.path={llama}", *SIZES, ONCE, **variables)
+    assert os.environ["DISABLE_COMPILATION"] == "true"
+    assert (card.device.cache_hits, card.device.compiled) == (1, 0) and sorted(copy.rglob("*")) == before
+    forget_emulator()
+    with pytest.raises(ArtifactError) as caught:
+        card.resolve(f"model.path={llama}", SIZES[0], "scheduler.max_num_seqs=8", ONCE, **variables)
+    assert "(set by SENDNN_INFERENCE_REQUIRE_PRECOMPILED_DECODERS)" in str(caught.value)
+    rows = [line.split() for line in caught.value.details]
+    assert ["VLLM_DT_MAX_BATCH_SIZE", "8", "≠", "4"] in rows and ["VLLM_DT_CHUNK_LEN", "128", "128"] in rows
+    assert [row[0] for row in rows if row[0] == "num_blocks" and "≠" in row]
+
+
+def test_shapes_are_required_of_pooling_and_an_altered_set_is_not_used_but_rebuilt(tiny, card, tmp_path):
+    words = (f"model.path={tiny}", "warmup.shapes=[64x1,64x2]", ONCE)
+    copy = precompiled(card, tiny, tmp_path / "kept", "warmup.shapes=[64x1,64x2]")
+    card.run(*words, "artifacts.require=true", **keeping(copy))
+    assert (card.device.cache_hits, card.device.compiled) == (1, 0)
+    (file,) = [path for path in copy.glob("*/*.json") if path.name != "manifest.json"]
+    file.write_text("{}")
+    with pytest.raises(ArtifactError, match="is not what was published: its size is 2 bytes"):
+        card.resolve(*words, "artifacts.require=true", **keeping(copy))
+    forget_emulator()
+    card.run(*words, **keeping(copy))
+    assert card.device.compiled == 1 and len(list(copy.glob(".set-aside-*"))) == 1
+    forget_emulator()
+    card.run(*words, "artifacts.require=true", **keeping(copy))
+    assert (card.device.cache_hits, card.device.compiled) == (1, 0)
+
+
+def test_without_a_folder_of_the_user_s_it_is_the_artifacts(tiny, card):
+    words = (f"model.path={tiny}", ONCE)
+    card.run(*words)
+    assert card.device.compiled == 1 and list(card.cache_dir.glob("artifacts/pool*/manifest.json"))
+    forget_emulator()
+    resolved = card.resolve(*words)
+    assert not resolved.missing
+    with pytest.raises(ArtifactError, match=r"have no artifacts|has no artifact"):
+        card.resolve(*words, "warmup.shapes=[64x4]", "artifacts.require=true")
+
+
+ENTRY = {"MODEL_NAME": "llama", "NUM_AIUS": 1, "VLLM_DT_MAX_CONTEXT_LEN": 256, "VLLM_DT_MAX_BATCH_SIZE": 4}
+
+
+def entry(**data):
+    return {"sendnn_inference_version": "0.8.0", "data": {**ENTRY, **data}}
+
+
+CATALOGS = {
+    "the first that fits": ([entry(VLLM_DT_MAX_CONTEXT_LEN=512), entry()], ""),
+    "a single one": (entry(), ""),
+    "one that says more": ([entry(VLLM_DT_CHUNK_LEN=128)], ""),
+    "another chunk": ([entry(VLLM_DT_CHUNK_LEN=512)], "VLLM_DT_CHUNK_LEN 128 ≠ 512"),
+    "more cards": ([entry(NUM_AIUS=2)], "NUM_AIUS 1 ≠ 2"),
+    "shapes": ([entry(SENDNN_INFERENCE_WARMUP_PROMPT_LENS="64")], "shapes a decoder's ≠"),
+    "an empty list": ([], None),
+    "an empty object": ({}, None),
+}
+
+
+@pytest.mark.parametrize("case", CATALOGS)
+def test_the_plugin_s_catalog_is_read(case, llama, card, tmp_path):
+    content, differs = CATALOGS[case]
+    name = "pre_compiled_cache_catalog.json" if case != "a single one" else "model_compile.log.json"
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / name).write_text(json.dumps(content))
+    words = (f"model.path={llama}", *SIZES, "model.max_model_len=256", "artifacts.require=true")
+    if differs == "":
+        resolved = card.resolve(*words, **keeping(tmp_path / "kept"))
+        assert card.variables[KEPT] == str(tmp_path / "kept") and card.variables["DISABLE_COMPILATION"] == "true"
+        assert any(f"{name}[" in note and "nothing here proves it" in note for note in resolved.draft.notices)
+        return
+    with pytest.raises(ArtifactError) as caught:
+        card.resolve(*words, **keeping(tmp_path / "kept"))
+    shown = [" ".join(line.split()) for line in caught.value.details]
+    assert any(line.startswith(differs) for line in shown) if differs else shown == []
+
+
+def test_a_batch_of_one_is_what_the_plugin_calls_two_and_broken_catalogs_are_one_line(llama, card, tmp_path):
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    file = folder / "pre_compiled_cache_catalog.json"
+    words = (f"model.path={llama}", "model.max_model_len=256", "scheduler.max_num_seqs=1", "artifacts.require=true")
+    file.write_text(json.dumps([entry(VLLM_DT_MAX_BATCH_SIZE=2, MODEL_NAME="org/other")]))
+    notices = card.resolve(*words, **keeping(folder)).draft.notices
+    assert any("is of org/other, and this run's model is" in note for note in notices)
+    for content, says in (("{", "cannot be read as JSON"), ("[1]", r"entry 0 of .* has no data"), ('"x"', "no data")):
+        file.write_text(content)
+        with pytest.raises(BackendError, match=says):
+            card.resolve(*words, **keeping(folder))
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(BackendError, match="is not a file"):
+        card.resolve(*words, **keeping(folder))
