@@ -7,6 +7,7 @@ from sendnn_pipeline.app.resolve import ResolvedRun
 from sendnn_pipeline.backends.base import CompileBackend
 from sendnn_pipeline.config.environment import extend_environment, process_environment
 from sendnn_pipeline.errors import BackendError
+from sendnn_pipeline.multimodal.devices import AUTOLOAD, autoload_environment
 
 
 def engine_environment(resolved: ResolvedRun, environ: Mapping[str, str]) -> dict[str, str]:
@@ -17,7 +18,7 @@ def engine_environment(resolved: ResolvedRun, environ: Mapping[str, str]) -> dic
     """
     run, backend = resolved.run, resolved.backend
     prepared = backend.prepare(run.cache_dir, environ)
-    return {**prepared, **backend.environment(run.plan.bounds, environ)}
+    return {**autoload_environment(environ), **prepared, **backend.environment(run.plan.bounds, environ)}
 
 
 def extend_own_environment(backend: CompileBackend, variables: Mapping[str, str]) -> None:
@@ -27,7 +28,9 @@ def extend_own_environment(backend: CompileBackend, variables: Mapping[str, str]
         BackendError: the library that was to find them is imported already.
     """
     environ = process_environment()
-    changed = next((name for name, text in variables.items() if environ.get(name) != text), None)
+    # Where torch is imported already, it has loaded what it would, and nothing of that is the backend's.
+    late = (name for name, text in variables.items() if name != AUTOLOAD and environ.get(name) != text)
+    changed = next(late, None)
     if changed is not None and backend.library in sys.modules:
         raise BackendError(
             f"{backend.library} is imported already, and {changed}={variables[changed]} would come too late",
