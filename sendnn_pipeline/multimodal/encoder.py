@@ -1,6 +1,6 @@
 """The vision part of a model, in this process: pictures in, rows for the text model out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from sendnn_pipeline.multimodal.pictures import open_picture
 
 if TYPE_CHECKING:
     from torch import nn
+
+SIZES = "image_sizes"
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,20 @@ class VisionEncoder:
         """
         pixels = self.processor(images=[open_picture(data)], return_tensors="pt")
         with torch.no_grad():
-            rows = self.adapter.encode(self.vision, {name: self._placed(value) for name, value in pixels.items()})
+            rows = self.adapter.encode(self.vision, self._placed(pixels))
         rows = rows.to("cpu", self.out).contiguous()
         if not bool(torch.isfinite(rows).all()):
             raise ValueError("the vision encoder gave numbers that are not finite; multimodal.dtype=float32 is wider")
         return rows
 
-    def _placed(self, value: torch.Tensor) -> torch.Tensor:
-        return value.to(self.device, self.dtype) if value.is_floating_point() else value.to(self.device)
+    def _placed(self, pixels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        def place(name: str, value: torch.Tensor) -> torch.Tensor:
+            if value.is_floating_point():
+                return value.to(self.device, self.dtype)
+            # Sizes are read as Python's numbers, for which a device would be waited for.
+            return value if name == SIZES else value.to(self.device)
+
+        return {name: place(name, value) for name, value in pixels.items()}
 
 
 def open_encoder(

@@ -104,7 +104,9 @@ def test_what_is_allowed_is_fetched_and_redirects_are_judged_anew(host, here_is_
 
 
 def test_hosts_that_are_slow_or_never_end_are_left(host, here_is_public):
-    assert "larger than 100,000 bytes" in refusal(f"http://{host}/endless")
+    assert "larger than 100,000 bytes" in refusal(
+        f"http://{host}/endless", Access(("127.0.0.1",), max_bytes=100_000, seconds=60)
+    )
     began = time.monotonic()
     assert "no answer within 0.4 s" in refusal(f"http://{host}/slow")
     assert time.monotonic() - began < 2

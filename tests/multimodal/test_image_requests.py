@@ -45,7 +45,7 @@ def ask(server, content, **more):
 def test_an_answer_is_transformers_own_and_image_tokens_are_counted(server, folder):
     files = [file_of(picture(40, 40)), file_of(picture(64, 20, 3))]
     answer = ask(server, [*map(part, files), {"type": "text", "text": "what?"}], return_token_ids=True).json()
-    prompt = "user: [IMG]\n[IMG]\nwhat?\nassistant: "
+    prompt = "user: [IMG]\n[IMG]\nwhat?assistant: "
     expanded = [
         ("[IMG]" * 3 + "[IMG_BREAK]") * 2 + "[IMG]" * 3 + "[IMG_END]",
         "[IMG]" * 4 + "[IMG_BREAK]" + "[IMG]" * 4 + "[IMG_END]",
@@ -62,7 +62,7 @@ def test_a_small_detail_has_fewer_tokens_and_text_alone_has_none(server):
     large = file_of(picture(2000, 700))
     used = [ask(server, [part(large, detail=detail)]).json()["usage"]["prompt_tokens"] for detail in ("low", "high")]
     assert used[0] == used[1], "the model makes both of one size"
-    assert ask(server, "hello").json()["usage"]["prompt_tokens"] == len("user: hello\nassistant: ")
+    assert ask(server, "hello").json()["usage"]["prompt_tokens"] == len("user: helloassistant: ")
 
 
 @pytest.mark.parametrize(
@@ -97,4 +97,4 @@ def test_a_prompt_with_images_is_not_cut(server):
 def test_streams_count_images_too(server):
     options = {"stream": True, "stream_options": {"include_usage": True}}
     text = ask(server, [part(file_of(picture(40, 40)))], **options).text
-    assert f'"prompt_tokens":{len("user: ") + 12 + len(chr(10) * 2 + "assistant: ")}' in text
+    assert f'"prompt_tokens":{len("user: ") + 12 + len(chr(10) + "assistant: ")}' in text
