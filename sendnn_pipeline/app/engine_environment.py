@@ -7,6 +7,7 @@ from sendnn_pipeline.app.resolve import ResolvedRun
 from sendnn_pipeline.backends.base import CompileBackend
 from sendnn_pipeline.config.environment import extend_environment, process_environment
 from sendnn_pipeline.errors import BackendError
+from sendnn_pipeline.multimodal.devices import AUTOLOAD, autoload_environment
 from sendnn_pipeline.pipeline.library_set import library_set
 
 
@@ -19,7 +20,12 @@ def engine_environment(resolved: ResolvedRun, environ: Mapping[str, str]) -> dic
     run, backend = resolved.run, resolved.backend
     prepared, library = backend.prepare(run.cache_dir, environ), library_set(run, backend, environ)
     kept = resolved.library_variables or (library.variables() if library else {})
-    return {**prepared, **backend.environment(run.plan.bounds, {**environ, **kept}), **kept}
+    return {
+        **autoload_environment(environ),
+        **prepared,
+        **backend.environment(run.plan.bounds, {**environ, **kept}),
+        **kept,
+    }
 
 
 def extend_own_environment(backend: CompileBackend, variables: Mapping[str, str]) -> None:
@@ -29,7 +35,9 @@ def extend_own_environment(backend: CompileBackend, variables: Mapping[str, str]
         BackendError: the library that was to find them is imported already.
     """
     environ = process_environment()
-    changed = next((name for name, text in variables.items() if environ.get(name) != text), None)
+    # Where torch is imported already, it has loaded what it would, and nothing of that is the backend's.
+    late = (name for name, text in variables.items() if name != AUTOLOAD and environ.get(name) != text)
+    changed = next(late, None)
     if changed is not None and backend.library in sys.modules:
         raise BackendError(
             f"{backend.library} is imported already, and {changed}={variables[changed]} would come too late",

@@ -16,8 +16,9 @@ from sendnn_pipeline.config.aliases import settle_path, settle_renamed
 from sendnn_pipeline.config.check import check_draft
 from sendnn_pipeline.config.command_line import Override
 from sendnn_pipeline.config.draft import Draft, Layer
+from sendnn_pipeline.config.dtypes import Dtype
 from sendnn_pipeline.config.layers import LayeredConfig
-from sendnn_pipeline.config.schema import Dtype, EngineConfig
+from sendnn_pipeline.config.schema import EngineConfig
 from sendnn_pipeline.engines.base import Engine
 from sendnn_pipeline.engines.create import choose_engine, create_engine
 from sendnn_pipeline.engines.run import Run

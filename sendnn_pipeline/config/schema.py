@@ -10,18 +10,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from sendnn_pipeline.config.dtypes import Dtype
+from sendnn_pipeline.config.multimodal import MultimodalConfig
 from sendnn_pipeline.config.serving import LogConfig, MetricsConfig, ServeConfig, WorkloadConfig
 
 Positive = Annotated[int, Meta(ge=1)]
-
-
-class Dtype(StrEnum):
-    """Of weights and activations."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,20 +148,6 @@ class SweepConfig:
 
     job_timeout_seconds: Annotated[float, Meta(gt=0)] = 1800.0
     """How long one job may take."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MultimodalConfig:
-    """Vision encoders."""
-
-    dtype: Dtype = Dtype.auto
-    """`float32`, `float16`, `bfloat16`; `auto` is float16, float32 on s390x and ppc64le."""
-    device: str = "auto"
-    """Where the encoder runs."""
-    async_encoder: bool = True
-    """Encode in a process of its own."""
-    share_across_ranks: bool = True
-    """Encode on rank 0 and share the result."""
 
 
 @dataclass(frozen=True, kw_only=True)

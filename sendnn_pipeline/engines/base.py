@@ -1,7 +1,7 @@
 """What an engine is: one way to run a model. The stages, Programs, backends and processes know no more of it."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sendnn_pipeline.backends.base import CompiledProgram, Graph, Limits
 from sendnn_pipeline.config.draft import Draft
@@ -15,6 +15,7 @@ from sendnn_pipeline.programs.times import StepMs
 
 if TYPE_CHECKING:
     from sendnn_pipeline.distributed.world import World
+    from sendnn_pipeline.hooks.manager import Plugins
 
 
 class Engine(Protocol):
@@ -43,6 +44,14 @@ class Engine(Protocol):
 
     def open(self, run: Run, world: "World") -> "EngineCore":
         """Return the engine with its weights at hand, in the process of a rank."""
+
+
+@runtime_checkable
+class UsesPlugins(Protocol):
+    """An engine that other plugins add to; called as soon as it is made, in every process."""
+
+    def use_plugins(self, plugins: "Plugins") -> None:
+        """Take the plugins of this process."""
 
 
 class EngineCore(Protocol):

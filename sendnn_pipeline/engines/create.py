@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from sendnn_pipeline.engines.base import Engine
+from sendnn_pipeline.engines.base import Engine, UsesPlugins
 from sendnn_pipeline.errors import ConfigError, PluginError
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.models.facts import ModelFacts
@@ -26,6 +26,8 @@ def create_engine(plugins: Plugins, name: str, *, where: str = "") -> Engine:
     lacking = sorted(part for part in names if not part.startswith("_") and not hasattr(engine, part))
     if lacking:
         raise PluginError(f"{registry.describe(name)} lacks {', '.join(lacking)}", hint="see Engine in engines/base.py")
+    if isinstance(engine, UsesPlugins):
+        engine.use_plugins(plugins)
     return engine
 
 

@@ -17,19 +17,22 @@ from sendnn_pipeline.backends.base import CompiledProgram, Graph
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.engines.threads import set_torch_threads
 from sendnn_pipeline.generation.compute import Computed, compute
+from sendnn_pipeline.generation.content import NO_MARKS
 from sendnn_pipeline.generation.grammar.grammars import Grammars, open_grammars
 from sendnn_pipeline.generation.graphs import GenerationGraphs
 from sendnn_pipeline.generation.measures import Growth
 from sendnn_pipeline.generation.messages import GenerationRequest, StepTime
+from sendnn_pipeline.generation.pictured import Pictured
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.rehearsal import rehearse
 from sendnn_pipeline.generation.runner import GenerationRunner, StepRunner, bind_runner, make_caches
 from sendnn_pipeline.generation.sampling.guide import begin_guide
 from sendnn_pipeline.generation.sampling.processors import make_processors
 from sendnn_pipeline.generation.scheduler import Scheduler
-from sendnn_pipeline.generation.sequence import Sequence
+from sendnn_pipeline.generation.sequence import Sequence, stops
+from sendnn_pipeline.generation.step_report import step_done
 from sendnn_pipeline.generation.steps import PrefillStep, Step
-from sendnn_pipeline.messages import Cancel, FromEngine, Part, Request, RequestFailed, StepDone, StepStarted
+from sendnn_pipeline.messages import Cancel, FromEngine, Part, Request, RequestFailed, StepStarted
 from sendnn_pipeline.models.weights import CheckpointWeights
 from sendnn_pipeline.programs.program import Program, Sizes
 from sendnn_pipeline.programs.times import StepMs
@@ -59,6 +62,8 @@ class GenerationCore:
     scheduler: Scheduler = field(init=False)
     grammars: Grammars = field(init=False)
     """Of which nothing runs before the first one is asked for."""
+    pictured: Pictured | None = None
+    """Of a model that reads images."""
     growth: Growth = field(default_factory=Growth)
     sequences: dict[int, Sequence] = field(default_factory=dict)
     """By the scheduler's ids."""
@@ -74,7 +79,8 @@ class GenerationCore:
 
     def install(self, compiled: Mapping[Program, CompiledProgram]) -> None:
         """Bind the weights; the model that was traced goes."""
-        self.runner = self.layered = bind_runner(self.run, compiled, self.weights, self.caches)
+        rows = None if self.pictured is None else self.pictured.rows
+        self.runner = self.layered = bind_runner(self.run, compiled, self.weights, self.caches, rows)
         self.graphs = None
 
     def rehearse(self, program: Program, sizes: Sizes, *, check: bool) -> float:
@@ -90,8 +96,10 @@ class GenerationCore:
         if isinstance(message, Cancel):
             self._forget(message.request_id, message.item)
             return
-        request, now = msgspec.msgpack.decode(message.payload, type=GenerationRequest), self.clock()
-        sampling = request.sampling
+        request = msgspec.msgpack.decode(message.payload, type=GenerationRequest)
+        now, sampling, marks = self.clock(), request.sampling, NO_MARKS
+        if self.pictured is not None and request.images:
+            marks = self.pictured.begin(message.request_id, request.prompts[0], request.images)
         for index, (prompt, most) in enumerate(zip(request.prompts, request.max_tokens, strict=True)):
             for answer in range(request.n):
                 scheduler_id = next(self.ids)
@@ -99,15 +107,17 @@ class GenerationCore:
                 salt = request.salt if sampling.prompt_logprobs < 0 else scheduler_id.to_bytes(8, "little")
                 seeded = msgspec.structs.replace(sampling, seed=sampling.seed + answer)
                 guide = begin_guide(self.grammars, scheduler_id, sampling.grammar)
+                awaited = (guide is not None) + bool(marks)
                 self.sequences[scheduler_id] = Sequence(
                     message.request_id,
                     index * request.n + answer,
                     index,
                     seeded,
-                    self.scheduler.add(scheduler_id, prompt, most, salt=salt, is_ready=guide is None),
+                    self.scheduler.add(scheduler_id, prompt, most, salt=salt, marks=marks, is_ready=not awaited),
                     make_processors(seeded, prompt, self.run.model.vocab_size, guide),
                     now,
                     message.deadline,
+                    awaited,
                 )
 
     def _admit_guided(self) -> None:
@@ -116,15 +126,35 @@ class GenerationCore:
             error = self.grammars.mask(scheduler_id).error if scheduler_id in self.sequences else ""
             if error:
                 self._fail(scheduler_id, error, "refused")
-            self.scheduler.set_ready(scheduler_id)
+            self._arrived(scheduler_id)
+
+    def _admit_pictured(self, pictured: Pictured) -> None:
+        """Let the sequences run whose images are encoded."""
+        for request_id, found in pictured.take_ready():
+            for scheduler_id in self._of(request_id):
+                if isinstance(found, str):
+                    self._fail(scheduler_id, found)
+                    break
+                pictured.rows[scheduler_id] = found
+                self._arrived(scheduler_id)
+
+    def _arrived(self, scheduler_id: int) -> None:
+        """Note that something is made that a sequence waits for."""
+        sequence = self.sequences.get(scheduler_id)
+        if sequence is not None:
+            sequence.num_awaited -= 1
+            if not sequence.num_awaited:
+                self.scheduler.set_ready(scheduler_id)
 
     def step(self) -> bool:
         """Decide on a step, compute it, and account for it."""
         self._expire()
         self._admit_guided()
+        if self.pictured is not None:
+            self._admit_pictured(self.pictured)
         step = self.scheduler.next_step()
         if step is None:
-            return False
+            return self.pictured is not None and self.pictured.desk.is_busy
         began = self.clock()
         self.send(StepStarted(sorted({self.sequences[one].request_id for one in step.request_ids})))
         computed = compute(self.runner, step, self.sequences)
@@ -132,9 +162,9 @@ class GenerationCore:
         return not self.scheduler.is_idle
 
     def _account(self, step: Step, computed: Computed, began: float, ended: float) -> None:
-        prefill = isinstance(step, PrefillStep)
-        plan = self.runner.plan
-        program = (plan.prefill if prefill else plan.decode)(plan.layer_kinds[0])
+        prefill, state = isinstance(step, PrefillStep), self.scheduler.state
+        of_kind = self.runner.plan.prefill if prefill else self.runner.plan.decode
+        program = of_kind(self.runner.plan.layer_kinds[0])
         taken = StepTime(began, ended - began, step.tkv)
         for scheduler_id, sequence in self.sequences.items():
             if scheduler_id in step.request_ids:
@@ -143,11 +173,15 @@ class GenerationCore:
                 sequence.waited(taken, prefill=prefill)
         for scheduler_id, reason in computed.failed.items():
             self._fail(scheduler_id, reason)
-        chosen = [computed.sampled.get(scheduler_id) for scheduler_id in step.sampled]
+        chosen = map(computed.sampled.get, step.sampled)
         tokens = [-1 if one is None else one.token_id for one in chosen]
-        stopped = [one for one, token in zip(step.sampled, tokens, strict=True) if self._stops(one, token)]
+        stopped = [
+            one for one, token in zip(step.sampled, tokens, strict=True) if stops(self.sequences.get(one), token)
+        ]
         got = self.scheduler.finish_step(step, tokens, stopped)
-        self.send(self._step_done(step, program, began, ended, len(got)))
+        self.send(step_done(step, program, (began, ended), state, self.growth.measures(state, len(got))))
+        if self.pictured is not None and isinstance(step, PrefillStep):
+            self.pictured.computed(step)
         for scheduled in got:
             sequence, sampled = self.sequences[scheduled.request_id], computed.sampled[scheduled.request_id]
             output = sequence.output(sampled.token_id, sampled.logprobs)
@@ -155,26 +189,8 @@ class GenerationCore:
                 self.sequences.pop(scheduled.request_id).close()
             payload = msgspec.Raw(msgspec.msgpack.encode(output))
             ended_all = bool(output.finish) and not self._of(sequence.request_id)
-            num_done = int(bool(output.finish))
             times = (sequence.enqueued, began, ended)
-            self.send(Part(sequence.request_id, payload, num_done, ended_all, program.name, 0, *times))
-
-    def _stops(self, scheduler_id: int, token: int) -> bool:
-        sequence = self.sequences.get(scheduler_id)
-        return sequence is not None and token in sequence.sampling.stop_token_ids
-
-    def _step_done(self, step: Step, program: Program, began: float, ended: float, generated: int) -> StepDone:
-        if isinstance(step, PrefillStep):
-            tokens, rows, most = sum(len(chunk.token_ids) for chunk in step.chunks), len(step.chunks), len(step.chunks)
-        else:
-            tokens = rows = len(step.request_ids)
-            most = self.scheduler.rules.max_num_seqs
-        state = self.scheduler.state
-        not_prompt = 0 if isinstance(step, PrefillStep) else tokens
-        measures = self.growth.measures(state, generated)
-        return StepDone(
-            program.name, rows, most, tokens, tokens, began, ended, len(state.waiting), 0, not_prompt, measures
-        )
+            self.send(Part(sequence.request_id, payload, int(bool(output.finish)), ended_all, program.name, 0, *times))
 
     def _of(self, request_id: int) -> list[int]:
         return [one for one, found in self.sequences.items() if found.request_id == request_id]
@@ -192,11 +208,12 @@ class GenerationCore:
         for scheduler_id in [one for one in self._of(request_id) if index in (-1, self.sequences[one].index)]:
             self.sequences.pop(scheduler_id).close()
             self.scheduler.cancel(scheduler_id)
+            if self.pictured is not None:
+                self.pictured.forget(request_id, scheduler_id, others=bool(self._of(request_id)))
 
     def _expire(self) -> None:
         now = self.clock()
-        late = {found.request_id for found in self.sequences.values() if found.deadline < now}
-        for request_id in late:
+        for request_id in {found.request_id for found in self.sequences.values() if found.deadline < now}:
             self._forget(request_id)
             self.send(RequestFailed(request_id, "deadline", -1, "the deadline passed before it was computed"))
 
@@ -215,8 +232,10 @@ class GenerationCore:
         }
 
     def close(self) -> None:
-        """End the grammars, then close the descriptor that they write to."""
+        """End what works beside it, then close the descriptor that the grammars write to."""
         self.grammars.close()
+        if self.pictured is not None:
+            self.pictured.desk.close()
         os.close(self.wake)
 
 

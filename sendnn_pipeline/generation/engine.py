@@ -13,9 +13,13 @@ from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.generation.device.plan import DevicePlan, make_device_plan
 from sendnn_pipeline.generation.device.resolve import resolve_device
 from sendnn_pipeline.generation.facts import GENERATES, GenerationFacts, read_generation_facts
+from sendnn_pipeline.generation.image_plan import find_adapter, plan_images, refuse_images, resolve_images
 from sendnn_pipeline.generation.plan import BYTES_OF_DTYPE, GenerationPlan, make_plan
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, num_blocks_of
+from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.models.facts import ModelFacts
+from sendnn_pipeline.multimodal.adapters import ImageAdapter
+from sendnn_pipeline.multimodal.devices import device_registry
 
 if TYPE_CHECKING:
     from sendnn_pipeline.distributed.world import World
@@ -36,17 +40,36 @@ class GenerationEngine:
     """Continues texts."""
 
     name = "generation"
-    keys: tuple[str, ...] = ("engine.", "scheduler.", "cache.", PRECOMPILED)
+    keys: tuple[str, ...] = ("engine.", "scheduler.", "cache.", "multimodal.", PRECOMPILED)
+
+    def __init__(self) -> None:
+        self._plugins: Plugins | None = None
+
+    def use_plugins(self, plugins: Plugins) -> None:
+        """Take the plugins, which have the architectures that read images and the devices that encode them."""
+        self._plugins = plugins
+
+    def _adapter(self, model: ModelFacts) -> ImageAdapter | None:
+        return None if self._plugins is None else find_adapter(self._plugins, model)
 
     def claim(self, facts: ModelFacts) -> str | None:
         """Claim every causal model that does not say how it pools."""
+        if self._adapter(facts) is not None:
+            return f"{facts.architecture} reads images and generates text"
         if facts.architecture.endswith(GENERATES) and not (facts.folder / "modules.json").is_file():
             return f"{facts.architecture} generates text"
         return None
 
     def resolve(self, draft: Draft, limits: Limits) -> None:
-        """Decide the context, how many sequences run at once, and how large the cache is."""
+        """Decide the context, how many sequences run at once, how large the cache is, and where images are encoded."""
         _require_precompiled(draft)
+        if self._plugins is not None and self._adapter(draft.model) is not None:
+            refuse_images(draft, limits)
+            resolve_images(self._plugins, draft)
+        else:
+            for key in draft.named_keys():
+                if key.startswith("multimodal."):
+                    draft.note_unused(key, f"{draft.model.architecture} reads text alone")
         if limits.whole_decoder is not None:
             resolve_device(draft, limits.whole_decoder)
             return
@@ -86,7 +109,8 @@ class GenerationEngine:
         facts = read_generation_facts(model)
         if limits.whole_decoder is not None:
             return make_device_plan(config, model, facts, limits.whole_decoder)
-        return make_plan(config, model, facts)
+        adapter = self._adapter(model)
+        return make_plan(config, model, facts, None if adapter is None else plan_images(adapter, model))
 
     def open(self, run: Run, world: "World") -> EngineCore:
         """Map the weights."""
@@ -96,7 +120,14 @@ class GenerationEngine:
             return open_device_core(run)
         from sendnn_pipeline.generation.core import open_core
 
-        return open_core(run)
+        core = open_core(run)
+        adapter = self._adapter(run.model)
+        if self._plugins is not None and adapter is not None:
+            from sendnn_pipeline.generation.pictured import open_pictured
+
+            device = device_registry(self._plugins).create(run.config.multimodal.device)
+            core.pictured = open_pictured(run, adapter, device)
+        return core
 
 
 def _require_precompiled(draft: Draft) -> None:

@@ -9,15 +9,17 @@ import torch
 
 from sendnn_pipeline.backends.base import Graph, Input
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.generation.image_plan import PlannedImages
 from sendnn_pipeline.generation.layers import LayerKind, check_layers, find_kinds
 from sendnn_pipeline.generation.model.attention import register_attention
-from sendnn_pipeline.generation.model.decoder import HIDDEN, LOGITS, ChunkLayer, Embed, Head, TokenLayer
+from sendnn_pipeline.generation.model.decoder import HIDDEN, LOGITS, ChunkLayer, Embed, Head, Merge, TokenLayer
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.programs import (
     BATCH,
     BLOCKS,
     DECODE,
     EMBED,
+    MERGE,
     PREFILL,
     PROMPTS,
     QUERIES,
@@ -29,7 +31,7 @@ from sendnn_pipeline.generation.programs import (
 from sendnn_pipeline.generation.programs import (
     LOGITS as LOGITS_PART,
 )
-from sendnn_pipeline.models.loader import load_causal
+from sendnn_pipeline.models.loader import load_causal, load_language
 from sendnn_pipeline.models.parameters import checkpoint_names
 from sendnn_pipeline.programs.program import Program
 
@@ -52,6 +54,7 @@ class GenerationGraphs:
         is_layer = part in (PREFILL, DECODE)
         inputs = {
             EMBED: self._embed_inputs,
+            MERGE: self._merge_inputs,
             PREFILL: self._prefill_inputs,
             DECODE: self._decode_inputs,
             LOGITS_PART: self._logits_inputs,
@@ -66,6 +69,11 @@ class GenerationGraphs:
             shares_weights=True,
         )
 
+    @property
+    def images(self) -> PlannedImages | None:
+        """How the model takes images."""
+        return generation_plan(self.run).images
+
     @cached_property
     def causal(self) -> "nn.Module":
         """The model of transformers.
@@ -73,14 +81,22 @@ class GenerationGraphs:
         Raises:
             ModelError: it is not made of layers that can be compiled by themselves.
         """
-        model = load_causal(self.run.model.folder, self.run.config.model.dtype, register_attention())
+        folder, dtype, attention = self.run.model.folder, self.run.config.model.dtype, register_attention()
+        if self.images is None:
+            model = load_causal(folder, dtype, attention)
+        else:
+            model = load_language(folder, dtype, attention, self.images.parts.vision)
         check_layers(model, self.run.model.folder, self.cache)
         return model
 
     @cached_property
     def parameters(self) -> dict[str, str]:
         """The checkpoint's name of every tensor of the modules that is the checkpoint's."""
-        found = checkpoint_names(self.causal.state_dict(), self.weights)
+        weights = self.weights
+        if self.images is not None:
+            vision = set(self.images.parts.vision)
+            weights = {name: weights[name] for name in weights if not vision & set(name.split("."))}
+        found = checkpoint_names(self.causal.state_dict(), weights)
         return {f"causal.{name}": original for name, original in found.items()}
 
     @cached_property
@@ -90,14 +106,20 @@ class GenerationGraphs:
         return find_kinds(self.causal, types, self.parameters, self.run.model.folder)
 
     def _build(self, part: str, kind: str) -> "nn.Module":
-        if part == EMBED:
-            return Embed(self.causal)
+        if part in (EMBED, MERGE):
+            return (Embed if part == EMBED else Merge)(self.causal)
         if part == LOGITS_PART:
             return Head(self.causal)
         return (ChunkLayer if part == PREFILL else TokenLayer)(self.causal, self.kinds[kind].first)
 
     def _embed_inputs(self, program: Program) -> tuple[Input, ...]:
         return tuple(_integers(("input_ids", "positions"), _example(program, TOKENS, 3), TOKENS))
+
+    def _merge_inputs(self, program: Program) -> tuple[Input, ...]:
+        size = _example(program, TOKENS, 3)
+        numbers = _integers(("input_ids", "positions", "is_image"), size, TOKENS)
+        hidden = self._hidden(size, TOKENS)
+        return (*numbers, Input("rows", hidden.example, hidden.axes))
 
     def _prefill_inputs(self, program: Program) -> tuple[Input, ...]:
         tokens, prompts, queries, blocks = (

@@ -37,6 +37,17 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     """That the answer follows, as llguidance writes it; empty where it is free."""
 
 
+class PromptImage(msgspec.Struct, frozen=True):
+    """An image of a prompt."""
+
+    data: bytes
+    """Of its file."""
+    digest: bytes
+    """Of its pixels and its size."""
+    num_rows: int
+    """Tokens of the prompt in whose places it is read; those of all images follow one another."""
+
+
 class GenerationRequest(msgspec.Struct, frozen=True):
     """Prompts to continue, each ``n`` times: sequence ``i * n + j`` is the ``j``-th answer to prompt ``i``."""
 
@@ -47,6 +58,8 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     n: int = 1
     salt: bytes = b""
     """Sets its prefixes apart from equal ones of another salt."""
+    images: list[PromptImage] = []
+    """Of its only prompt, in their order."""
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True):

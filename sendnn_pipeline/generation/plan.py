@@ -11,11 +11,13 @@ from sendnn_pipeline.engines.plan import Plan, PlanLine
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.generation.config import generation_config
 from sendnn_pipeline.generation.facts import GenerationFacts
+from sendnn_pipeline.generation.image_plan import PlannedImages, images_line
 from sendnn_pipeline.generation.measures import measures_of
 from sendnn_pipeline.generation.programs import (
     decode_program,
     embed_program,
     logits_program,
+    merge_program,
     prefill_program,
     steps_to_time,
 )
@@ -44,6 +46,8 @@ class GenerationPlan(Plan):
     facts: GenerationFacts
     rules: Rules
 
+    images: PlannedImages | None = None
+    """How the model takes images; None where it reads text alone."""
     layer_kinds: tuple[str, ...]
     """Of each layer its kind, each of which has Programs of its own; an empty name where there is one."""
 
@@ -56,6 +60,11 @@ class GenerationPlan(Plan):
     def embed(self) -> Program:
         """From token ids to the first layer."""
         return embed_program(self.rules)
+
+    @property
+    def merge(self) -> Program:
+        """The same, with rows of images in the places of some."""
+        return merge_program(self.rules)
 
     def prefill(self, kind: str) -> Program:
         """A layer of some kind over a chunk of a prompt."""
@@ -96,7 +105,9 @@ def rules_of(config: RunConfig) -> Rules:
     )
 
 
-def make_plan(config: RunConfig, model: ModelFacts, facts: GenerationFacts) -> GenerationPlan:
+def make_plan(
+    config: RunConfig, model: ModelFacts, facts: GenerationFacts, images: PlannedImages | None = None
+) -> GenerationPlan:
     """Plan a configuration of which no null is left."""
     rules, dtype = rules_of(config), config.model.dtype
     size = BYTES_OF_DTYPE[dtype]
@@ -106,7 +117,7 @@ def make_plan(config: RunConfig, model: ModelFacts, facts: GenerationFacts) -> G
     types = facts.layer_types
     kinds = types if len(set(types)) > 1 else ("",) * len(types)
     return GenerationPlan(
-        steps=steps_to_time(rules, tuple(dict.fromkeys(kinds))),
+        steps=steps_to_time(rules, tuple(dict.fromkeys(kinds)), images=images is not None),
         max_input_tokens=rules.max_model_len - 1,
         unit="sequences",
         key_fields=(("transformers", version("transformers")), ("code", _traced_digest())),
@@ -115,6 +126,7 @@ def make_plan(config: RunConfig, model: ModelFacts, facts: GenerationFacts) -> G
             PlanLine("engine", f"{config.engine.name}: up to {rules.max_num_seqs} sequences at once"),
             PlanLine("context", f"{rules.max_model_len} tokens, prompts in chunks of {rules.chunk_size}"),
             PlanLine("KV cache", f"{tokens}, {cache / 2**20:,.0f} MiB", "cache.num_blocks"),
+            *(() if images is None else (images_line(config),)),
             PlanLine("sampling", f"the model's own defaults: {defaults}"),
         ),
         measures=measures_of(rules.max_model_len),
@@ -126,6 +138,7 @@ def make_plan(config: RunConfig, model: ModelFacts, facts: GenerationFacts) -> G
         },
         facts=facts,
         rules=rules,
+        images=images,
         layer_kinds=kinds,
     )
 

@@ -6,7 +6,7 @@ from sendnn_pipeline.engines.plan import Step
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, Rules, num_blocks_of
 from sendnn_pipeline.programs.program import Dim, Program
 
-EMBED, PREFILL, DECODE, LOGITS = "embed", "prefill", "decode", "logits"
+EMBED, MERGE, PREFILL, DECODE, LOGITS = "embed", "merge", "prefill", "decode", "logits"
 TOKENS, PROMPTS, QUERIES, BLOCKS = "tokens", "prompts", "queries", "blocks"
 BATCH, ROWS = "batch", "rows"
 
@@ -14,6 +14,11 @@ BATCH, ROWS = "batch", "rows"
 def embed_program(rules: Rules) -> Program:
     """Return the Program from token ids to hidden states."""
     return Program(EMBED, (_up_to(TOKENS, max(rules.max_prefill_tokens, rules.max_num_seqs)),))
+
+
+def merge_program(rules: Rules) -> Program:
+    """Return the Program from token ids and rows of images to hidden states."""
+    return Program(MERGE, (_up_to(TOKENS, rules.max_prefill_tokens),))
 
 
 def prefill_program(rules: Rules, kind: str = "") -> Program:
@@ -59,12 +64,13 @@ def kind_of(program: Program) -> str:
     return program.function.partition("_")[2]
 
 
-def steps_to_time(rules: Rules, kinds: Sequence[str]) -> dict[Program, tuple[Step, ...]]:
+def steps_to_time(rules: Rules, kinds: Sequence[str], *, images: bool = False) -> dict[Program, tuple[Step, ...]]:
     """Return every Program with the steps that are run and timed before serving, in order.
 
     Args:
         rules: of the scheduler.
         kinds: of layers, one empty name where all are of one.
+        images: whether prompts may have them.
     """
     chunk, seqs, longest = rules.longest_chunk, rules.max_num_seqs, _longest(rules)
     full = max(seqs, rules.num_blocks - 1)
@@ -78,6 +84,8 @@ def steps_to_time(rules: Rules, kinds: Sequence[str]) -> dict[Program, tuple[Ste
     rows = {(1, 1), (1, longest), (min(8, seqs), 4 * min(8, seqs)), (seqs, 4 * seqs), (seqs, full)}
     decodes = {(batch, blocks) for batch, blocks in rows if blocks <= full}
     steps: dict[Program, tuple[Step, ...]] = {embed_program(rules): (Step((chunk,), chunk),)}
+    if images:
+        steps[merge_program(rules)] = (Step((chunk,), chunk),)
     for kind in kinds:
         steps[prefill_program(rules, kind)] = tuple(Step(sizes, sizes[0]) for sizes in sorted(chunks))
         steps[decode_program(rules, kind)] = tuple(Step(sizes, sizes[0]) for sizes in sorted(decodes))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from sendnn_pipeline.errors import EngineError
-from sendnn_pipeline.generation.programs import DECODE, LOGITS, PREFILL, part_of
+from sendnn_pipeline.generation.programs import DECODE, LOGITS, MERGE, PREFILL, part_of
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, num_blocks_of
 from sendnn_pipeline.generation.runner import GenerationRunner
 from sendnn_pipeline.generation.steps import Chunk, DecodeStep
@@ -32,6 +32,13 @@ def rehearse(runner: GenerationRunner, vocab_size: int, program: Program, sizes:
         hidden = torch.randn(sizes[0], runner.hidden_size, generator=generator).to(runner.layers[0].cache[0].dtype)
         started = time.perf_counter()
         result = runner.logits(hidden).rows
+    elif part == MERGE:
+        rows = torch.randn(sizes[0], runner.hidden_size, generator=generator).to(runner.layers[0].cache[0].dtype)
+        assert runner.merge is not None
+        started = time.perf_counter()
+        with torch.no_grad():
+            places = torch.arange(len(tokens))
+            (result,) = runner.merge(torch.tensor(tokens), places, places % 2, rows)
     else:
         with torch.no_grad():
             (result,) = runner.embed(torch.tensor(tokens), torch.arange(len(tokens)))

@@ -1,6 +1,7 @@
 """A request from the moment it waits until it has its last token."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -41,6 +42,8 @@ class Request:
     """Most tokens to generate."""
     chain: list[Content]
     """Contents of its full blocks behind a root; the root alone where prefixes are not shared."""
+    marks: Mapping[int, int] = field(default_factory=dict)
+    """What stands for tokens in ``chain``, by position, where an id does not say all."""
     is_ready: bool = True
     """False while something is made that it needs."""
     stage: Stage = Stage.WAITING

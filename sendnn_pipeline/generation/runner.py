@@ -1,7 +1,7 @@
 """Tensors of a step of generation: a step of the scheduler to logits."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sendnn_pipeline.backends.base import CompiledCall, CompiledProgram
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.generation.image_rows import ImageRows, rows_of
 from sendnn_pipeline.generation.layers import LayerWeights
 from sendnn_pipeline.generation.plan import GenerationPlan, generation_plan
 from sendnn_pipeline.generation.rules import BLOCK_SIZE
@@ -67,6 +68,10 @@ class GenerationRunner:
     head: CompiledCall
     plan: GenerationPlan
     hidden_size: int
+    merge: CompiledCall | None = None
+    """The same as ``embed``, with rows of images; None where a model reads text alone."""
+    images: Mapping[int, ImageRows] = field(default_factory=dict)
+    """Of prompts under way that have images, by the scheduler's ids."""
 
     def prefill(self, chunks: Sequence[Chunk]) -> Sequence[torch.Tensor]:
         """Compute chunks of prompts, and return the hidden states of each one's tokens ``[tokens, size]``."""
@@ -79,10 +84,21 @@ class GenerationRunner:
         (places,) = torch.where((query < sizes).flatten())
         tables = pad_sequence([torch.tensor(chunk.block_table) for chunk in chunks], batch_first=True)
         with torch.no_grad():
-            (hidden,) = self.embed(token_ids, positions)
+            hidden = self._first(chunks, token_ids, positions)
             for layer in self.layers:
                 (hidden,) = layer.prefill(hidden, positions, slots, places, queries, tables, *layer.cache)
         return torch.split(hidden, [len(chunk.token_ids) for chunk in chunks])
+
+    def _first(self, chunks: Sequence[Chunk], token_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Return what the first layer reads."""
+        hidden: torch.Tensor
+        if not self.images or all(chunk.request_id not in self.images for chunk in chunks):
+            (hidden,) = self.embed(token_ids, positions)
+            return hidden
+        assert self.merge is not None
+        is_image, rows = rows_of(chunks, self.images, self.hidden_size, self.layers[0].cache[0].dtype)
+        (hidden,) = self.merge(token_ids, positions, is_image, rows)
+        return hidden
 
     def decode(self, step: DecodeStep) -> torch.Tensor:
         """Compute a token of each row, and return their hidden states ``[rows, size]``."""
@@ -119,15 +135,25 @@ def bind_runner(
     compiled: Mapping[Program, CompiledProgram],
     weights: Mapping[str, torch.Tensor],
     caches: Sequence[Sequence[torch.Tensor]],
+    images: Mapping[int, ImageRows] | None = None,
 ) -> GenerationRunner:
-    """Bind the Programs of a run to its weights, those of layers to each layer's."""
+    """Bind the Programs of a run to its weights, those of layers to each layer's.
+
+    Args:
+        run: its plan and its model.
+        compiled: the Programs.
+        weights: the checkpoint's.
+        caches: keys and values of each layer.
+        images: a mapping that has, when a prompt is computed, the rows of its images.
+    """
     plan = generation_plan(run)
     layers = []
     for index, (kind, cache) in enumerate(zip(plan.layer_kinds, caches, strict=True)):
         own = LayerWeights(weights, index)
         layers.append(Layer(compiled[plan.prefill(kind)].bind(own), compiled[plan.decode(kind)].bind(own), cache))
     embed, head = compiled[plan.embed].bind(weights), compiled[plan.logits].bind(weights)
-    return GenerationRunner(embed, layers, head, plan, run.model.hidden_size)
+    merge = None if plan.images is None else compiled[plan.merge].bind(weights)
+    return GenerationRunner(embed, layers, head, plan, run.model.hidden_size, merge, {} if images is None else images)
 
 
 def make_caches(run: Run) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -1,9 +1,9 @@
 """The scheduler of text generation: what the next step computes, and what follows from its tokens. No tensors."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sendnn_pipeline.generation.blocks import BlockPool
-from sendnn_pipeline.generation.content import extend, root
+from sendnn_pipeline.generation.content import NO_MARKS, extend, root
 from sendnn_pipeline.generation.counts import Counts
 from sendnn_pipeline.generation.decode import next_decode
 from sendnn_pipeline.generation.prefill import next_prefill
@@ -40,7 +40,14 @@ class Scheduler:
         return not self.requests
 
     def add(
-        self, request_id: int, prompt: Sequence[int], max_tokens: int, *, salt: bytes = b"", is_ready: bool = True
+        self,
+        request_id: int,
+        prompt: Sequence[int],
+        max_tokens: int,
+        *,
+        salt: bytes = b"",
+        marks: Mapping[int, int] = NO_MARKS,
+        is_ready: bool = True,
     ) -> Request:
         """Queue a request; ``rules.why_never`` must have nothing against it.
 
@@ -48,7 +55,8 @@ class Scheduler:
             request_id: of no unfinished request.
             prompt: token ids.
             max_tokens: most tokens to generate.
-            salt: sets its prefix apart from equal tokens of another salt, such as the digest of its images.
+            salt: sets its prefix apart from equal tokens of another salt.
+            marks: what stands for tokens of the prompt, by position, where equal ids are not equal: rows of images.
             is_ready: False to hold it back until ``set_ready``; others go before it.
         """
         assert request_id not in self.requests, f"request {request_id} is queued already"
@@ -56,13 +64,14 @@ class Scheduler:
         assert not refused, refused
         chain = [root(salt)]
         if self.rules.prefix_caching:
-            extend(chain, prompt)
+            extend(chain, prompt, marks)
         request = Request(
             request_id=request_id,
             token_ids=list(prompt),
             num_prompt_tokens=len(prompt),
             max_tokens=max_tokens,
             chain=chain,
+            marks=marks,
             is_ready=is_ready,
         )
         self.requests[request_id] = self.state.waiting[request_id] = request
@@ -168,7 +177,7 @@ class Scheduler:
         request.computed_tokens = num_tokens
         if first == end or not self.rules.prefix_caching:
             return
-        extend(request.chain, request.token_ids)
+        extend(request.chain, request.token_ids, request.marks)
         for index in range(max(first, request.num_shared_blocks), end):
             self.state.pool.enter(request.blocks[index], request.chain[index + 1])
 

@@ -21,6 +21,8 @@ class Sequence:
     processors: Processors | None
     enqueued: float
     deadline: float
+    num_awaited: int = 0
+    """Of grammar and images, those that are not made yet."""
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
     num_sent: int = 0
     steps: list[StepTime] = field(default_factory=list)
@@ -65,3 +67,8 @@ class Sequence:
         )
         self.steps, self.pauses, self.interrupted_seconds = [], [], 0.0
         return made
+
+
+def stops(sequence: Sequence | None, token_id: int) -> bool:
+    """Return whether a token ends a sequence; one that is gone has no end."""
+    return sequence is not None and token_id in sequence.sampling.stop_token_ids

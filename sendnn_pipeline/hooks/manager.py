@@ -19,6 +19,7 @@ BUILTINS = {
     CONFIG_PLUGIN: "sendnn_pipeline.hooks.plugin",
     "builtin.backends": "sendnn_pipeline.backends.plugin",
     "builtin.models": "sendnn_pipeline.models.plugin",
+    "builtin.multimodal": "sendnn_pipeline.multimodal.plugin",
     "builtin.generation": "sendnn_pipeline.generation.plugin",
     "builtin.pooling": "sendnn_pipeline.pooling.plugin",
     "builtin.observe": "sendnn_pipeline.observe.plugin",

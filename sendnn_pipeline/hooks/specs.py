@@ -69,6 +69,14 @@ class RegistrySpecs:
         """Call ``register(name, factory)``; the factory returns a ``known.entry.ConfigRegistry``."""
 
     @hookspec
+    def register_multimodal_devices(self, register: Register) -> None:
+        """Call ``register(name, factory)``; the factory returns a ``multimodal.devices.MultimodalDevice``."""
+
+    @hookspec
+    def register_multimodal_adapters(self, register: Register) -> None:
+        """Call ``register(model_type, factory)``; the factory returns a ``multimodal.adapters.ImageAdapter``."""
+
+    @hookspec
     def register_serve_targets(self, register: Register) -> None:
         """Call ``register(name, factory)``; the factory returns a ``frontend.target.ServeTarget``."""
 

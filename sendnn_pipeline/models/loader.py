@@ -6,6 +6,7 @@ from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.models.json_files import read_config_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import nn
@@ -61,10 +62,60 @@ def load_causal(folder: "Path", dtype: str, attention: str) -> "nn.Module":
     """
     from transformers import AutoModelForCausalLM
 
-    return _load(AutoModelForCausalLM, folder, dtype, (), attention)
+    return _load(AutoModelForCausalLM, folder, dtype, (), attention=attention)
 
 
-def _load(kind: Any, folder: "Path", dtype: str, may_lack: tuple[str, ...], attention: str = "sdpa") -> "nn.Module":
+def load_language(folder: "Path", dtype: str, attention: str, vision: "Sequence[str]") -> "nn.Module":
+    """Load a model that reads images, with its head and without what only images need, ready for inference.
+
+    Args:
+        folder: the model's folder.
+        dtype: name of a torch dtype.
+        attention: name of the implementation of the text model's, which transformers knows.
+        vision: the parts below ``model.`` that only images need.
+
+    Raises:
+        ModelError: the architecture is unknown, a file is broken, or weights are missing.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    model: Any = _load(AutoModelForImageTextToText, folder, dtype, (), attention={"text_config": attention})
+    for name in vision:
+        setattr(model.model, name, None)
+    return model  # type: ignore[no-any-return]
+
+
+def load_vision(folder: "Path", dtype: str, vision: "Sequence[str]") -> "nn.Module":
+    """Load what only images need of a model, ready for inference.
+
+    Args:
+        folder: the model's folder.
+        dtype: name of a torch dtype.
+        vision: the parts below ``model.`` that only images need.
+
+    Raises:
+        ModelError: the architecture is unknown, a file is broken, or weights are missing.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    # Of the text model only what is not in layers is read, and then dropped.
+    model: Any = _load(AutoModelForImageTextToText, folder, dtype, (), layers=0)
+    inner = model.model
+    for name, _ in list(inner.named_children()):
+        if name not in vision:
+            delattr(inner, name)
+    return inner  # type: ignore[no-any-return]
+
+
+def _load(
+    kind: Any,
+    folder: "Path",
+    dtype: str,
+    may_lack: tuple[str, ...],
+    *,
+    attention: "str | dict[str, str]" = "sdpa",
+    layers: int | None = None,
+) -> "nn.Module":
     import torch
     from transformers import CONFIG_MAPPING
     from transformers.utils import logging
@@ -74,6 +125,10 @@ def _load(kind: Any, folder: "Path", dtype: str, may_lack: tuple[str, ...], atte
     described = read_config_json(folder)
     try:
         # Read by ourselves, as the facts were: the library takes no byte-order mark.
+        if layers is not None:
+            text = {**described["text_config"], "num_hidden_layers": layers}
+            text.pop("layer_types", None)
+            described = {**described, "text_config": text}
         config = CONFIG_MAPPING[described["model_type"]].from_dict(described)
         model, report = kind.from_pretrained(
             str(folder),

@@ -33,7 +33,9 @@ class PoolingEngine:
 
     def claim(self, facts: ModelFacts) -> str | None:
         """Claim every model that does not generate, and those that say how they pool."""
-        if facts.architecture.endswith(GENERATES) and not (facts.folder / "modules.json").is_file():
+        if (facts.architecture.endswith(GENERATES) or "vision_config" in facts.config) and not (
+            facts.folder / "modules.json"
+        ).is_file():
             return None
         labels = read_pooling_facts(facts).labels
         return f"{facts.architecture} gives {'labels' if labels else 'embeddings'}"

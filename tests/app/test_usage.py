@@ -14,7 +14,7 @@ LATER_TWO = ", which are not part of this version"
         (["scheduler.pausing=false"], "scheduler.pausing", "the generation engine"),
         (["cache.num_blocks=3"], "cache.num_blocks", "the generation engine"),
         (["parallel.max_load_processes=2"], "parallel.max_load_processes", f"several ranks{LATER_TWO}"),
-        (["multimodal.device=cpu"], "multimodal.device", f"vision-language models{LATER_TWO}"),
+        (["multimodal.device=cpu"], "multimodal.device", "vision-language models"),
         (["workload.seed=3"], "workload.seed", "serve=bench"),
         (["sweep.job_timeout_seconds=3"], "sweep.job_timeout_seconds", "a sweep"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from sendnn_pipeline.backends.config import InductorConfig
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.config.draft import Draft, Layer, Origin, write_value
-from sendnn_pipeline.config.schema import Dtype
+from sendnn_pipeline.config.dtypes import Dtype
 from sendnn_pipeline.errors import ConfigError
 
 

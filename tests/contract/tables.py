@@ -17,6 +17,7 @@ from sendnn_pipeline.config.ignored import read_retired
 from sendnn_pipeline.config.options import NOT_GROUPS, own_conf_dir
 from sendnn_pipeline.hooks.specs import PROJECT
 from sendnn_pipeline.known.entry import Runtime, read_known
+from sendnn_pipeline.multimodal.adapters import adapter_registry
 
 ROOT = Path(__file__).parents[2]
 PLAIN = {bool: "true or false", int: "int", float: "float", str: "text", Any: "any"}
@@ -128,12 +129,20 @@ def _runtime(runtime: Runtime) -> str:
     return f"{runtime.tp_size}: {values['model.max_model_len']} x {values['scheduler.max_num_seqs']}{blocks}"
 
 
+def architectures_table(context: AppContext) -> str:
+    """Return the table of architectures that read images."""
+    lines = ["| `model_type` | such as |", "|---|---|"]
+    adapters = adapter_registry(context.plugins).values()
+    return "\n".join([*lines, *(f"| `{name}` | {adapter.examples} |" for name, adapter in sorted(adapters.items()))])
+
+
 TABLES = {
     "keys": keys_table,
     "variables": variables_table,
     "retired": retired_table,
     "options": options_table,
     "known": known_table,
+    "architectures": architectures_table,
 }
 
 

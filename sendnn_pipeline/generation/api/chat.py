@@ -107,18 +107,25 @@ async def _prepare(front: Frontend, body: ChatRequest) -> Prepared:
     _check(front, body)
     limit = _limit(body)
     max_tokens: int | None = getattr(body, limit)
-    prompt = await encode_chat(front, body, truncation_of(front, body, max_tokens))
+    encoded = await encode_chat(front, body, truncation_of(front, body, max_tokens))
     grammar = tools_of(body).grammar(template_of(front, body))
     sampling = await sampling_of(front, body, (body.top_logprobs or 0) if body.logprobs else None, grammar)
     return prepare_prompts(
-        front, body, [prompt], sampling=sampling, max_tokens=max_tokens, name_of=lambda _: "messages", limit=limit
+        front,
+        body,
+        [encoded.ids],
+        sampling=sampling,
+        max_tokens=max_tokens,
+        name_of=lambda _: "messages",
+        limit=limit,
+        images=encoded.images,
     )
 
 
 async def encode_prompt(front: Frontend, body: ChatRequest) -> list[int]:
     """Return the token ids that a chat's template makes of it."""
     front.check_model(body.model)
-    return await encode_chat(front, body, None)
+    return (await encode_chat(front, body, None)).ids
 
 
 class _Writer:

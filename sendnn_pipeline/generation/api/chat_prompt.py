@@ -2,17 +2,21 @@
 
 import asyncio
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.generation.api.apart import render_apart
-from sendnn_pipeline.generation.api.conversation import ASSISTANT, check_messages
+from sendnn_pipeline.generation.api.conversation import ASSISTANT, ImageReference, check_messages
+from sendnn_pipeline.generation.api.images import PlacedImages, check_places, place_images, read_images
 from sendnn_pipeline.generation.api.prompts import encode_prompts
 from sendnn_pipeline.generation.api.refusals import invalid, unsupported
 from sendnn_pipeline.generation.api.rendering import Rendering, TemplateError, render
 from sendnn_pipeline.generation.api.tools import tools_of
 from sendnn_pipeline.generation.config import generation_config
+from sendnn_pipeline.generation.messages import PromptImage
 from sendnn_pipeline.generation.plan import generation_plan
 
 TOOLS = re.compile(r"\btools\b")
@@ -36,8 +40,16 @@ class Chat(Protocol):
     reasoning_effort: str | None
 
 
-async def encode_chat(front: Frontend, chat: Chat, truncate_to: int | None) -> list[int]:
-    """Return the token ids of a chat.
+@dataclass(frozen=True)
+class EncodedChat:
+    """A chat as the engine takes it."""
+
+    ids: list[int]
+    images: Sequence[PromptImage] = ()
+
+
+async def encode_chat(front: Frontend, chat: Chat, truncate_to: int | None) -> EncodedChat:
+    """Return the token ids of a chat, and its images.
 
     Args:
         front: knows the model's template and the tokenizer.
@@ -47,7 +59,12 @@ async def encode_chat(front: Frontend, chat: Chat, truncate_to: int | None) -> l
     Raises:
         RequestError: 400, naming the field that is at fault; what the template itself refuses, in its own words.
     """
-    rendering = _rendering(front, chat)
+    planned = generation_plan(front.run).images
+    references: list[ImageReference] | None = None if planned is None else []
+    rendering = _rendering(front, chat, references)
+    if references and truncate_to is not None:
+        raise unsupported("truncate_prompt_tokens", "would cut images; leave it out beside images")
+    pictures = await read_images(front, references) if references else []
     own = chat.chat_template is not None
     try:
         text = await (render_apart(rendering) if own else asyncio.to_thread(render, rendering))
@@ -56,14 +73,18 @@ async def encode_chat(front: Frontend, chat: Chat, truncate_to: int | None) -> l
         raise RequestError(400, str(error), param=param, code="invalid_value") from None
     if not text:
         raise RequestError(400, "the chat template makes no text of messages", param="messages", code="empty_input")
+    placed = PlacedImages(text, [])
+    if planned is not None:
+        placed = place_images(planned.layout, text, pictures, [one.param for one in references or ()])
     # A template writes the special tokens itself.
     special = chat.add_special_tokens
-    (ids,) = await encode_prompts(front, [text], truncate_to, lambda _: "messages", special=special)
-    return ids
+    (ids,) = await encode_prompts(front, [placed.text], truncate_to, lambda _: "messages", special=special)
+    check_places(front, ids, placed.images)
+    return EncodedChat(ids, placed.images)
 
 
-def _rendering(front: Frontend, chat: Chat) -> Rendering:
-    messages = check_messages(chat.messages)
+def _rendering(front: Frontend, chat: Chat, references: list[ImageReference] | None) -> Rendering:
+    messages = check_messages(chat.messages, references)
     if chat.continue_final_message:
         if chat.add_generation_prompt:
             message = "goes on with the last message, and add_generation_prompt begins a new one: set that to false"

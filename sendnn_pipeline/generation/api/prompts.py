@@ -9,7 +9,7 @@ from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.slices import TooLongError
 from sendnn_pipeline.generation.api.fields import GenerationFields
 from sendnn_pipeline.generation.api.refusals import invalid, too_long
-from sendnn_pipeline.generation.messages import GenerationRequest, Sampling
+from sendnn_pipeline.generation.messages import GenerationRequest, PromptImage, Sampling
 from sendnn_pipeline.generation.plan import generation_plan
 
 NameOf = Callable[[int], str]
@@ -25,6 +25,7 @@ def prepare_prompts(
     max_tokens: int | None,
     name_of: NameOf,
     limit: str = "max_tokens",
+    images: Sequence[PromptImage] = (),
 ) -> Prepared:
     """Return what the engine is sent.
 
@@ -36,6 +37,7 @@ def prepare_prompts(
         max_tokens: most tokens of each answer; None is what the model's files say, or what is left.
         name_of: names a prompt.
         limit: the field that ``max_tokens`` comes from.
+        images: of the only prompt.
 
     Raises:
         RequestError: 400, a prompt is longer than the context, or is so together with its answer.
@@ -45,7 +47,7 @@ def prepare_prompts(
     if sampling.min_tokens > shortest:
         raise invalid("min_tokens", f"is {sampling.min_tokens}, and an answer has {shortest} tokens at most")
     salt = (body.cache_salt or "").encode("utf-8", "surrogatepass")
-    request = GenerationRequest(prompts, lengths, sampling, body.n, salt)
+    request = GenerationRequest(prompts, lengths, sampling, body.n, salt, list(images))
     most = front.run.config.serve.max_queue
     param = "n" if len(prompts) <= most else name_of(0).partition("[")[0]
     return Prepared(request, Work(len(prompts) * body.n, sum(map(len, prompts)), param, name_of))

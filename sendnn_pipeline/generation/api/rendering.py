@@ -18,7 +18,7 @@ class Rendering(msgspec.Struct, frozen=True):
 
     template: str
     messages: list[dict[str, Any]]
-    """Their contents are strings."""
+    """Their contents are strings, or parts where there are images."""
     tools: list[dict[str, Any]] | None
     documents: list[dict[str, Any]] | None
     add_generation_prompt: bool
@@ -81,6 +81,7 @@ def _wants_parts(rendering: Rendering) -> bool:
 
 
 def _in_parts(message: dict[str, Any]) -> dict[str, Any]:
-    if "content" not in message:
+    if not isinstance(message.get("content"), str):
+        # None, or in parts already, as of a message with images.
         return message
     return {**message, "content": [{"type": "text", "text": message["content"]}]}

@@ -38,6 +38,38 @@ class Embed(nn.Module):
         return (seen[0].flatten(0, 1),)
 
 
+class Merge(nn.Module):
+    """Token ids and rows of images to what the first layer reads."""
+
+    def __init__(self, causal: nn.Module) -> None:
+        super().__init__()
+        self.causal = causal
+
+    def forward(
+        self, input_ids: torch.Tensor, positions: torch.Tensor, is_image: torch.Tensor, rows: torch.Tensor
+    ) -> tuple[torch.Tensor]:
+        """Return ``[tokens, hidden size]``.
+
+        Args:
+            input_ids: ``[tokens]``.
+            positions: ``[tokens]``.
+            is_image: ``[tokens]``, 1 in whose places ``rows`` are read, else 0.
+            rows: ``[tokens, hidden size]``.
+        """
+        seen: list[torch.Tensor] = []
+
+        def first(hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+            seen.append(hidden)
+            return hidden
+
+        decoder: Any = _decoder(self.causal)
+        embedded = torch.where(is_image[:, None] != 0, rows, decoder.get_input_embeddings()(input_ids))
+        asked = _asked(input_ids[None], positions[None]) | {"input_ids": None, "inputs_embeds": embedded[None]}
+        with _layers(self.causal, {0: first}):
+            decoder(**asked)
+        return (seen[0].flatten(0, 1),)
+
+
 class ChunkLayer(nn.Module):
     """A layer over chunks of several prompts."""
 

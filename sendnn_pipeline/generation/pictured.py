@@ -1,0 +1,93 @@
+"""The images of an engine's texts: encoded once a request, read chunk by chunk, gone with the prompt's last chunk."""
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import shake_128
+
+import torch
+
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.errors import PipelineError
+from sendnn_pipeline.generation.image_rows import ImageRows
+from sendnn_pipeline.generation.messages import PromptImage
+from sendnn_pipeline.generation.plan import generation_plan
+from sendnn_pipeline.generation.steps import PrefillStep
+from sendnn_pipeline.multimodal.adapters import ImageAdapter
+from sendnn_pipeline.multimodal.desk import Desk, EncodedHere
+from sendnn_pipeline.multimodal.devices import MultimodalDevice
+from sendnn_pipeline.multimodal.encoder import open_encoder
+from sendnn_pipeline.multimodal.row_cache import RowCache
+
+
+@dataclass
+class Pictured:
+    """Which prompts wait for their images, and the rows of those that do not."""
+
+    desk: Desk
+    token_id: int
+    """The token in whose places rows are read."""
+    rows: dict[int, ImageRows] = field(default_factory=dict)
+    """By the scheduler's ids, of prompts that are not computed to their ends; the runner reads them."""
+    _waiting: dict[int, tuple[Sequence[int], Sequence[PromptImage]]] = field(default_factory=dict)
+    """Places and images of requests, by the edge's ids."""
+
+    def begin(self, request_id: int, prompt: Sequence[int], images: Sequence[PromptImage]) -> Mapping[int, int]:
+        """Have the images of a request encoded; return what stands for their places where prefixes are compared."""
+        places = [position for position, token_id in enumerate(prompt) if token_id == self.token_id]
+        self._waiting[request_id] = places, images
+        self.desk.begin(request_id, [(image.digest, image.data) for image in images])
+        return marks_of(places, images)
+
+    def take_ready(self) -> Iterator[tuple[int, ImageRows | str]]:
+        """Yield requests whose images are encoded, with their rows, or with why there are none."""
+        for request_id, encoded in self.desk.take_ready():
+            places, images = self._waiting.pop(request_id, (None, ()))
+            if places is None:
+                continue
+            if isinstance(encoded, str):
+                yield request_id, encoded
+                continue
+            numbers = [len(rows) for rows in encoded]
+            if numbers != [image.num_rows for image in images] or sum(numbers) != len(places):
+                yield (
+                    request_id,
+                    f"the encoder gave {numbers} rows for the {len(places)} places of images in the prompt",
+                )
+                continue
+            yield request_id, ImageRows(places, torch.cat(list(encoded)) if len(encoded) > 1 else encoded[0])
+
+    def forget(self, request_id: int, scheduler_id: int, *, others: bool) -> None:
+        """Free what a sequence has, and unless its request has others, what that waits for."""
+        self.rows.pop(scheduler_id, None)
+        if not others and self._waiting.pop(request_id, None) is not None:
+            self.desk.cancel(request_id)
+
+    def computed(self, step: PrefillStep) -> None:
+        """Free the rows of prompts that end with a step."""
+        if self.rows:
+            for chunk in step.chunks:
+                if chunk.is_last:
+                    self.rows.pop(chunk.request_id, None)
+
+
+def marks_of(places: Sequence[int], images: Sequence[PromptImage]) -> dict[int, int]:
+    """Return what stands for the places of images in a prefix: 64 bits for each row, of the image's own content."""
+    marks: list[int] = []
+    for image in images:
+        marks += array("q", shake_128(image.digest).digest(8 * image.num_rows))
+    # Where they are not as many, the request fails once its rows are there.
+    return dict(zip(places, marks, strict=False))
+
+
+def open_pictured(run: Run, adapter: ImageAdapter, device: MultimodalDevice) -> Pictured:
+    """Load what only images need, and place it on its device.
+
+    Raises:
+        PipelineError: it cannot be loaded, or the device cannot be used.
+    """
+    options, images = run.config.multimodal, generation_plan(run).images
+    if images is None:
+        raise PipelineError(f"{run.model.architecture} has an adapter in the engine's process alone")
+    encoder = open_encoder(run.model, adapter, device, dtype=options.dtype, out=run.config.model.dtype)
+    return Pictured(EncodedHere(encoder.encode, RowCache(options.cache_mb * 2**20)), images.layout.token_id)

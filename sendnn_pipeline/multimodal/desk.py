@@ -1,0 +1,80 @@
+"""Where pictures are handed in to be encoded, and rows are handed out."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from sendnn_pipeline.multimodal.row_cache import RowCache
+
+if TYPE_CHECKING:
+    import torch
+
+Pictures = Sequence[tuple[bytes, bytes]]
+"""Digest and file of each."""
+
+
+class Desk(Protocol):
+    """Takes the pictures of requests, by their ids."""
+
+    def begin(self, job: int, pictures: Pictures) -> None:
+        """Have pictures encoded."""
+
+    def take_ready(self) -> Sequence[tuple[int, "Sequence[torch.Tensor] | str"]]:
+        """Return the jobs that have ended since: with the rows of each picture, or with why there are none."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether ``take_ready`` has work to do."""
+
+    def cancel(self, job: int) -> None:
+        """Forget a job; what comes of it is dropped."""
+
+    def close(self) -> None:
+        """End what encodes."""
+
+
+@dataclass
+class EncodedHere:
+    """Encodes in the thread that asks, a job each time: what else that thread does waits."""
+
+    encode: "Callable[[bytes], torch.Tensor]"
+    """From a file to rows."""
+    cache: RowCache
+    _jobs: OrderedDict[int, Pictures] = field(default_factory=OrderedDict)
+
+    def begin(self, job: int, pictures: Pictures) -> None:
+        """Queue pictures."""
+        self._jobs[job] = pictures
+
+    def take_ready(self) -> Sequence[tuple[int, "Sequence[torch.Tensor] | str"]]:
+        """Encode the job that waits longest."""
+        if not self._jobs:
+            return ()
+        job, pictures = self._jobs.popitem(last=False)
+        try:
+            return ((job, [self._rows(digest, data) for digest, data in pictures]),)
+        except Exception as error:  # whatever a vision model can do; the request fails alone
+            return (
+                (job, f"an image could not be encoded: {type(error).__name__}: {' '.join(str(error).split())[:200]}"),
+            )
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job waits."""
+        return bool(self._jobs)
+
+    def _rows(self, digest: bytes, data: bytes) -> "torch.Tensor":
+        rows = self.cache.get(digest)
+        if rows is None:
+            rows = self.encode(data)
+            self.cache.put(digest, rows)
+        return rows
+
+    def cancel(self, job: int) -> None:
+        """Forget a job."""
+        self._jobs.pop(job, None)
+
+    def close(self) -> None:
+        """Forget all."""
+        self._jobs.clear()

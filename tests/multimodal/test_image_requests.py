@@ -1,0 +1,100 @@
+"""Chats with images over HTTP: what they answer, what they count, and what is refused in words."""
+
+import base64
+
+import pytest
+from PIL import Image
+
+from tests.multimodal.test_vision_models import reference
+from tests.multimodal.vision_models import file_of, make_vision_model, picture, tokenizer
+from tests.served import EAGER_FLOAT32
+from tests.served_here import ServedHere
+
+URL = "messages[0].content[0].image_url.url"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_vision_model(tmp_path_factory.mktemp("vision"), "mistral3")
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    words = [
+        "scheduler.max_num_seqs=4",
+        "scheduler.chunk_size=64",
+        "multimodal.dtype=float32",
+        "multimodal.max_images=2",
+    ]
+    with ServedHere(*EAGER_FLOAT32, f"model.path={folder}", "model.served_name=vision", *words) as served:
+        yield served
+
+
+def part(file, **more):
+    return {
+        "type": "image_url",
+        "image_url": {"url": f"data:image/png;base64,{base64.b64encode(file).decode()}", **more},
+    }
+
+
+def ask(server, content, **more):
+    body = {"messages": [{"role": "user", "content": content}], "max_tokens": 6, "temperature": 0, "ignore_eos": True}
+    return server.session.post(f"{server.url}/v1/chat/completions", json=body | more)
+
+
+def test_an_answer_is_transformers_own_and_image_tokens_are_counted(server, folder):
+    files = [file_of(picture(40, 40)), file_of(picture(64, 20, 3))]
+    answer = ask(server, [*map(part, files), {"type": "text", "text": "what?"}], return_token_ids=True).json()
+    prompt = "user: [IMG]\n[IMG]\nwhat?assistant: "
+    expanded = [
+        ("[IMG]" * 3 + "[IMG_BREAK]") * 2 + "[IMG]" * 3 + "[IMG_END]",
+        "[IMG]" * 4 + "[IMG_BREAK]" + "[IMG]" * 4 + "[IMG_END]",
+    ]
+    for one in expanded:
+        prompt = prompt.replace("[IMG]\n", f"{one}\n", 1)
+    ids = tokenizer("[IMG]").encode(prompt).ids
+    assert answer["prompt_token_ids"] == ids and answer["usage"]["prompt_tokens"] == len(ids)
+    tokens, _ = reference(folder, server._resolved, ids, files, 6)
+    assert answer["choices"][0]["token_ids"] == tokens
+
+
+def test_a_small_detail_has_fewer_tokens_and_text_alone_has_none(server):
+    large = file_of(picture(2000, 700))
+    used = [ask(server, [part(large, detail=detail)]).json()["usage"]["prompt_tokens"] for detail in ("low", "high")]
+    assert used[0] == used[1], "the model makes both of one size"
+    assert ask(server, "hello").json()["usage"]["prompt_tokens"] == len("user: helloassistant: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "param", "words"),
+    [
+        ([part(file_of(picture(1, 2000)))], URL, "has 1 x 2000 pixels and is too narrow"),
+        ([part(file_of(picture(1, 1)))], URL, "must be 17 pixels wide or high at least"),
+        ([part(b"<svg/>")], URL, "is no picture of the forms"),
+        ([part(file_of(picture(90, 90))[:-400])], URL, "is broken"),
+        ([part(file_of(Image.new("1", (9000, 9000))))], URL, "has 9000 x 9000 pixels"),
+        ([part(file_of(picture(20, 20)), detail="best")], URL.replace("url.url", "url.detail"), "is none of auto"),
+        ([{"type": "image_url", "image_url": {"url": "http://127.0.0.1/a"}}], URL, "not in multimodal.allowed_domains"),
+        ([{"type": "image_url", "image_url": {"url": "file:///etc/hostname"}}], URL, "names no folder"),
+        ([{"type": "image_url"}], URL, "is missing"),
+        ([part(file_of(picture(20, 20)))] * 3, "messages", "have 3 images, and 2 are the most"),
+        ("what is [IMG] here?", "messages", "leave it to the chat template"),
+        ([{"type": "input_audio"}], "messages[0].content[0]", "is of type input_audio"),
+    ],
+)
+def test_what_is_refused_names_the_part(server, content, param, words):
+    answer = ask(server, content)
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert words in error["message"] and error["param"] == param
+
+
+def test_a_prompt_with_images_is_not_cut(server):
+    answer = ask(server, [part(file_of(picture(20, 20)))], truncate_prompt_tokens=5)
+    assert answer.status_code == 400 and "would cut images" in answer.json()["error"]["message"]
+
+
+def test_streams_count_images_too(server):
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    text = ask(server, [part(file_of(picture(40, 40)))], **options).text
+    assert f'"prompt_tokens":{len("user: ") + 12 + len(chr(10) + "assistant: ")}' in text
