@@ -32,7 +32,7 @@ def missing_programs(run: Run, backend: CompileBackend, simple: CompileBackend) 
 def _reasons(run: Run, backend: CompileBackend, store: ArtifactStore, names: Sequence[str]) -> dict[str, str]:
     """Return why each Program is not in the store, empty where it is."""
     try:
-        cache = program_cache(run, backend, store, World())
+        cache = program_cache(run, backend, store, World(0, run.plan.ranks))
     except BackendError as error:
         if not isinstance(error.__cause__, PackageNotFoundError):
             raise

@@ -12,7 +12,6 @@ OWNERS = {
     "scheduler.": "the generation engine",
     "cache.": "the generation engine",
     "artifacts.require_precompiled_decoders": "generation on sendnn",
-    "parallel.": "several ranks, which are not part of this version",
     "multimodal.": "vision-language models, which are not part of this version",
     "process.concurrent_steps": "another engine",
     "workload.": "serve=bench",

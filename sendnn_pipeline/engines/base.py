@@ -1,7 +1,7 @@
 """What an engine is: one way to run a model. The stages, Programs, backends and processes know no more of it."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sendnn_pipeline.backends.base import CompiledProgram, Graph, Limits
 from sendnn_pipeline.config.draft import Draft
@@ -93,3 +93,11 @@ class EngineCore(Protocol):
 
     def close(self) -> None:
         """End its threads."""
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """An engine of which several ranks compute each step together; only the first of them decides."""
+
+    def obey(self, command: Any) -> None:
+        """Compute what the first rank told: plain values, of its engine's own making."""

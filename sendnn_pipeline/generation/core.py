@@ -14,13 +14,16 @@ import psutil
 import torch
 
 from sendnn_pipeline.backends.base import CompiledProgram, Graph
+from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.engines.threads import set_torch_threads
 from sendnn_pipeline.generation.compute import Computed, compute
 from sendnn_pipeline.generation.grammar.grammars import Grammars, open_grammars
 from sendnn_pipeline.generation.graphs import GenerationGraphs
+from sendnn_pipeline.generation.leading import LeadingRunner, obey
 from sendnn_pipeline.generation.measures import Growth
 from sendnn_pipeline.generation.messages import GenerationRequest, StepTime
+from sendnn_pipeline.generation.model.group import close_group, open_group
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.rehearsal import rehearse
 from sendnn_pipeline.generation.runner import GenerationRunner, StepRunner, bind_runner, make_caches
@@ -30,6 +33,7 @@ from sendnn_pipeline.generation.scheduler import Scheduler
 from sendnn_pipeline.generation.sequence import Sequence
 from sendnn_pipeline.generation.steps import PrefillStep, Step
 from sendnn_pipeline.messages import Cancel, FromEngine, Part, Request, RequestFailed, StepDone, StepStarted
+from sendnn_pipeline.models.shards import ShardedWeights, read_shard_plan
 from sendnn_pipeline.models.weights import CheckpointWeights
 from sendnn_pipeline.programs.program import Program, Sizes
 from sendnn_pipeline.programs.times import StepMs
@@ -47,6 +51,7 @@ class GenerationCore:
     runtime_bytes: int
     """Memory of the process before any weight was loaded."""
     wake: int
+    world: World = field(default_factory=World)
     clock: Callable[[], float] = time.monotonic
     graphs: GenerationGraphs | None = None
     """None once all Programs are installed."""
@@ -75,7 +80,15 @@ class GenerationCore:
     def install(self, compiled: Mapping[Program, CompiledProgram]) -> None:
         """Bind the weights; the model that was traced goes."""
         self.runner = self.layered = bind_runner(self.run, compiled, self.weights, self.caches)
+        if self.world.channel is not None:
+            # Not before: ranks that load in turns do not wait for each other while they do.
+            open_group(self.world)
+            self.runner = LeadingRunner(self.layered, self.world.channel)
         self.graphs = None
+
+    def obey(self, command: Any) -> None:
+        """Compute this rank's part of a step that the first rank decided."""
+        obey(self.layered, command)
 
     def rehearse(self, program: Program, sizes: Sizes, *, check: bool) -> float:
         """Run a full step on made-up tokens."""
@@ -218,14 +231,20 @@ class GenerationCore:
         """End the grammars, then close the descriptor that they write to."""
         self.grammars.close()
         os.close(self.wake)
+        if self.world.channel is not None:
+            close_group()
 
 
-def open_core(run: Run) -> GenerationCore:
+def open_core(run: Run, world: World) -> GenerationCore:
     """Return the engine of a run in this process; no weight is read before a Program is bound to it."""
     threads = set_torch_threads(run.threads)
-    weights = CheckpointWeights(run.model.weight_files, run.config.model.dtype)
+    weights, shards = CheckpointWeights(run.model.weight_files, run.config.model.dtype), None
+    if world.size > 1:
+        shards = read_shard_plan(run.model.folder)
+        files, dtype = run.model.weight_files, run.config.model.dtype
+        weights = ShardedWeights(files, dtype, shards, world.rank, world.size)
     runtime_bytes = psutil.Process().memory_info().rss
     caches = make_caches(run)
-    graphs = GenerationGraphs(run, weights, caches[0])
+    graphs = GenerationGraphs(run, weights, caches[0], shards)
     wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-    return GenerationCore(run, weights, caches, threads, runtime_bytes, wake, graphs=graphs)
+    return GenerationCore(run, weights, caches, threads, runtime_bytes, wake, world, graphs=graphs)

@@ -15,6 +15,7 @@ from sendnn_pipeline.generation.device.resolve import resolve_device
 from sendnn_pipeline.generation.facts import GENERATES, GenerationFacts, read_generation_facts
 from sendnn_pipeline.generation.plan import BYTES_OF_DTYPE, GenerationPlan, make_plan
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, num_blocks_of
+from sendnn_pipeline.generation.sharding import check_ranks
 from sendnn_pipeline.models.facts import ModelFacts
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class GenerationEngine:
                 hint="use backend=inductor, without backend.freezing=true",
             )
         facts = read_generation_facts(draft.model)
+        check_ranks(draft, facts)
         _resolve_length(draft)
         if draft[SEQS] is None:
             draft.put(SEQS, DEFAULT_SEQS, Layer.CHOSEN, "the default on CPUs")
@@ -94,7 +96,7 @@ class GenerationEngine:
             return open_device_core(run)
         from sendnn_pipeline.generation.core import open_core
 
-        return open_core(run)
+        return open_core(run, world)
 
 
 def _resolve_length(draft: Draft) -> None:

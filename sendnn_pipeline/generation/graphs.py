@@ -12,6 +12,7 @@ from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.generation.layers import LayerKind, check_layers, find_kinds
 from sendnn_pipeline.generation.model.attention import register_attention
 from sendnn_pipeline.generation.model.decoder import HIDDEN, LOGITS, ChunkLayer, Embed, Head, TokenLayer
+from sendnn_pipeline.generation.model.group import sum_parts
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.programs import (
     BATCH,
@@ -29,8 +30,10 @@ from sendnn_pipeline.generation.programs import (
 from sendnn_pipeline.generation.programs import (
     LOGITS as LOGITS_PART,
 )
-from sendnn_pipeline.models.loader import load_causal
+from sendnn_pipeline.generation.sharding import sizes_of_rank
+from sendnn_pipeline.models.loader import load_causal, load_causal_part
 from sendnn_pipeline.models.parameters import checkpoint_names
+from sendnn_pipeline.models.shards import ShardPlan
 from sendnn_pipeline.programs.program import Program
 
 if TYPE_CHECKING:
@@ -45,6 +48,8 @@ class GenerationGraphs:
     weights: Mapping[str, torch.Tensor]
     cache: Sequence[torch.Tensor]
     """Keys and values of one layer."""
+    shards: ShardPlan | None = None
+    """How the model is divided among ranks; None where there is one."""
 
     def graph(self, program: Program) -> Graph:
         """Return ``program`` as a graph."""
@@ -73,8 +78,16 @@ class GenerationGraphs:
         Raises:
             ModelError: it is not made of layers that can be compiled by themselves.
         """
-        model = load_causal(self.run.model.folder, self.run.config.model.dtype, register_attention())
-        check_layers(model, self.run.model.folder, self.cache)
+        folder, dtype, attention = self.run.model.folder, self.run.config.model.dtype, register_attention()
+        if self.shards is None:
+            model = load_causal(folder, dtype, attention)
+            check_layers(model, folder, self.cache)
+            return model
+        sizes = sizes_of_rank(self.run.model.text_config, generation_plan(self.run))
+        model = load_causal_part(folder, dtype, attention, sizes, self.weights)
+        # Before anything is summed: ranks that find their Programs in the store do not come here.
+        check_layers(model, folder, self.cache)
+        sum_parts(model, self.shards)
         return model
 
     @cached_property
