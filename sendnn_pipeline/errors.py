@@ -92,3 +92,7 @@ def _likeness(word: str, name: str) -> float:
     matching = sum(block.size for block in whole.get_matching_blocks())
     # One letter that is another, or is missing, counts little whatever the length of the part it is in.
     return whole.ratio() if len(word) + len(name) - 2 * matching <= 2 else rest.ratio()
+
+
+class RanksApartError(EngineError):
+    """Ranks that computed a step together are no longer at one place: none of them can go on."""

@@ -45,6 +45,8 @@ class Fatal(msgspec.Struct, frozen=True, tag="fatal"):
 
     message: str
     exit_code: int
+    at: float = 0.0
+    """Seconds of the machine's monotonic clock: of several ranks that fail, the first is the cause."""
 
 
 class Request(msgspec.Struct, frozen=True, tag="request"):

@@ -4,7 +4,7 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from types import TracebackType
@@ -21,8 +21,12 @@ from sendnn_pipeline.app.run import make_session, observe_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.distributed.inline import start_inline
+from sendnn_pipeline.distributed.ranks import start_ranks
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.frontend.target import RunningEngine
 from sendnn_pipeline.frontend.warm import WarmEngine
-from sendnn_pipeline.pipeline.rank import run_rank
+from sendnn_pipeline.machine.threads import plan_threads
+from sendnn_pipeline.pipeline.rank import JOB, run_rank
 
 T = TypeVar("T")
 
@@ -79,6 +83,14 @@ class EngineDoor:
         return self._started().ask(question)
 
 
+def _start(run: Run, variables: Mapping[str, str], context: AppContext) -> RunningEngine:
+    """Start the engine in a thread of this process; several ranks in processes of their own."""
+    if run.plan.ranks == 1:
+        return start_inline(run_rank, run)
+    threads = plan_threads(run.config.process, context.environ, run.plan.ranks)
+    return start_ranks(JOB, run, {**threads.environment, **variables}, context.environ)
+
+
 class _RunningEngine:
     """The event loop in a thread of its own, since a notebook has one already; the engine in another."""
 
@@ -127,13 +139,15 @@ class _RunningEngine:
     async def _run(self, started: "Future[WarmEngine]") -> None:
         resolved, context, console = self._resolved, self._context, self._console
         run = resolved.run
-        extend_own_environment(resolved.backend, engine_environment(resolved, context.environ))
+        variables = engine_environment(resolved, context.environ)
+        if run.plan.ranks == 1:
+            extend_own_environment(resolved.backend, variables)
         print_plan(console, resolved, plan_lines(resolved, str(run.threads)))
         say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
         with observe_run(context.plugins, resolved, console, say) as observers:
             session = make_session(
                 resolved,
-                start=lambda: start_inline(run_rank, run),
+                start=partial(_start, run, variables, context),
                 endpoints=self._endpoints,
                 observers=observers,
                 say=say,

@@ -56,6 +56,9 @@ class ComposedRun:
         return folder
 
 
+RANKS = "parallel.tensor_parallel"
+
+
 @dataclass(frozen=True)
 class ResolvedRun:
     """A run, its backend, and for every key where its value came from."""
@@ -126,19 +129,21 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     _apply_known(context, draft)
     backend = create_backend(plugins, draft.config().backend, where=draft.where("backend.name"))
     limits = backend.limits
-    draft.threads = plan_threads(draft.config().process, context.environ).count
+    draft.threads = plan_threads(draft.config().process, context.environ, draft[RANKS]).count
     _resolve_dtype(draft, limits)
     engine = _resolve_engine(context, draft)
     engine.resolve(draft, limits)
     note_unused_keys(context, draft, engine)
     config = draft.config()
     plan = engine.plan(config, draft.facts, limits)
+    _check_ranks(draft, plan.ranks)
     prefix = timing_prefix(
         draft.facts.structure_digest,
         draft.values["backend"],
         config.model.dtype,
         threads=draft.threads,
         concurrent_steps=plan.concurrent_steps,
+        ranks=plan.ranks,
     )
     served = config.model.served_name or config.model.path.rstrip("/").rsplit("/", 1)[-1].split("==")[0]
     threads = draft.threads if config.process.update_thread_config else 0
@@ -197,6 +202,18 @@ def _resolve_engine(context: AppContext, draft: Draft) -> Engine:
     schema = context.schemas.schemas.get(("engine", engine.name), EngineConfig)
     draft.schemas = {**draft.schemas, "engine": schema}
     return engine
+
+
+def _check_ranks(draft: Draft, planned: int) -> None:
+    for key in ("parallel.max_load_processes", "parallel.gloo_timeout_minutes") if planned == 1 else ():
+        draft.note_unused(key, "one rank waits for no other")
+    if draft[RANKS] != planned:
+        raise ConfigError(
+            f"{RANKS}={draft[RANKS]}, and engine={draft['engine.name']} on backend={draft['backend.name']} runs in "
+            "one process",
+            where=draft.where(RANKS),
+            hint=f"leave {RANKS} at 1",
+        )
 
 
 def _find_problems(plugins: Plugins, run: Run) -> list[str]:

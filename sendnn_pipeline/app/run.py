@@ -81,7 +81,7 @@ def _run(context: AppContext, layered: LayeredConfig, notes: Console, progress: 
     composed = find_source(context, layered)
     resolved = resolve_run(context, composed, _fetch(composed, say))
     run, draft = resolved.run, resolved.draft
-    threads = plan_threads(run.config.process, context.environ)
+    threads = plan_threads(run.config.process, context.environ, run.config.parallel.tensor_parallel)
     environment = {**threads.environment, **engine_environment(resolved, context.environ)}
     api_keys = read_api_keys(context.environ, run.config.serve.api_key_file, draft.where("serve.api_key_file"))
     endpoints = collect_endpoints(context.plugins, run.config.engine.name)
@@ -93,7 +93,7 @@ def _run(context: AppContext, layered: LayeredConfig, notes: Console, progress: 
     with observe_run(context.plugins, resolved, progress, say) as observers:
         session = make_session(
             resolved,
-            start=lambda: start_ranks(JOB, _without_observers(run), environment),
+            start=lambda: start_ranks(JOB, _without_observers(run), environment, context.environ),
             endpoints=endpoints,
             observers=observers,
             say=say,
@@ -200,7 +200,10 @@ def observe_run(plugins: Plugins, resolved: ResolvedRun, progress: Console, say:
     listeners: list[StageListener] = [startup, metrics, ConsoleProgress(progress)]
     if run.config.metrics.perf_log.enabled:
         perf_log = PerfLog(
-            expand_path(run.config.metrics.perf_log.dir, "metrics.perf_log.dir"), uuid.uuid4().hex[:12], run.served_name
+            expand_path(run.config.metrics.perf_log.dir, "metrics.perf_log.dir"),
+            uuid.uuid4().hex[:12],
+            run.served_name,
+            run.config.parallel.tensor_parallel,
         )
         perf_log.open()
         listeners.append(perf_log)

@@ -59,7 +59,7 @@ def missing_programs(run: Run, backend: CompileBackend, simple: CompileBackend, 
 
 def _missing(run: Run, backend: CompileBackend, store: ArtifactStore, names: Sequence[str]) -> Missing:
     try:
-        cache = program_cache(run, backend, store, World())
+        cache = program_cache(run, backend, store, World(0, run.plan.ranks))
     except BackendError as error:
         if not isinstance(error.__cause__, PackageNotFoundError):
             raise

@@ -12,7 +12,6 @@ OWNERS = {
     "scheduler.": "the generation engine",
     "cache.": "the generation engine",
     "artifacts.require_precompiled_decoders": "generation; artifacts.require=true is for every engine",
-    "parallel.": "several ranks, which are not part of this version",
     "multimodal.": "vision-language models",
     "process.concurrent_steps": "another engine",
     "workload.": "serve=bench",

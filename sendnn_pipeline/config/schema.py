@@ -116,6 +116,8 @@ class CacheConfig:
 class ParallelConfig:
     """Ranks of one engine."""
 
+    tensor_parallel: Positive = 1
+    """Processes that share the layers of a model, each with its part of the heads."""
     max_load_processes: Annotated[int, Meta(ge=0)] = 0
     """Most ranks that load or compile at once; 0 is any number."""
     worker_log_dir: str = ""

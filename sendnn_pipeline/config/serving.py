@@ -29,6 +29,8 @@ class ServeConfig:
     """Most texts that wait; more are refused with 429."""
     drain_seconds: Annotated[float, Meta(ge=0)] = 30.0
     """How long running requests may take to finish after SIGTERM."""
+    stall_seconds: Annotated[float, Meta(gt=0)] = 30.0
+    """After how long without a word of the engine, while requests wait, `/ready` says so."""
     request_timeout_seconds: Annotated[float, Meta(gt=0)] = 60.0
     """Deadline of a request; the header X-Request-Timeout-Seconds can shorten it."""
     max_body_bytes: Positive = 8_388_608

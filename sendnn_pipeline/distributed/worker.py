@@ -8,15 +8,19 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 
 import psutil
 
 from sendnn_pipeline.config.schema import ConsoleName
+from sendnn_pipeline.distributed.channel import Channel, Place
 from sendnn_pipeline.distributed.port import Port
+from sendnn_pipeline.distributed.rendezvous import INTERFACE, LOOPBACK, Rendezvous
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import PipelineError
@@ -26,7 +30,39 @@ from sendnn_pipeline.observe.logs import logging_to_stderr
 log = logging.getLogger(__name__)
 
 
-def main(job: str, run: Run, world: World, address: str, environment: Mapping[str, str]) -> None:
+@dataclass(frozen=True)
+class Seat:
+    """What a rank is started with."""
+
+    rank: int
+    size: int
+    address: str
+    """Of the port to the edge."""
+    place: Place
+    """Where ranks talk to each other."""
+    rendezvous: Rendezvous | None
+    """Where they form a group; None in a world of one."""
+    scratch: Path
+    """For temporary files."""
+    log_file: Path | None
+    """Takes what the rank prints; None leaves it where its parent prints."""
+
+    def variables(self) -> dict[str, str]:
+        """Return what libraries read that look for several ranks."""
+        if self.rendezvous is None:
+            return {}
+        place = {"MASTER_ADDR": self.rendezvous.host, "MASTER_PORT": str(self.rendezvous.port)}
+        ranks = {"RANK": str(self.rank), "LOCAL_RANK": str(self.rank), "WORLD_SIZE": str(self.size)}
+        loopback = {INTERFACE: "lo"} if self.rendezvous.host == LOOPBACK else {}
+        return {**place, **ranks, **loopback}
+
+    def world(self) -> World:
+        """Return the ranks as this one sees them."""
+        channel = Channel(self.rank, self.size, self.place) if self.size > 1 else None
+        return World(self.rank, self.size, channel, self.rendezvous)
+
+
+def main(job: str, run: Run, seat: Seat, environment: Mapping[str, str]) -> None:
     """Run ``job``, written ``module:function``, with a port to the edge.
 
     A string, since unpickling a function imports its module, and torch reads thread variables when it is imported.
@@ -34,17 +70,18 @@ def main(job: str, run: Run, world: World, address: str, environment: Mapping[st
     os.environ.update(environment)  # noqa: TID251  the one place where a rank's environment is set
     # What it starts ends with it, by its group; a terminal's Ctrl-C is the parent's.
     os.setpgid(0, 0)
-    scratch = Path(environment["TMPDIR"])
-    scratch.mkdir(mode=0o700)
-    watch_parent(scratch)
-    if run.config.console != ConsoleName.stdout:
+    seat.scratch.mkdir(mode=0o700)
+    watch_parent(seat.scratch)
+    if seat.log_file is not None:
+        redirect_output(seat.log_file)
+    elif run.config.console != ConsoleName.stdout:
         # Stdout is the target's alone: what a library prints there goes to stderr.
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     lock_progress_bars()
     if run.config.process.override_signal_handlers:
         leave_signals_to_the_parent()
-    port = Port(address)
-    with logging_to_stderr(run.config.log, world.rank):
+    port, world = Port(seat.address), seat.world()
+    with logging_to_stderr(run.config.log, seat.rank):
         _work(job, port, run, world)
 
 
@@ -53,16 +90,25 @@ def _work(job: str, port: Port, run: Run, world: World) -> None:
     try:
         getattr(importlib.import_module(module), function)(port, run, world)
     except PipelineError as error:
-        port.send(Fatal(str(error), error.exit_code))
+        port.send(Fatal(str(error), error.exit_code, time.monotonic()))
         sys.exit(error.exit_code)
     except (Exception, SystemExit) as error:
         # A library that exits, even with 0, ends an engine that was to go on.
         log.exception("the engine failed")
         reason = " ".join(str(error).split())[:500]
-        port.send(Fatal(f"the engine failed: {type(error).__name__}: {reason}", 1))
+        port.send(Fatal(f"the engine failed: {type(error).__name__}: {reason}", 1, time.monotonic()))
         sys.exit(1)
     finally:
         port.close()
+        if world.channel is not None:
+            world.channel.close()
+
+
+def redirect_output(file: Path) -> None:
+    """Send all that this process, what it starts and native libraries print to a file, at its end."""
+    with file.open("ab") as stream:
+        for output in (sys.stdout, sys.stderr):
+            os.dup2(stream.fileno(), output.fileno())
 
 
 def leave_signals_to_the_parent() -> None:

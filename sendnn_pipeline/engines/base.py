@@ -102,3 +102,11 @@ class EngineCore(Protocol):
 
     def close(self) -> None:
         """End its threads."""
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """An engine of which several ranks compute each step together; only the first of them decides."""
+
+    def obey(self, command: Any) -> None:
+        """Compute what the first rank told: plain values, of its engine's own making."""

@@ -48,6 +48,8 @@ class Plan:
     """For devices that are told the largest sizes beforehand."""
     concurrent_steps: int = 1
     """Steps that run at once."""
+    ranks: int = 1
+    """How many processes it is for; a run that asks for more than its engine plans for is refused."""
     lines: tuple[PlanLine, ...] = ()
     """For the printed plan."""
     measures: tuple[Measure, ...] = ()

@@ -27,7 +27,7 @@ from sendnn_pipeline.messages import (
 from sendnn_pipeline.observe import logs
 from sendnn_pipeline.observe.metrics import Metrics
 
-# An engine that answers nothing for this long while requests wait counts as stalled.
+# An engine that answers nothing for this long, and for so many of its slowest steps, while requests wait is stalled.
 STALLED_SECONDS = 30.0
 STALLED_STEPS = 20
 # What the edge waits past a deadline for the engine's own word on it.
@@ -50,9 +50,13 @@ class EngineClient:
         metrics: of the run.
         max_queue: most items that wait.
         unit: what an item is, in the plural, for messages.
+        stall_seconds: without a word of the engine, while requests wait, after which it counts as stalled.
     """
 
-    def __init__(self, port: SendPort, metrics: Metrics, max_queue: int, unit: str) -> None:
+    def __init__(
+        self, port: SendPort, metrics: Metrics, max_queue: int, unit: str, *, stall_seconds: float = STALLED_SECONDS
+    ) -> None:
+        self._stall_seconds = stall_seconds
         self._port, self._metrics, self._max_queue, self._unit = port, metrics, max_queue, unit
         self._ids = itertools.count()
         self._calls: dict[int, Call] = {}
@@ -96,7 +100,7 @@ class EngineClient:
         """Return for how long the engine has sent nothing although requests wait, if that is too long."""
         silent = time.monotonic() - self._last_heard
         slowest = max((step.ms for step in self.ready.steps), default=0.0) / 1000 if self.ready else 0.0
-        return silent if self._calls and silent > max(STALLED_SECONDS, STALLED_STEPS * slowest) else None
+        return silent if self._calls and silent > max(self._stall_seconds, STALLED_STEPS * slowest) else None
 
     def admit(self, num_items: int, param: str = "input") -> None:
         """Refuse what cannot be taken now.

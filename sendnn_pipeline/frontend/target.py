@@ -100,7 +100,9 @@ class Session:
         ranks, block = self.start(), asyncio.current_task()
         assert block is not None
         self.metrics.engine_pid = ranks.pid
-        client = EngineClient(ranks, self.metrics, max_queue, self.run.plan.unit)
+        client = EngineClient(
+            ranks, self.metrics, max_queue, self.run.plan.unit, stall_seconds=self.run.config.serve.stall_seconds
+        )
         leaving = ended_block = False
 
         async def follow() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from sendnn_pipeline.errors import RanksApartError
 from sendnn_pipeline.generation.chunks import put_together
 from sendnn_pipeline.generation.runner import StepRunner
 from sendnn_pipeline.generation.sampling.logprobs import token_logprobs
@@ -62,6 +63,8 @@ def _chunks(runner: StepRunner, chunks: Several[Chunk], computed: Computed) -> I
     """Yield each chunk with the states of its tokens; where all together fail, each is computed by itself."""
     try:
         states = runner.prefill(chunks)
+    except RanksApartError:
+        raise
     except Exception as error:
         if len(chunks) == 1:
             computed.failed[chunks[0].request_id] = _reason(error)
@@ -83,6 +86,8 @@ def _decode(runner: StepRunner, step: DecodeStep, computed: Computed) -> dict[in
     """Return the hidden state of each row; where all rows together fail, each is computed by itself."""
     try:
         return dict(zip(step.request_ids, torch.split(runner.decode(step), 1), strict=True))
+    except RanksApartError:
+        raise
     except Exception as error:
         if len(step.request_ids) == 1:
             computed.failed[step.request_ids[0]] = _reason(error)

@@ -10,22 +10,23 @@ from itertools import count
 from typing import Any, Literal
 
 import msgspec
-import psutil
 import torch
 
 from sendnn_pipeline.backends.base import CompiledProgram, Graph
+from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
-from sendnn_pipeline.engines.threads import set_torch_threads
 from sendnn_pipeline.generation.compute import Computed, compute
 from sendnn_pipeline.generation.content import NO_MARKS
 from sendnn_pipeline.generation.grammar.grammars import Grammars, open_grammars
 from sendnn_pipeline.generation.graphs import GenerationGraphs
+from sendnn_pipeline.generation.leading import LeadingRunner, obey
 from sendnn_pipeline.generation.measures import Growth
 from sendnn_pipeline.generation.messages import GenerationRequest, StepTime
+from sendnn_pipeline.generation.model.group import close_group, open_group
 from sendnn_pipeline.generation.pictured import Pictured
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.rehearsal import rehearse
-from sendnn_pipeline.generation.runner import GenerationRunner, StepRunner, bind_runner, make_caches
+from sendnn_pipeline.generation.runner import GenerationRunner, StepRunner, bind_runner
 from sendnn_pipeline.generation.sampling.guide import begin_guide
 from sendnn_pipeline.generation.sampling.processors import make_processors
 from sendnn_pipeline.generation.scheduler import Scheduler
@@ -50,6 +51,7 @@ class GenerationCore:
     runtime_bytes: int
     """Memory of the process before any weight was loaded."""
     wake: int
+    world: World = field(default_factory=World)
     clock: Callable[[], float] = time.monotonic
     graphs: GenerationGraphs | None = None
     """None once all Programs are installed."""
@@ -81,7 +83,15 @@ class GenerationCore:
         """Bind the weights; the model that was traced goes."""
         rows = None if self.pictured is None else self.pictured.rows
         self.runner = self.layered = bind_runner(self.run, compiled, self.weights, self.caches, rows)
+        if self.world.channel is not None:
+            # Not before: ranks that load in turns do not wait for each other while they do.
+            open_group(self.world)
+            self.runner = LeadingRunner(self.layered, self.world.channel)
         self.graphs = None
+
+    def obey(self, command: Any) -> None:
+        """Compute this rank's part of a step that the first rank decided."""
+        obey(self.layered, command)
 
     def rehearse(self, program: Program, sizes: Sizes, *, check: bool) -> float:
         """Run a full step on made-up tokens."""
@@ -237,14 +247,5 @@ class GenerationCore:
         if self.pictured is not None:
             self.pictured.desk.close()
         os.close(self.wake)
-
-
-def open_core(run: Run) -> GenerationCore:
-    """Return the engine of a run in this process; no weight is read before a Program is bound to it."""
-    threads = set_torch_threads(run.threads)
-    weights = CheckpointWeights(run.model.weight_files, run.config.model.dtype)
-    runtime_bytes = psutil.Process().memory_info().rss
-    caches = make_caches(run)
-    graphs = GenerationGraphs(run, weights, caches[0])
-    wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-    return GenerationCore(run, weights, caches, threads, runtime_bytes, wake, graphs=graphs)
+        if self.world.channel is not None:
+            close_group()

@@ -16,6 +16,7 @@ from sendnn_pipeline.generation.facts import GENERATES, GenerationFacts, read_ge
 from sendnn_pipeline.generation.image_plan import find_adapter, plan_images, refuse_images, resolve_images
 from sendnn_pipeline.generation.plan import BYTES_OF_DTYPE, GenerationPlan, make_plan
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, num_blocks_of
+from sendnn_pipeline.generation.sharding import check_ranks
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.models.facts import ModelFacts
 from sendnn_pipeline.multimodal.adapters import ImageAdapter
@@ -81,6 +82,7 @@ class GenerationEngine:
                 hint="use backend=inductor, without backend.freezing=true",
             )
         facts = read_generation_facts(draft.model)
+        check_ranks(draft, facts)
         _resolve_length(draft)
         if draft[SEQS] is None:
             draft.put(SEQS, DEFAULT_SEQS, Layer.CHOSEN, "the default on CPUs")
@@ -118,9 +120,9 @@ class GenerationEngine:
             from sendnn_pipeline.generation.device.core import open_device_core
 
             return open_device_core(run)
-        from sendnn_pipeline.generation.core import open_core
+        from sendnn_pipeline.generation.opening import open_core
 
-        core = open_core(run)
+        core = open_core(run, world)
         adapter = self._adapter(run.model)
         if self._plugins is not None and adapter is not None:
             from sendnn_pipeline.generation.pictured import open_pictured

@@ -13,6 +13,7 @@ from sendnn_pipeline.generation.image_plan import PlannedImages
 from sendnn_pipeline.generation.layers import LayerKind, check_layers, find_kinds
 from sendnn_pipeline.generation.model.attention import register_attention
 from sendnn_pipeline.generation.model.decoder import HIDDEN, LOGITS, ChunkLayer, Embed, Head, Merge, TokenLayer
+from sendnn_pipeline.generation.model.group import sum_parts
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.programs import (
     BATCH,
@@ -31,8 +32,10 @@ from sendnn_pipeline.generation.programs import (
 from sendnn_pipeline.generation.programs import (
     LOGITS as LOGITS_PART,
 )
-from sendnn_pipeline.models.loader import load_causal, load_language
+from sendnn_pipeline.generation.sharding import sizes_of_rank
+from sendnn_pipeline.models.loader import load_causal, load_causal_part, load_language
 from sendnn_pipeline.models.parameters import checkpoint_names
+from sendnn_pipeline.models.shards import ShardPlan
 from sendnn_pipeline.programs.program import Program
 
 if TYPE_CHECKING:
@@ -47,6 +50,8 @@ class GenerationGraphs:
     weights: Mapping[str, torch.Tensor]
     cache: Sequence[torch.Tensor]
     """Keys and values of one layer."""
+    shards: ShardPlan | None = None
+    """How the model is divided among ranks; None where there is one."""
 
     def graph(self, program: Program) -> Graph:
         """Return ``program`` as a graph."""
@@ -82,11 +87,19 @@ class GenerationGraphs:
             ModelError: it is not made of layers that can be compiled by themselves.
         """
         folder, dtype, attention = self.run.model.folder, self.run.config.model.dtype, register_attention()
-        if self.images is None:
-            model = load_causal(folder, dtype, attention)
-        else:
+        if self.images is not None:
             model = load_language(folder, dtype, attention, self.images.parts.vision)
-        check_layers(model, self.run.model.folder, self.cache)
+            check_layers(model, folder, self.cache)
+            return model
+        if self.shards is None:
+            model = load_causal(folder, dtype, attention)
+            check_layers(model, folder, self.cache)
+            return model
+        sizes = sizes_of_rank(self.run.model.text_config, generation_plan(self.run))
+        model = load_causal_part(folder, dtype, attention, sizes, self.weights)
+        # Before anything is summed: ranks that find their Programs in the store do not come here.
+        check_layers(model, folder, self.cache)
+        sum_parts(model, self.shards)
         return model
 
     @cached_property

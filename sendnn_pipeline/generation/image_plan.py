@@ -7,6 +7,7 @@ from sendnn_pipeline.config.draft import Draft, Layer
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.engines.plan import PlanLine
 from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.generation.sharding import RANKS
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.models.facts import ModelFacts
 from sendnn_pipeline.multimodal.adapters import ImageAdapter, ImageLayout, Parts, adapter_registry
@@ -34,11 +35,17 @@ def find_adapter(plugins: Plugins, model: ModelFacts) -> ImageAdapter | None:
 
 
 def refuse_images(draft: Draft, limits: Limits) -> None:
-    """Refuse a backend that takes a decoder whole: it has no place where rows of images could be read.
+    """Refuse where rows of images have no place yet: a backend that takes a decoder whole, and several ranks.
 
     Raises:
-        ConfigError: it is such a one.
+        ConfigError: it is such a run.
     """
+    if draft[RANKS] > 1:
+        raise ConfigError(
+            f"{RANKS}={draft[RANKS]}, and {draft.model.architecture} runs in one rank so far",
+            where=draft.where(RANKS),
+            hint=f"use {RANKS}=1",
+        )
     if limits.whole_decoder is not None:
         raise ConfigError(
             f"backend={draft['backend.name']} does not run {draft.model.architecture} yet: its decoders take token ids "

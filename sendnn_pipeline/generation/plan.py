@@ -32,9 +32,11 @@ TRACED = (
     "generation/layers.py",
     "generation/model/attention.py",
     "generation/model/decoder.py",
+    "generation/model/group.py",
     "generation/model/steps.py",
     "models/loader.py",
     "models/parameters.py",
+    "models/shards.py",
     "backends/export.py",
 )
 
@@ -111,7 +113,8 @@ def make_plan(
     """Plan a configuration of which no null is left."""
     rules, dtype = rules_of(config), config.model.dtype
     size = BYTES_OF_DTYPE[dtype]
-    cache = rules.num_blocks * BLOCK_SIZE * facts.bytes_per_token(model.num_layers, size)
+    ranks = config.parallel.tensor_parallel
+    cache = rules.num_blocks * BLOCK_SIZE * facts.bytes_per_token(model.num_layers, size) // ranks
     defaults = ", ".join(f"{name}={value}" for name, value in facts.defaults.items()) or "none"
     tokens = f"{rules.num_blocks} blocks of {BLOCK_SIZE} tokens, {rules.num_blocks * BLOCK_SIZE:,} in all"
     types = facts.layer_types
@@ -120,13 +123,19 @@ def make_plan(
         steps=steps_to_time(rules, tuple(dict.fromkeys(kinds)), images=images is not None),
         max_input_tokens=rules.max_model_len - 1,
         unit="sequences",
-        key_fields=(("transformers", version("transformers")), ("code", _traced_digest())),
-        memory_bytes={"weights": model.num_parameters * size, "KV cache": cache},
+        key_fields=(
+            ("transformers", version("transformers")),
+            ("code", _traced_digest()),
+            *((("ranks", ranks),) if ranks > 1 else ()),
+        ),
+        memory_bytes={"weights": model.num_parameters * size // ranks, "KV cache": cache},
+        ranks=ranks,
         lines=(
             PlanLine("engine", f"{config.engine.name}: up to {rules.max_num_seqs} sequences at once"),
             PlanLine("context", f"{rules.max_model_len} tokens, prompts in chunks of {rules.chunk_size}"),
             PlanLine("KV cache", f"{tokens}, {cache / 2**20:,.0f} MiB", "cache.num_blocks"),
             *(() if images is None else (images_line(config),)),
+            *_rank_lines(ranks, facts),
             PlanLine("sampling", f"the model's own defaults: {defaults}"),
         ),
         measures=measures_of(rules.max_model_len),
@@ -141,6 +150,13 @@ def make_plan(
         images=images,
         layer_kinds=kinds,
     )
+
+
+def _rank_lines(ranks: int, facts: GenerationFacts) -> tuple[PlanLine, ...]:
+    if ranks == 1:
+        return ()
+    each = f"each with {facts.num_kv_heads // ranks} of {facts.num_kv_heads} key heads and as much of every layer"
+    return (PlanLine("ranks", f"{ranks} processes, {each}", "parallel.tensor_parallel"),)
 
 
 @lru_cache(maxsize=1)

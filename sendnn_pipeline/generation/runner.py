@@ -159,6 +159,7 @@ def bind_runner(
 def make_caches(run: Run) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return keys and values of each layer, all zero: what nobody wrote must not be a NaN."""
     plan, dtype = generation_plan(run), getattr(torch, run.config.model.dtype)
-    facts, shape = plan.facts, (plan.rules.num_blocks, plan.facts.num_kv_heads)
+    # Of several ranks, each has the keys and values of its own heads.
+    facts, shape = plan.facts, (plan.rules.num_blocks, plan.facts.num_kv_heads // plan.ranks)
     keys, values = (*shape, facts.head_size, BLOCK_SIZE), (*shape, BLOCK_SIZE, facts.head_size)
     return [(torch.zeros(keys, dtype=dtype), torch.zeros(values, dtype=dtype)) for _ in plan.layer_kinds]

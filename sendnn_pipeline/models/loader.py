@@ -1,14 +1,16 @@
 """Weights into memory, through transformers; safetensors only, no remote code."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.models.json_files import read_config_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import torch
     from torch import nn
 
 # Heads that a checkpoint of the bare encoder may lack and that no pooling here reads.
@@ -107,6 +109,35 @@ def load_vision(folder: "Path", dtype: str, vision: "Sequence[str]") -> "nn.Modu
     return inner  # type: ignore[no-any-return]
 
 
+def load_causal_part(
+    folder: "Path", dtype: str, attention: str, sizes: "Mapping[str, int]", weights: "Mapping[str, torch.Tensor]"
+) -> "nn.Module":
+    """Load one rank's part of a causal model with its head, ready for inference.
+
+    Args:
+        folder: the model's folder.
+        dtype: name of a torch dtype.
+        attention: name of the implementation, which transformers knows.
+        sizes: of the part, by their names in config.json.
+        weights: of the part.
+
+    Raises:
+        ModelError: as ``load_causal``.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    part = Part(sizes, weights)
+    return _load(MODEL_FOR_CAUSAL_LM_MAPPING, folder, dtype, (), attention=attention, part=part)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Of a model."""
+
+    sizes: "Mapping[str, int]"
+    weights: "Mapping[str, torch.Tensor]"
+
+
 def _load(
     kind: Any,
     folder: "Path",
@@ -115,6 +146,7 @@ def _load(
     *,
     attention: "str | dict[str, str]" = "sdpa",
     layers: int | None = None,
+    part: Part | None = None,
 ) -> "nn.Module":
     import torch
     from transformers import CONFIG_MAPPING
@@ -130,8 +162,14 @@ def _load(
             text.pop("layer_types", None)
             described = {**described, "text_config": text}
         config = CONFIG_MAPPING[described["model_type"]].from_dict(described)
+        source: dict[str, Any] = {"pretrained_model_name_or_path": str(folder)}
+        if part is not None:
+            for name, size in part.sizes.items():
+                setattr(config, name, size)
+            kind = kind[type(config)]
+            source = {"pretrained_model_name_or_path": None, "state_dict": dict(part.weights)}
         model, report = kind.from_pretrained(
-            str(folder),
+            **source,
             config=config,
             dtype=getattr(torch, dtype),
             attn_implementation=attention,

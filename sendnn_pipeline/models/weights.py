@@ -35,7 +35,7 @@ class CheckpointWeights(Mapping[str, "torch.Tensor"]):
             import torch
 
             opened, name_in_file = self._files_by_name()[name]
-            tensor = opened.get_tensor(name_in_file)
+            tensor = self._read(opened, name_in_file)
             if tensor.is_floating_point():
                 tensor = tensor.to(getattr(torch, self._dtype))
             # Read every page now: no request pays for it, and memory is from the start what it will be.
@@ -48,6 +48,11 @@ class CheckpointWeights(Mapping[str, "torch.Tensor"]):
 
     def __len__(self) -> int:
         return len(self._files_by_name())
+
+    def _read(self, opened: Any, name: str) -> "torch.Tensor":
+        """Return a tensor of an open file."""
+        tensor: torch.Tensor = opened.get_tensor(name)
+        return tensor
 
     def _files_by_name(self) -> dict[str, tuple[Any, str]]:
         if self._opened is None:

@@ -41,8 +41,12 @@ class ConsoleProgress:
     bar: Progress | None = field(default=None, init=False)
 
     def on_stage(self, event: StageEvent) -> None:
-        """Show what begins, what ended and after how long; the others' ranks do the same as the first."""
-        if event.stage == "serve" or event.rank:
+        """Show what begins, what ended and after how long; of other ranks than the first, stages alone."""
+        if event.stage == "serve":
+            return
+        if event.rank:
+            if event.state == "finished" and not event.program:
+                self.line(f"  rank {event.rank}: {event.stage} done in {event.seconds:.1f} s")
             return
         if event.state == "failed":
             # Room for the error.

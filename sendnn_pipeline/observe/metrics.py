@@ -134,7 +134,9 @@ class Metrics:
         self.waiting.set_function(waiting)
 
     def on_stage(self, event: StageEvent) -> None:
-        """Keep how long a stage or a Program of it took."""
+        """Keep how long a stage or a Program of it took in the first rank."""
+        if event.rank:
+            return
         if event.state == "finished" and event.program:
             self._compile.labels(event.stage, event.program, event.source or "start").set(event.seconds)
             if event.source:

@@ -16,7 +16,7 @@ from sendnn_pipeline.messages import StageEvent
 from sendnn_pipeline.observe.logs import utc
 
 log = logging.getLogger(__name__)
-STARTUP_FILE = "perf_log_rank_0.txt"
+STARTUP_FILE = "perf_log_rank_{rank}.txt"
 REQUEST_FILE = "request_metrics.jsonl"
 # The names that users of the log know, by our stage.
 KNOWN_NAMES = {"load": "load model time", "warmup": "total warmup time", "compile": "total compile time"}
@@ -29,6 +29,8 @@ class PerfLog:
     folder: Path
     run_id: str
     model_name: str
+    ranks: int = 1
+    """How many write their startup, each into a file of its own."""
     _lossy: bool = field(default=False, init=False)
     """Whether a line could not be written."""
 
@@ -40,7 +42,7 @@ class PerfLog:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for name in (STARTUP_FILE, REQUEST_FILE):
+            for name in (*(STARTUP_FILE.format(rank=rank) for rank in range(self.ranks)), REQUEST_FILE):
                 (self.folder / name).touch()
         except OSError as error:
             raise ServeError(
@@ -54,13 +56,13 @@ class PerfLog:
         name = KNOWN_NAMES.get(event.stage, f"{event.stage} time")
         if event.program:
             name = {"compile": "compile time", "warmup": "warmup 1 time"}.get(event.stage, name)
-        self.startup(name, event.seconds, {"program": event.program} if event.program else {})
+        self.startup(name, event.seconds, {"program": event.program} if event.program else {}, event.rank)
 
-    def startup(self, name: str, seconds: float, about: Mapping[str, Any]) -> None:
-        """Append one line: time, name, seconds, then pairs."""
+    def startup(self, name: str, seconds: float, about: Mapping[str, Any], rank: int = 0) -> None:
+        """Append one line for a rank: time, name, seconds, then pairs."""
         pairs = {**about, "model": self.model_name, "run_id": self.run_id}
         parts = [utc(time.time()), name, f"{seconds:.3f}", *(str(part) for pair in pairs.items() for part in pair)]
-        self._append(STARTUP_FILE, (", ".join(parts) + "\n").encode())
+        self._append(STARTUP_FILE.format(rank=rank), (", ".join(parts) + "\n").encode())
 
     def request(self, fields: Mapping[str, Any]) -> None:
         """Append one line for a finished request."""

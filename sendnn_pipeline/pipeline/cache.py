@@ -103,14 +103,17 @@ def program_cache(
     embedded = config.model.dtype in backend.limits.embeds_weights
 
     def weights() -> str:
-        return weights_digest(model.weight_files, run.cache_dir)
+        whole = weights_digest(model.weight_files, run.cache_dir)
+        return whole if world.size == 1 else f"{whole} rank {world}"
 
+    # Code without weights is one for all ranks, which divide a model evenly.
+    rank = str(world) if world.size == 1 or embedded else f"any of {world.size}"
     keys = artifact_keys(
         weights() if embedded else model.structure_digest,
         (("dtype", config.model.dtype), *run.plan.key_fields),
         backend.name,
         {**backend.fingerprint(), "weights": "embedded" if embedded else "shared"},
-        (("device", config.device), ("cpu", cpu_features()), ("rank", str(world))),
+        (("device", config.device), ("cpu", cpu_features()), ("rank", rank)),
     )
     keeps = config.artifacts.enabled and backend.limits.artifacts == "files"
     used_store = store if keeps else None

@@ -46,8 +46,8 @@ def run_rank(port: EnginePort, run: Run, world: World) -> None:
             Load(engine, world, closing),
             Compile(backend, simple, store, world, observe, library),
             Warmup(backend, world, observe, publish),
-            Serve(port, about),
+            Serve(port, world, about),
         ]
         last = run_stages(stages[: len(run.config.pipeline.stages)], run, observe)
-        if isinstance(last, WarmEngine):
+        if isinstance(last, WarmEngine) and not world.rank:
             port.send(ready_message(last, about))

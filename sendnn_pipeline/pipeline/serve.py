@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import psutil
 
 from sendnn_pipeline.distributed.worker import leave_signals_to_the_parent
+from sendnn_pipeline.distributed.world import World
+from sendnn_pipeline.engines.base import Follower
 from sendnn_pipeline.engines.loop import Inbox, run_loop
 from sendnn_pipeline.messages import FromEngine, Ready
 from sendnn_pipeline.pipeline.warmup import WarmEngine
@@ -33,13 +35,19 @@ class Serve:
     """``WarmEngine`` to its end."""
 
     port: EnginePort
+    world: World
     about: dict[str, Any]
     name = "serve"
 
     def run(self, warm: WarmEngine) -> None:
-        """Announce the engine, then take messages and make steps."""
+        """Announce the engine, then take messages and make steps; other ranks than the first do what it tells them."""
         if warm.run.config.process.override_signal_handlers:
             leave_signals_to_the_parent()
+        if self.world.rank:
+            assert isinstance(warm.core, Follower), "a plan for several ranks is of an engine that has them"
+            self.world.follow(warm.core.obey)
+            return
         warm.core.start(warm.times, self.port.send)
         self.port.send(ready_message(warm, self.about))
         run_loop(warm.core, self.port)
+        self.world.dismiss()

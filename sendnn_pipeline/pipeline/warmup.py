@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sendnn_pipeline.backends.base import CompileBackend
@@ -66,8 +67,12 @@ class Warmup:
         unless all Programs are artifacts and were timed here before.
         """
         run, core, steps = compiled.run, compiled.core, compiled.run.plan.steps
-        with self.world.stagger(run.config.parallel.max_load_processes), self.backend.tracing():
+        with ExitStack() as tracing:
+            tracing.enter_context(self.backend.tracing())
             self._run_each("trace", core, {program: steps[program][0] for program in steps}, check=False)
+            # All ranks trace at once, as steps need all of them; a device compiles when it is left, in turns.
+            with self.world.stagger(run.config.parallel.max_load_processes):
+                tracing.close()
         self.traced()
         if not self.backend.limits.runs:
             return WarmEngine(run, core, {}, False)
@@ -77,17 +82,18 @@ class Warmup:
             program: recorded.get(program.name, {}) for program in run.plan.programs
         }
         measured = bool(compiled.num_compiled) or run.config.warmup.remeasure or not all(times.values())
-        measured = measured or bool(implausible(times))
+        # All ranks make the same steps, as often as the first one does.
+        measured = self.world.broadcast(measured or bool(implausible(times)))
         for index, program in enumerate(run.plan.programs, start=1):
             self.observe(StageEvent(self.name, "started", program.name, index, len(steps)))
             started = time.monotonic()
             if measured:
-                times[program] = {step.sizes: _measure_ms(core, program, step) for step in steps[program]}
+                times[program] = {step.sizes: self._measure_ms(core, program, step) for step in steps[program]}
             seconds = deployed[program] + time.monotonic() - started
             detail = _fastest(program, steps[program], times[program]) if measured else ""
             self.observe(StageEvent(self.name, "finished", program.name, index, len(steps), seconds, detail))
         if measured:
-            _measure_again(core, times, steps)
+            self._measure_again(core, times, steps)
         self.backend.seal()
         return WarmEngine(run, core, times, measured)
 
@@ -104,28 +110,26 @@ class Warmup:
             self.observe(StageEvent(what, "finished", program.name, index, len(runs), taken[program]))
         return taken
 
+    def _measure_ms(self, core: EngineCore, program: Program, step: Step) -> float:
+        """Return the shortest of a few timings of a full step: what disturbs one only makes it longer."""
+        timings: list[float] = []
+        while len(timings) < MIN_RUNS or (len(timings) < MAX_RUNS and sum(timings) < ENOUGH_MS):
+            timings.append(self.world.broadcast(core.rehearse(program, step.sizes, check=True)))
+        return min(timings)
 
-def _measure_ms(core: EngineCore, program: Program, step: Step) -> float:
-    """Return the shortest of a few timings of a full step: what disturbs one only makes it longer."""
-    timings: list[float] = []
-    while len(timings) < MIN_RUNS or (len(timings) < MAX_RUNS and sum(timings) < ENOUGH_MS):
-        timings.append(core.rehearse(program, step.sizes, check=True))
-    return min(timings)
-
-
-def _measure_again(
-    core: EngineCore, times: dict[Program, Mapping[Sizes, float]], steps: Mapping[Program, tuple[Step, ...]]
-) -> None:
-    """Time steps again whose times cannot be, for a few rounds: what is recorded decides in all later runs."""
-    for _ in range(ROUNDS):
-        wrong = implausible(times)
-        if not wrong:
-            return
-        for program, timed in steps.items():
-            for step in timed:
-                if (program, step.sizes) in wrong:
-                    ms = min(times[program][step.sizes], _measure_ms(core, program, step))
-                    times[program] = {**times[program], step.sizes: ms}
+    def _measure_again(
+        self, core: EngineCore, times: dict[Program, Mapping[Sizes, float]], steps: Mapping[Program, tuple[Step, ...]]
+    ) -> None:
+        """Time steps again whose times cannot be, for a few rounds: what is recorded decides in all later runs."""
+        for _ in range(ROUNDS):
+            wrong = implausible(times)
+            if not wrong:
+                return
+            for program, timed in steps.items():
+                for step in timed:
+                    if (program, step.sizes) in wrong:
+                        ms = min(times[program][step.sizes], self._measure_ms(core, program, step))
+                        times[program] = {**times[program], step.sizes: ms}
 
 
 def _fastest(program: Program, steps: tuple[Step, ...], times: Mapping[Sizes, float]) -> str:

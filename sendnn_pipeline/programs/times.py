@@ -18,7 +18,9 @@ StepMs = Mapping[Sizes, float]
 """Milliseconds of full steps of one Program."""
 
 
-def timing_prefix(model: str, backend: Mapping[str, Any], dtype: str, *, threads: int, concurrent_steps: int) -> str:
+def timing_prefix(
+    model: str, backend: Mapping[str, Any], dtype: str, *, threads: int, concurrent_steps: int, ranks: int = 1
+) -> str:
     """Begin the name under which times of a run's Programs are recorded.
 
     Args:
@@ -27,9 +29,11 @@ def timing_prefix(model: str, backend: Mapping[str, Any], dtype: str, *, threads
         dtype: of the weights.
         threads: of the engine.
         concurrent_steps: that share them.
+        ranks: that share a step.
     """
     options = hashlib.sha256(json.dumps(backend, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    return f"{model[:16]} {backend['name']}-{options} {dtype} {threads} threads {concurrent_steps} steps "
+    together = f"{ranks} ranks " if ranks > 1 else ""
+    return f"{model[:16]} {backend['name']}-{options} {dtype} {threads} threads {concurrent_steps} steps {together}"
 
 
 def implausible(times: Mapping[Program, StepMs]) -> set[tuple[Program, Sizes]]:

@@ -101,7 +101,7 @@ def _configured(context: AppContext, overrides: Sequence[Override]) -> Iterator[
     except PipelineError as error:
         yield Finding("fail", str(error))
     try:
-        threads = plan_threads(config.process, context.environ)
+        threads = plan_threads(config.process, context.environ, config.parallel.tensor_parallel)
         yield Finding("ok", f"the engine gets {threads.count} threads ({threads.reason})")
         yield from (Finding("note", warning) for warning in threads.warnings)
     except PipelineError as error:

@@ -22,6 +22,7 @@ def made(way, dtype):
     import torch
 
     from sendnn_pipeline.backends.base import Graph, Input
+    from sendnn_pipeline.distributed.world import World
     from sendnn_pipeline.generation.model.decoder import TokenLayer
     from sendnn_pipeline.generation.runner import Layer, make_caches
     from tests.conftest import resolved_run
@@ -35,7 +36,7 @@ def made(way, dtype):
         "model.max_model_len=2048",
     ]
     resolved = resolved_run(words)
-    run, core = resolved.run, resolved.engine.open(resolved.run, None)
+    run, core = resolved.run, resolved.engine.open(resolved.run, World())
     program, caches = run.plan.decode(""), make_caches(run)
     graph = core.graph(program)
 

@@ -82,6 +82,33 @@ def start_compiler(port):
     port.send(StageEvent("compile", "started", program=file, index=process.pid))
 
 
+def meet_and_leave(port, run, world):
+    """Say what a rank is started with, meet the others, and end."""
+    os.system(f"echo printed by {world.rank}")
+    about = (os.environ["RANK"], str(world), os.environ["GLOO_SOCKET_IFNAME"])
+    port.send(StageEvent("load", "started", detail=" ".join(about), rank=world.rank))
+    world.meet()
+
+
+def fail_in_the_last(port, run, world):
+    """Fail in one rank, while the others wait for it and fail of that."""
+    os.system(f"echo printed by {world.rank}")
+    if world.rank == 2:
+        fail(port, run, world)
+    world.meet()
+
+
+def be_killed_in_the_last(port, run, world):
+    """Die in one rank; another notices and fails."""
+    os.system(f"echo printed by {world.rank}")
+    world.meet()
+    if world.rank == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if world.rank == 1:
+        raise RuntimeError("Connection closed by peer")
+    world.meet()
+
+
 def show_progress(port, run, world):
     """Show a progress bar, as torch does when it traces, and stay."""
     from tqdm import tqdm

@@ -13,21 +13,29 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from sendnn_pipeline.config.schema import ConsoleName
+from sendnn_pipeline.config.schema import ConsoleName, ParallelConfig
 from sendnn_pipeline.config.serving import LogConfig
 from sendnn_pipeline.distributed.port import AsyncPort, new_address
 from sendnn_pipeline.distributed.ranks import start_ranks
-from sendnn_pipeline.errors import EngineError
+from sendnn_pipeline.distributed.rendezvous import bind_rendezvous
+from sendnn_pipeline.errors import ConfigError, EngineError
 from sendnn_pipeline.messages import Drain
 from tests.distributed.jobs import COUNT
 from tests.served import ROOT, environment
 
 PROCESS = SimpleNamespace(override_signal_handlers=True)
-RUN = SimpleNamespace(config=SimpleNamespace(process=PROCESS, console=ConsoleName.stdout, log=LogConfig()))
 
 
-async def start(job, **environment):
-    return start_ranks(f"tests.distributed.jobs:{job}", RUN, environment)
+def run_of(**parallel):
+    config = {"process": PROCESS, "console": ConsoleName.stdout, "log": LogConfig()}
+    return SimpleNamespace(config=SimpleNamespace(**config, parallel=ParallelConfig(**parallel)))
+
+
+RUN = run_of()
+
+
+async def start(job, run=RUN, **environment):
+    return start_ranks(f"tests.distributed.jobs:{job}", run, environment)
 
 
 CODE = """
@@ -110,7 +118,7 @@ def test_its_environment_is_its_own_and_it_hears_what_it_is_told():
             assert message.detail == "so" and "ONLY_OF_THE_RANK" not in os.environ
             await started.send(Drain())
         started.kill()
-        assert started.process.exitcode == 0
+        assert started.ranks[0].process.exitcode == 0
 
     asyncio.run(main())
 
@@ -119,13 +127,14 @@ def test_what_it_started_and_its_temporary_files_end_with_it():
     async def main():
         started = await start("compile")
         async for message in started.messages():
-            assert Path(message.program).parent == started.scratch and Path(message.program).is_file()
+            assert Path(message.program).parent == started.ranks[0].scratch and Path(message.program).is_file()
             started.kill()
-            return message.index, started.scratch
+            return message.index, started.ranks[0].scratch
         raise AssertionError("it said nothing")
 
     child, scratch = asyncio.run(main())
-    assert gone(child) and not scratch.exists()
+    wait_for(lambda: gone(child))
+    assert not scratch.exists()
 
 
 def test_what_it_started_ends_with_it_also_when_it_dies():
@@ -136,13 +145,62 @@ def test_what_it_started_ends_with_it_also_when_it_dies():
     assert gone(message.index) and not Path(message.program).parent.exists()
 
 
+async def follow_to_the_end(ranks):
+    """Return what all ranks say, and the error that they end with."""
+    found = []
+    try:
+        async for message in ranks.messages():
+            found.append(message)
+    except EngineError as error:
+        return found, error, [rank.pid for rank in ranks.ranks]
+    finally:
+        ranks.kill()
+    return found, None, [rank.pid for rank in ranks.ranks]
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        ("meet_and_leave", None),
+        ("fail_in_the_last", "rank 2: the weights are broken; fetch them again"),
+        ("be_killed_in_the_last", "the process of rank 2 was killed by SIGKILL"),
+    ],
+)
+def test_of_several_ranks_the_first_to_fail_is_the_error_and_all_are_gone(job, words, tmp_path):
+    async def main():
+        run = run_of(tensor_parallel=3, worker_log_dir=str(tmp_path / "logs"))
+        return await asyncio.wait_for(follow_to_the_end(await start(job, run)), 60)
+
+    found, error, pids = asyncio.run(main())
+    assert str(error).startswith(words) if words else error is None
+    assert all(gone(pid) for pid in pids)
+    # Each with its own environment, and what it printed, also natively, in its own file.
+    if words is None:
+        assert sorted(message.detail for message in found) == [f"{rank} {rank} of 3 lo" for rank in range(3)]
+    for rank in range(3):
+        printed = (tmp_path / "logs" / f"rank-{rank}.log").read_text()
+        assert printed.startswith(f"printed by {rank}\n")
+        assert ("Traceback" in printed) == (job.startswith("be_killed") and rank == 1)
+
+
+def test_where_ranks_meet_is_said_by_the_environment_and_refused_in_one_line():
+    place = bind_rendezvous({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": ""}, 3)
+    with place.listening:
+        assert place.host == "127.0.0.1" and place.port and place.timeout_minutes == 3
+        taken = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(place.port)}
+        with pytest.raises(EngineError, match=f"MASTER_PORT={place.port}, where ranks meet, cannot be had"):
+            bind_rendezvous(taken, 3)
+    with pytest.raises(ConfigError, match="MASTER_PORT=x must be a number"):
+        bind_rendezvous({"MASTER_PORT": "x"}, 3)
+
+
 PARENT = """
 import asyncio
 from tests.distributed.test_ranks import start
 async def main():
     started = await start("compile")
     async for message in started.messages():
-        print(message.index, message.program, started.process.pid, flush=True)
+        print(message.index, message.program, started.ranks[0].process.pid, flush=True)
 asyncio.run(main())
 """
 

@@ -4,6 +4,7 @@ from collections import defaultdict
 
 import msgspec
 
+from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.generation.messages import GenerationOutput, GenerationRequest, Sampling
 from sendnn_pipeline.messages import Cancel, Part, Request, RequestFailed
 
@@ -16,7 +17,7 @@ class Core:
 
     def __init__(self, resolved, artifacts=None):
         self.run, backend = resolved.run, resolved.backend
-        self.core = resolved.engine.open(resolved.run, None)
+        self.core = resolved.engine.open(resolved.run, World())
         self.compiled = {}
         for program in self.run.plan.programs:
             graph = self.core.graph(program)

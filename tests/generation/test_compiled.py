@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from sendnn_pipeline.backends.export import export_graph
+from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.generation.programs import LOGITS
 from tests.conftest import resolved_run
 from tests.generation.cores import Core
@@ -41,7 +42,7 @@ def test_packed_products_in_bfloat16(tmp_path):
     """Over weights in a layout of their own, where the CPU computes it."""
     folder = make_decoder(tmp_path / "model", "Llama", KNOWN["Llama"])
     resolved = resolved_run([*SMALL, f"model.path={folder}", "model.dtype=bfloat16"])
-    core = resolved.engine.open(resolved.run, None)
+    core = resolved.engine.open(resolved.run, World())
     (program,) = [one for one in resolved.run.plan.programs if one.function == LOGITS]
     graph = core.graph(program)
     made = resolved.backend.compile(graph)
@@ -59,6 +60,6 @@ def test_one_request_at_a_time_is_no_range_to_the_compiler(tmp_path):
     folder = make_decoder(tmp_path / "model", "Llama", KNOWN["Llama"])
     words = ("scheduler.max_num_seqs=1", "model.max_model_len=64", "model.dtype=float32")
     resolved = resolved_run([*SMALL, f"model.path={folder}", *words])
-    core = resolved.engine.open(resolved.run, None)
+    core = resolved.engine.open(resolved.run, World())
     for program in resolved.run.plan.programs:
         export_graph(core.graph(program))

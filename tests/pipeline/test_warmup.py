@@ -37,6 +37,9 @@ class Device:
         yield
         self.log.append("the next rank")
 
+    def broadcast(self, plan):
+        return plan
+
     def seal(self):
         self.log.append("seal")
 
@@ -65,7 +68,7 @@ def warm(device, tmp_path, *, num_compiled=1, remeasure=False, observed=None):
 def test_all_are_traced_together_at_their_smallest_then_each_runs_at_its_largest_then_nothing_compiles(tmp_path):
     device = Device()
     warm(device, tmp_path)
-    traced = ["at most 3 at once", "trace", ("one", 1, False), ("two", 4, False), "traced", "the next rank"]
+    traced = ["trace", ("one", 1, False), ("two", 4, False), "at most 3 at once", "traced", "the next rank"]
     assert device.log[:6] == traced
     rest = device.log[6:]
     assert rest.pop() == "seal"

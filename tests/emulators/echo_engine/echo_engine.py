@@ -11,6 +11,7 @@ import msgspec
 
 from sendnn_pipeline.backends.base import Graph
 from sendnn_pipeline.config.schema import EngineConfig
+from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.plan import Plan, PlanLine, Step
 from sendnn_pipeline.errors import EngineError
 from sendnn_pipeline.frontend.bodies import CountOrFitting
@@ -75,14 +76,16 @@ class EchoEngine:
     def plan(self, config, model, limits):
         steps = {PROGRAM: (Step((1,), 1), Step((8,), 8))}
         lines = (PlanLine("engine", f"echo, {config.engine.step_ms:g} ms a step", "engine.step_ms"),)
-        return Plan(steps=steps, max_input_tokens=config.model.max_model_len or 64, unit="texts", lines=lines)
+        sizes = {"max_input_tokens": config.model.max_model_len or 64, "ranks": config.parallel.tensor_parallel}
+        return Plan(steps=steps, unit="texts", lines=lines, **sizes)
 
     def open(self, run, world):
-        return EchoCore(run.config.engine)
+        return EchoCore(run.config.engine, world)
 
 
 class EchoCore:
-    def __init__(self, config):
+    def __init__(self, config, world=World()):  # noqa: B008  frozen
+        self.world = world
         self.config, self.waiting, self.wake = config, deque(), os.eventfd(0, os.EFD_NONBLOCK)
         self.seconds = config.step_ms / 1000
         self.come_to("load")
@@ -125,7 +128,9 @@ class EchoCore:
         self.send(StepStarted([one.request_id for one in batch]))
         self.come_to("step")
         began = time.monotonic()
-        time.sleep(self.seconds)
+        if self.world.channel is not None:
+            self.world.channel.tell(len(batch))
+        self.obey(len(batch))
         pieces, ended = self.call(*(one.piece for one in batch)), time.monotonic()
         tokens, name = sum(map(len, pieces)), PROGRAM.name
         self.send(StepDone(name, len(batch), 8, tokens, tokens, began, ended, len(self.waiting), 0))
@@ -134,6 +139,11 @@ class EchoCore:
             done, last = int(one.ends_text), one.ends_request
             self.send(Part(one.request_id, payload, done, last, name, 0, one.since, began, ended))
         return bool(self.waiting)
+
+    def obey(self, command):
+        """Take part in a step: it takes its time, and ends when all ranks come to its end."""
+        time.sleep(self.seconds)
+        self.world.meet()
 
     @property
     def idle(self):

@@ -6,8 +6,9 @@ import httpx
 import msgspec
 import pytest
 
-from sendnn_pipeline.generation.core import open_core
+from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.generation.messages import GenerationOutput, GenerationRequest, Sampling
+from sendnn_pipeline.generation.opening import open_core
 from sendnn_pipeline.messages import Cancel, Part, Request
 from tests.conftest import resolved_run
 from tests.served import EAGER_FLOAT32
@@ -18,7 +19,7 @@ class Core:
 
     def __init__(self, folder) -> None:
         resolved = resolved_run([*EAGER_FLOAT32, f"model.path={folder}", "scheduler.max_num_seqs=8"])
-        self.core, self.sent = open_core(resolved.run), []
+        self.core, self.sent = open_core(resolved.run, World()), []
         programs = resolved.run.plan.programs
         self.core.install({one: resolved.backend.compile(self.core.graph(one)) for one in programs})
         self.core.start({}, self.sent.append)

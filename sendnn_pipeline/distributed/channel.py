@@ -1,0 +1,144 @@
+"""What rank 0 tells the other ranks, and where all of them meet.
+
+No torch: what a step is travels here, its tensors do not.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import zmq
+
+from sendnn_pipeline.errors import EngineError
+
+# How long a rank that failed in a step waits for the others to have failed in it, too.
+TOGETHER_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """How to meet the other ranks of a run, on this machine."""
+
+    address: str
+    """The prefix of an address for each rank but the first."""
+    wait_seconds: float
+    """How long ranks wait for each other when they meet."""
+
+
+class Channel:
+    """A rank's end: of the first rank a socket to each other one, of the others one to the first.
+
+    Raises:
+        EngineError: a rank did not come in time.
+    """
+
+    def __init__(self, rank: int, size: int, place: Place) -> None:
+        self.rank, self._wait_seconds = rank, place.wait_seconds
+        self._context = zmq.Context()
+        peers = range(1, size) if rank == 0 else (rank,)
+        self._sockets = {peer: self._open(f"{place.address}-{peer}") for peer in peers}
+        # What is sent to a rank that is not there, or no longer, is lost.
+        try:
+            self.meet()
+        except EngineError:
+            self.close()
+            raise
+
+    def _open(self, address: str) -> "zmq.Socket[bytes]":
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.PAIR)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, 0)
+        socket.setsockopt(zmq.RCVHWM, 0)
+        socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
+        (socket.bind if self.rank == 0 else socket.connect)(address)
+        return socket
+
+    def tell(self, value: Any) -> None:
+        """Send a value of plain types to all others; of rank 0."""
+        frame = msgspec.msgpack.encode(value)
+        for socket in self._sockets.values():
+            # Of a rank that is gone the parent learns, and ends all.
+            with suppress(zmq.Again):
+                socket.send(frame, zmq.NOBLOCK)
+
+    def hear(self, timeout_seconds: float | None = None) -> Any:
+        """Return the next value that rank 0 tells; waits for ever unless told otherwise.
+
+        Raises:
+            TimeoutError: there was none in time.
+        """
+        (socket,) = self._sockets.values()
+        return self._receive(socket, timeout_seconds)
+
+    def meet(self) -> None:
+        """Wait until all ranks are here.
+
+        Raises:
+            EngineError: one did not come in time.
+        """
+        if self.rank:
+            self._say_here()
+            self.hear()
+            return
+        for rank, socket in self._sockets.items():
+            try:
+                self._receive(socket, self._wait_seconds)
+            except TimeoutError:
+                raise EngineError(
+                    f"rank {rank} did not come within {self._wait_seconds / 60:g} minutes",
+                    hint="raise parallel.gloo_timeout_minutes",
+                ) from None
+        self.tell(None)
+
+    def arrive(self) -> None:
+        """Count as having come to a meeting, without waiting for the others; the first rank lets them go."""
+        if self.rank:
+            self._say_here()
+        else:
+            self.tell(None)
+
+    def _say_here(self) -> None:
+        (socket,) = self._sockets.values()
+        with suppress(zmq.Again):
+            socket.send(msgspec.msgpack.encode(self.rank), zmq.NOBLOCK)
+
+    def failed_together(self) -> bool:
+        """Say that this rank failed in what it was told to do, and return whether all others did, too."""
+        try:
+            if self.rank:
+                self._say_here()
+                self.hear(TOGETHER_SECONDS)
+            else:
+                for socket in self._sockets.values():
+                    self._receive(socket, TOGETHER_SECONDS)
+                self.tell(None)
+        except TimeoutError:
+            return False
+        return True
+
+    @staticmethod
+    def _receive(socket: "zmq.Socket[bytes]", timeout_seconds: float | None) -> Any:
+        if not socket.poll(None if timeout_seconds is None else int(timeout_seconds * 1000)):
+            raise TimeoutError
+        return msgspec.msgpack.decode(socket.recv())
+
+    def close(self) -> None:
+        """Close; what was told is sent first."""
+        for socket in self._sockets.values():
+            socket.close(linger=1000)
+        self._context.term()
+
+
+def meetings(rank: int, size: int, limit: int) -> tuple[Sequence[int], Sequence[int]]:
+    """Return how often a rank meets the others before and after it works, where ``limit`` ranks work at once.
+
+    Sets of ``limit`` ranks follow one another; all meet as often as there are sets, so that all leave together.
+    """
+    if not 0 < limit < size:
+        return (), ()
+    sets = -(-size // limit)
+    mine = rank // limit
+    return range(mine), range(sets - mine)

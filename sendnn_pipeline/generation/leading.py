@@ -1,0 +1,74 @@
+"""The first of several ranks: it tells the others each step, then computes its own part of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from sendnn_pipeline.errors import RanksApartError
+from sendnn_pipeline.generation.runner import GenerationRunner, Logits
+from sendnn_pipeline.generation.steps import Chunk, DecodeStep
+
+if TYPE_CHECKING:
+    import torch
+
+    from sendnn_pipeline.distributed.channel import Channel
+    from sendnn_pipeline.generation.plan import GenerationPlan
+
+T = TypeVar("T")
+PREFILL, DECODE, CLEAR = "prefill", "decode", "clear"
+
+
+@dataclass(frozen=True)
+class LeadingRunner:
+    """Computes steps with all ranks. Logits are the first's alone: only it chooses tokens."""
+
+    own: GenerationRunner
+    channel: "Channel"
+
+    @property
+    def plan(self) -> "GenerationPlan":
+        """Of the run."""
+        return self.own.plan
+
+    def prefill(self, chunks: Sequence[Chunk]) -> "Sequence[torch.Tensor]":
+        """Compute chunks of prompts, and return the hidden states of each one's tokens."""
+        return self._together(PREFILL, chunks, lambda: self.own.prefill(chunks))
+
+    def decode(self, step: DecodeStep) -> "torch.Tensor":
+        """Compute a token of each row, and return their hidden states."""
+        return self._together(DECODE, step, lambda: self.own.decode(step))
+
+    def clear(self, blocks: Sequence[int]) -> None:
+        """Take numbers that are not finite out of the cache of every rank."""
+        self._together(CLEAR, blocks, lambda: self.own.clear(blocks))
+
+    def logits(self, hidden: "torch.Tensor") -> Logits:
+        """Return logits of hidden states."""
+        return self.own.logits(hidden)
+
+    def _together(self, what: str, value: Any, compute: Callable[[], T]) -> T:
+        self.channel.tell([what, msgspec.to_builtins(value)])
+        try:
+            return compute()
+        except Exception as error:
+            if self.channel.failed_together():
+                raise
+            text = (str(error).splitlines() or ["?"])[0][:200]
+            raise RanksApartError(
+                f"the first rank failed in a {what} and others did not: {type(error).__name__}: {text}",
+                hint="the lines above may say why",
+            ) from error
+
+
+def obey(runner: GenerationRunner, command: Any) -> None:
+    """Compute what the first rank told."""
+    what, value = command
+    if what == PREFILL:
+        runner.prefill(msgspec.convert(value, list[Chunk]))
+    elif what == DECODE:
+        runner.decode(msgspec.convert(value, DecodeStep))
+    else:
+        assert what == CLEAR
+        runner.clear(value)

@@ -1,0 +1,58 @@
+"""The group in which the tensors of several ranks meet: torch's own, over gloo."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch._C._distributed_c10d import TCPStore
+
+from sendnn_pipeline.errors import EngineError
+from sendnn_pipeline.models.shards import ShardPlan
+
+if TYPE_CHECKING:
+    from sendnn_pipeline.distributed.world import World
+
+# What torch calls the group of all ranks; in compiled code, too.
+GROUP = "0"
+
+
+def open_group(world: "World") -> None:
+    """Form the group of all ranks of this process's world.
+
+    Raises:
+        EngineError: the ranks did not meet.
+    """
+    place = world.rendezvous
+    assert place is not None, "a world of several ranks has a place to meet"
+    timeout, listening = timedelta(minutes=place.timeout_minutes), place.listening
+    descriptor: dict[str, Any] = {} if listening is None else {"master_listen_fd": listening.detach()}
+    try:
+        store = TCPStore(place.host, place.port, world.size, world.rank == 0, timeout, **descriptor)
+        dist.init_process_group("gloo", store=store, rank=world.rank, world_size=world.size, timeout=timeout)
+    except (RuntimeError, ValueError) as error:
+        raise EngineError(
+            f"the ranks did not meet at {place.host}:{place.port}: {' '.join(str(error).split())[:300]}",
+            hint="is the port free, and parallel.gloo_timeout_minutes long enough?",
+        ) from error
+
+
+def sum_over_ranks(part: torch.Tensor) -> torch.Tensor:
+    """Return the sum of what all ranks have; part of a graph as well."""
+    functional = torch.ops._c10d_functional
+    total: torch.Tensor = functional.wait_tensor(functional.all_reduce(part.contiguous(), "sum", GROUP))
+    return total
+
+
+def sum_parts(model: nn.Module, plan: ShardPlan) -> None:
+    """Have every product of which ranks have parts return the whole sum."""
+    for name, module in model.named_modules():
+        if plan.sums(name):
+            module.register_forward_hook(lambda _module, _inputs, output: sum_over_ranks(output))
+
+
+def close_group() -> None:
+    """Leave it, where it was formed."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

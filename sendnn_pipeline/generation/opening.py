@@ -1,0 +1,29 @@
+"""From a run to its engine: threads, weights of this rank, caches, graphs."""
+
+import os
+
+import psutil
+
+from sendnn_pipeline.distributed.world import World
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.engines.threads import set_torch_threads
+from sendnn_pipeline.generation.core import GenerationCore
+from sendnn_pipeline.generation.graphs import GenerationGraphs
+from sendnn_pipeline.generation.runner import make_caches
+from sendnn_pipeline.models.shards import ShardedWeights, read_shard_plan
+from sendnn_pipeline.models.weights import CheckpointWeights
+
+
+def open_core(run: Run, world: World) -> GenerationCore:
+    """Return the engine of a run in this process; no weight is read before a Program is bound to it."""
+    threads = set_torch_threads(run.threads)
+    files, dtype = run.model.weight_files, run.config.model.dtype
+    weights, shards = CheckpointWeights(files, dtype), None
+    if world.size > 1:
+        shards = read_shard_plan(run.model.folder)
+        weights = ShardedWeights(files, dtype, shards, world.rank, world.size)
+    runtime_bytes = psutil.Process().memory_info().rss
+    caches = make_caches(run)
+    graphs = GenerationGraphs(run, weights, caches[0], shards)
+    wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    return GenerationCore(run, weights, caches, threads, runtime_bytes, wake, world, graphs=graphs)

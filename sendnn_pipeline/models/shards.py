@@ -1,0 +1,91 @@
+"""The part of a checkpoint that one of several ranks has, by transformers' own plan of a model for that."""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.models.json_files import read_config_json
+from sendnn_pipeline.models.weights import CheckpointWeights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import torch
+
+BY_OUTPUT, BY_INPUT = "colwise", "rowwise"
+# What every rank has whole: norms, whose gradients alone would differ.
+WHOLE = "replicated_with_grad_allreduce"
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """How the products of a model's layers are divided: each rank has some outputs of these, some inputs of those."""
+
+    by_output: tuple[str, ...]
+    """Names of modules, with ``*`` for a number."""
+    by_input: tuple[str, ...]
+
+    def axis(self, name: str) -> int | None:
+        """Return the axis along which the weight of this name is divided; None where every rank has it whole."""
+        module, _, kind = name.rpartition(".")
+        if _among(module, self.by_output):
+            return 0
+        return 1 if _among(module, self.by_input) and kind == "weight" else None
+
+    def adds_once(self, name: str) -> bool:
+        """Return whether the tensor is added to what ranks have parts of, so that one of them has to do it."""
+        module, _, kind = name.rpartition(".")
+        return kind == "bias" and _among(module, self.by_input)
+
+    def sums(self, module: str) -> bool:
+        """Return whether the module gives each rank a part of a sum."""
+        return _among(module, self.by_input)
+
+
+def read_shard_plan(folder: "Path") -> ShardPlan:
+    """Return the plan that transformers has for a model.
+
+    Raises:
+        ModelError: it has none, or one of other parts than products.
+    """
+    from transformers import CONFIG_MAPPING
+
+    kind = str(read_config_json(folder).get("model_type"))
+    plan: Mapping[str, str] = getattr(CONFIG_MAPPING[kind], "base_model_tp_plan", None) or {}
+    hint = "leave parallel.tensor_parallel at 1"
+    if not {BY_OUTPUT, BY_INPUT} <= set(plan.values()):
+        raise ModelError(f"{folder}: transformers has no plan to divide the layers of {kind} among ranks", hint=hint)
+    other = next((style for style in plan.values() if style not in (BY_OUTPUT, BY_INPUT, WHOLE)), None)
+    if other is not None:
+        raise ModelError(f"{folder}: layers of {kind} are divided by {other}, which is not done here", hint=hint)
+    by_output, by_input = (tuple(name for name, way in plan.items() if way == style) for style in (BY_OUTPUT, BY_INPUT))
+    return ShardPlan(by_output, by_input)
+
+
+class ShardedWeights(CheckpointWeights):
+    """The tensors of one rank: of those that are divided only its part is read."""
+
+    def __init__(self, files: "Mapping[Path, str]", dtype: str, plan: ShardPlan, rank: int, size: int) -> None:
+        super().__init__(files, dtype)
+        self._plan, self._rank, self._size = plan, rank, size
+
+    def _read(self, opened: Any, name: str) -> "torch.Tensor":
+        axis = self._plan.axis(name)
+        if axis is None:
+            tensor: torch.Tensor = opened.get_tensor(name)
+            return tensor.new_zeros(tensor.shape) if self._rank and self._plan.adds_once(name) else tensor
+        whole = opened.get_slice(name)
+        each = whole.get_shape()[axis] // self._size
+        mine = slice(self._rank * each, (self._rank + 1) * each)
+        part: torch.Tensor = whole[mine] if axis == 0 else whole[:, mine]
+        return part.contiguous()
+
+
+def _among(module: str, patterns: tuple[str, ...]) -> bool:
+    return any(re.search(rf"(^|\.){_expression(pattern)}$", module) for pattern in patterns)
+
+
+def _expression(pattern: str) -> str:
+    return r"\d+".join(map(re.escape, pattern.split("*")))
