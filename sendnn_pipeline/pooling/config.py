@@ -43,8 +43,9 @@ class PoolingConfig(EngineConfig):
     prompt_name: str | None = None
     """Which of the model's prompts goes before texts whose request names none; null is the default of the model's
     files, empty text is none."""
-    auto_truncate: bool = False
-    """Whether text-embeddings-inference's routes cut long texts where a request does not say `truncate`."""
+    auto_truncate: bool = True
+    """Whether text-embeddings-inference's routes cut long texts where a request does not say `truncate`, as that server
+    does by default; other routes refuse them."""
 
 
 @dataclass(frozen=True, kw_only=True)

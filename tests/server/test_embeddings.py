@@ -98,21 +98,29 @@ def test_another_model_is_404(served_minilm):
 def test_the_cohere_client(served_minilm, minilm):
     client, texts = cohere_client(served_minilm), ["a first text", "and a second", "word " * 300]
     expected = mean_pooled(minilm, texts)
-    answer = client.embed(
-        model="minilm", texts=texts, input_type="search_query", embedding_types=["float", "binary", "ubinary"]
-    )
+    kinds = ["float", "int8", "uint8", "binary", "ubinary", "base64"]
+    answer = client.embed(model="minilm", texts=texts, input_type="search_query", embedding_types=kinds)
     found = answer.embeddings
     assert np.allclose(found.float_, expected, atol=1e-5) and answer.texts == texts
     for kind, row in (("ubinary", found.ubinary), ("binary", found.binary)):
         # The library's own rule.
         assert np.array_equal(row, quantize_embeddings(np.asarray(found.float_, np.float32), kind)), kind
+    # The library's own rule again, with the range that vectors of length one have, so that no batch decides it.
+    ranges = np.array([[-1.0] * 384, [1.0] * 384], np.float32)
+    theirs = quantize_embeddings(np.asarray(found.float_, np.float32), "uint8", ranges=ranges)
+    assert np.abs(np.asarray(found.uint8) - theirs.astype(int)).max() <= 2
+    assert np.array_equal(np.asarray(found.int8) + 128, found.uint8)
+    whole = np.asarray(found.int8, float)
+    assert np.allclose(whole @ whole.T / 127**2, expected @ expected.T, atol=0.01)
+    decoded = [np.frombuffer(base64.b64decode(text), "<f4") for text in found.base64]
+    assert np.allclose(decoded, expected, atol=1e-5)
     assert answer.meta.billed_units.input_tokens == 5 + 5 + 256
     long = client.embed(model="minilm", texts=["word " * 300], input_type="classification", max_tokens=10)
     (cut,) = long.embeddings.float_
     assert np.allclose(cut, mean_pooled(minilm, ["word " * 8]), atol=1e-5)
     with pytest.raises(cohere.BadRequestError):
         client.embed(model="minilm", texts=texts, input_type="search_query", truncate="NONE")
-    for wrong in ({}, {"images": ["data:"]}, {"texts": []}, {"texts": ["a"], "embedding_types": ["int8"]}):
+    for wrong in ({}, {"images": ["data:"]}, {"texts": []}, {"texts": ["a"], "embedding_types": ["int4"]}):
         assert served_minilm.post("/v2/embed", json=wrong).status_code == 400, wrong
 
 

@@ -40,7 +40,7 @@ def test_vectors_as_long_as_they_are(served_minilm, minilm):
 
 def test_truncation_has_a_side(served_minilm, minilm):
     long = " ".join(f"number {number}" for number in range(300))
-    refused = served_minilm.post("/embed", json={"inputs": [long]})
+    refused = served_minilm.post("/embed", json={"inputs": [long], "truncate": False})
     assert refused.status_code == 413 and refused.json()["error_type"] == "Validation"
     ids = served_minilm.post("/tokenize", json={"prompt": long, "add_special_tokens": False}).json()["tokens"]
     for direction, kept in (("Right", ids[:254]), ("Left", ids[-254:])):
@@ -107,6 +107,8 @@ BAD = [
     ("served_minilm", "/embed", {"inputs": ["a"] * 2049}, 413, "Validation"),
     ("served_minilm", "/embed", {"inputs": "a", "prompt_name": "query"}, 422, "Validation"),
     ("served_minilm", "/predict", {"inputs": "a"}, 424, "Backend"),
+    ("served_minilm", "/embed_all", {"inputs": "a", "truncate": None}, 424, "Backend"),
+    ("served_minilm", "/embed_all", {"inputs": 3}, 422, "Validation"),
     ("served_minilm", "/rerank", {"query": "a", "texts": []}, 400, "Empty"),
     ("served_cross_encoder", "/embed", {"inputs": "a"}, 424, "Backend"),
     ("served_cross_encoder", "/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"]}}, 424, "Backend"),
@@ -149,18 +151,21 @@ def test_decode_is_the_way_back(served_minilm):
         assert served_minilm.post("/decode", json=body).json().keys() == {"error", "error_type"}
 
 
-def test_long_texts_are_cut_by_default_where_the_run_says_so(tiny):
-    with ServedHere(
-        *EAGER_FLOAT32, f"model.path={tiny}", "warmup.shapes=[48x4]", "engine.auto_truncate=true"
-    ) as served:
-        assert served.get("/info").json()["auto_truncate"] is True
-        for truncate, status in ((None, 200), (True, 200), (False, 413)):
+@pytest.mark.parametrize(("words", "status"), [((), 200), (("engine.auto_truncate=false",), 413)])
+def test_long_texts_are_cut_by_default_as_by_their_server(tiny, words, status):
+    with ServedHere(*EAGER_FLOAT32, f"model.path={tiny}", "warmup.shapes=[48x4]", *words) as served:
+        assert served.get("/info").json()["auto_truncate"] is (status == 200)
+        long = "hello " * 100
+        for truncate, expected in ((None, status), (True, 200), (False, 413)):
             for route, body in (
-                ("/embed", {"inputs": "hello " * 100, "truncate": truncate}),
-                ("/rerank", {"query": "a", "texts": ["hello " * 100], "truncate": truncate}),
+                ("/embed", {"inputs": long}),
+                ("/similarity", {"inputs": {"source_sentence": "a", "sentences": [long]}}),
+                ("/rerank", {"query": "a", "texts": [long]}),
             ):
-                assert served.post(route, json=body).status_code == status, (route, truncate)
-        assert served.post("/v1/embeddings", json={"input": "hello " * 100}).status_code == 400
+                cut = {"parameters": {"truncate": truncate}} if route == "/similarity" else {"truncate": truncate}
+                assert served.post(route, json=body | cut).status_code == expected, (route, truncate)
+        # OpenAI's route refuses what its clients do not ask to be cut.
+        assert served.post("/v1/embeddings", json={"input": long}).status_code == 400
 
 
 def test_info_has_their_names(served_minilm):

@@ -15,9 +15,10 @@ from sendnn_pipeline.frontend.truncation import Side
 from sendnn_pipeline.pooling.api.embeddings import check_dimensions
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task
 from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_of
-from sendnn_pipeline.pooling.api.rows import Rows, encode_rows, gather_vectors, truncate_dimensions
+from sendnn_pipeline.pooling.api.rows import Rows, encode_rows, gather_vectors, truncate_dimensions, unit
 from sendnn_pipeline.pooling.config import Task
 
+MOST_OF_A_BYTE = 127
 SIDES: dict[str, Side] = {"NONE": "right", "START": "left", "END": "right"}
 
 
@@ -29,7 +30,7 @@ class CohereEmbedRequest(msgspec.Struct):
     inputs: list[Any] | None = None
     model: str | None = None
     input_type: str | None = None
-    embedding_types: list[Literal["float", "base64", "binary", "ubinary"]] | None = None
+    embedding_types: list[Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]] | None = None
     output_dimension: Count | None = None
     max_tokens: Count | None = None
     truncate: Literal["NONE", "START", "END"] = "END"
@@ -74,9 +75,16 @@ async def _render(front: Frontend, body: CohereEmbedRequest, call: Call) -> Cohe
 
 
 def _write(vectors: Rows, kind: str) -> list[Any]:
-    """Write vectors as numbers, in base64, or as signs, eight in a byte."""
+    """Write vectors as numbers, in base64, as bytes, or as signs, eight in a byte.
+
+    A byte is a number of a vector of length one times 127, so that products of vectors can be compared; of unsigned
+    bytes 128 is zero.
+    """
     if kind in ("float", "base64"):
         return encode_rows(vectors, "float" if kind == "float" else "base64")
+    if kind in ("int8", "uint8"):
+        whole = np.rint(unit(vectors) * MOST_OF_A_BYTE).astype(np.int16)
+        return list(whole.astype(np.int8) if kind == "int8" else (whole + 128).astype(np.uint8))
     signs = np.packbits(vectors > 0, axis=1)
     return list(signs if kind == "ubinary" else (signs.astype(np.int16) - 128).astype(np.int8))
 

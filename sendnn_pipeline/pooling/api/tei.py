@@ -31,6 +31,15 @@ class EmbedRequest(msgspec.Struct):
     dimensions: Count | None = None
 
 
+class EmbedAllRequest(msgspec.Struct):
+    """The body of /embed_all."""
+
+    inputs: EmbeddingInput
+    truncate: bool | None = None
+    truncation_direction: Direction = "Right"
+    prompt_name: str | None = None
+
+
 class PredictRequest(msgspec.Struct):
     """The body of /predict: a text; two texts, which are one pair; or a list of lists of one or two."""
 
@@ -80,6 +89,15 @@ async def _prepare_embed(front: Frontend, body: EmbedRequest) -> Prepared:
 async def _render_vectors(front: Frontend, body: EmbedRequest, call: Call) -> Any:
     vectors = (await gather_rows(call))[:, : body.dimensions]
     return unit(vectors) if body.normalize else np.ascontiguousarray(vectors)
+
+
+async def _refuse_embed_all(front: Frontend, _body: EmbedAllRequest) -> Prepared:
+    raise RequestError(
+        400,
+        f"{front.run.served_name} gives one vector for a text, pooled within its Programs, and none for each token; "
+        "use /embed",
+        code="unsupported_task",
+    )
 
 
 def _sentences(body: SimilarityRequest) -> Pairs:
@@ -160,6 +178,15 @@ ENDPOINTS: dict[str, Endpoint[Any]] = {
         _render_vectors,
         answer=list[list[float]],
         summary="Vectors of texts.",
+        error_form=always_tei,
+        errors=(TeiError,),
+    ),
+    "/embed_all": Endpoint(
+        EmbedAllRequest,
+        _refuse_embed_all,
+        _render_vectors,
+        answer=list[list[list[float]]],
+        summary="A vector for each token: refused, since vectors are pooled where they are computed.",
         error_form=always_tei,
         errors=(TeiError,),
     ),
