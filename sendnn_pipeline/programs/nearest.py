@@ -63,5 +63,5 @@ def _shortened(text: str, others: Sequence[str]) -> str:
     if len(text) <= WIDTH:
         return text
     only = [word for word in text.split() if any(word not in other.split() for other in others)]
-    words = f"… {' '.join(only)}".strip()
+    words = f"… {' '.join(only)}" if only else text
     return words if len(words) <= WIDTH else f"{words[: WIDTH - 1]}…"
