@@ -32,6 +32,7 @@ TRACED = (
     "generation/layers.py",
     "generation/model/attention.py",
     "generation/model/decoder.py",
+    "generation/model/merge.py",
     "generation/model/steps.py",
     "models/loader.py",
     "models/parameters.py",

@@ -61,7 +61,7 @@ class Mistral3Adapter(AdapterBase):
         """Return the image processor."""
         from transformers import PixtralImageProcessorPil
 
-        processor = PixtralImageProcessorPil.from_pretrained(model.folder, local_files_only=True)
+        processor: Any = PixtralImageProcessorPil.from_pretrained(model.folder, local_files_only=True)
         return partial(processor, patch_size=_merged_patch(model))
 
 
