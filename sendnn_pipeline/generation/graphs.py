@@ -12,8 +12,9 @@ from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.generation.image_plan import PlannedImages
 from sendnn_pipeline.generation.layers import LayerKind, check_layers, find_kinds
 from sendnn_pipeline.generation.model.attention import register_attention
-from sendnn_pipeline.generation.model.decoder import HIDDEN, LOGITS, ChunkLayer, Embed, Head, Merge, TokenLayer
+from sendnn_pipeline.generation.model.decoder import HIDDEN, LOGITS, ChunkLayer, Embed, Head, TokenLayer
 from sendnn_pipeline.generation.model.group import sum_parts
+from sendnn_pipeline.generation.model.merge import Merge
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.programs import (
     BATCH,

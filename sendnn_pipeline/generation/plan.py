@@ -33,6 +33,7 @@ TRACED = (
     "generation/model/attention.py",
     "generation/model/decoder.py",
     "generation/model/group.py",
+    "generation/model/merge.py",
     "generation/model/steps.py",
     "models/loader.py",
     "models/parameters.py",

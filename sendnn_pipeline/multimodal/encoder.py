@@ -45,8 +45,8 @@ class VisionEncoder:
         """
         pixels = self.processor(images=[open_picture(data)], return_tensors="pt")
         with torch.no_grad():
-            encoded = self.adapter.encode(self.vision, self._placed(pixels))
-        rows: torch.Tensor = encoded.to("cpu", self.out).contiguous()
+            rows: torch.Tensor = self.adapter.encode(self.vision, self._placed(pixels))
+        rows = rows.to("cpu", self.out).contiguous()
         if not bool(torch.isfinite(rows).all()):
             raise ValueError("the vision encoder gave numbers that are not finite; multimodal.dtype=float32 is wider")
         return rows

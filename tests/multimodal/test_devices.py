@@ -90,7 +90,6 @@ from pathlib import Path
 from sendnn_pipeline.errors import EngineError
 from sendnn_pipeline.multimodal.nnpa import NnpaDevice
 from tests.conftest import resolved_run
-from tests.multimodal.vision_models import file_of, picture
 from tests.served import EAGER_FLOAT32
 
 text, vision = sys.argv[1:]
@@ -111,15 +110,13 @@ for fails in ("import", "register", "compute"):
 import torch_nnpa
 torch_nnpa._FAILS = ""
 core = resolved.engine.open(resolved.run, None)
-encode = core.pictured.desk.encode
-vision = encode.__self__.vision
+vision = core.pictured.desk.encode.__self__.vision
 assert {parameter.device.type for parameter in vision.parameters()} == {"nnpa"}
-rows = encode(file_of(picture(90, 40)))
-assert rows.device.type == "cpu" and type(rows) is torch.Tensor
-words = [*EAGER_FLOAT32, f"model.path={sys.argv[2]}", "multimodal.dtype=float32", "multimodal.device=cpu"]
-resolved = resolved_run(words)
-cpu = resolved.engine.open(resolved.run, None).pictured.desk.encode(file_of(picture(90, 40)))
-torch.testing.assert_close(rows, cpu)
+projector = vision.multi_modal_projector
+features = torch.randn(5, projector.linear_1.in_features)
+with torch.no_grad():
+    rows = projector(features.to("nnpa")).to("cpu")
+    torch.testing.assert_close(rows, projector.to("cpu")(features))
 print("equal")
 """
 

@@ -27,47 +27,7 @@ class Embed(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor]:
         """Return ``[tokens, hidden size]`` of ids and positions ``[tokens]``."""
-        seen: list[torch.Tensor] = []
-
-        def first(hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-            seen.append(hidden)
-            return hidden
-
-        with _layers(self.causal, {0: first}):
-            _decoder(self.causal)(**_asked(input_ids[None], positions[None]))
-        return (seen[0].flatten(0, 1),)
-
-
-class Merge(nn.Module):
-    """Token ids and rows of images to what the first layer reads."""
-
-    def __init__(self, causal: nn.Module) -> None:
-        super().__init__()
-        self.causal = causal
-
-    def forward(
-        self, input_ids: torch.Tensor, positions: torch.Tensor, is_image: torch.Tensor, rows: torch.Tensor
-    ) -> tuple[torch.Tensor]:
-        """Return ``[tokens, hidden size]``.
-
-        Args:
-            input_ids: ``[tokens]``.
-            positions: ``[tokens]``.
-            is_image: ``[tokens]``, 1 in whose places ``rows`` are read, else 0.
-            rows: ``[tokens, hidden size]``.
-        """
-        seen: list[torch.Tensor] = []
-
-        def first(hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-            seen.append(hidden)
-            return hidden
-
-        decoder: Any = _decoder(self.causal)
-        embedded = torch.where(is_image[:, None] != 0, rows, decoder.get_input_embeddings()(input_ids))
-        asked = _asked(input_ids[None], positions[None]) | {"input_ids": None, "inputs_embeds": embedded[None]}
-        with _layers(self.causal, {0: first}):
-            decoder(**asked)
-        return (seen[0].flatten(0, 1),)
+        return (read_by_first(self.causal, input_ids, positions),)
 
 
 class ChunkLayer(nn.Module):
@@ -167,6 +127,24 @@ class Head(nn.Module):
         with _layers(self.causal, {0: lambda *_, **__: hidden[None]}):
             logits = self.causal(**_asked(ids, ids)).logits[0].float()
         return logits, logits.argmax(-1), torch.isfinite(logits).all(-1)
+
+
+def read_by_first(
+    causal: nn.Module, input_ids: torch.Tensor, positions: torch.Tensor, embedded: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return what the first layer reads of ids, or of what they were embedded to, ``[tokens, hidden size]``."""
+    seen: list[torch.Tensor] = []
+
+    def first(hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        seen.append(hidden)
+        return hidden
+
+    asked = _asked(input_ids[None], positions[None])
+    if embedded is not None:
+        asked |= {"input_ids": None, "inputs_embeds": embedded[None]}
+    with _layers(causal, {0: first}):
+        _decoder(causal)(**asked)
+    return seen[0].flatten(0, 1)
 
 
 def whole(
