@@ -1,12 +1,14 @@
 """A decoder among several ranks: each has some heads of every layer, their cache, and some of the neurons."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sendnn_pipeline.config.draft import Draft
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.generation.facts import GenerationFacts
-from sendnn_pipeline.generation.plan import GenerationPlan
+
+if TYPE_CHECKING:
+    from sendnn_pipeline.generation.plan import GenerationPlan
 
 RANKS = "parallel.tensor_parallel"
 HEADS, KV_HEADS, NEURONS = "num_attention_heads", "num_key_value_heads", "intermediate_size"
@@ -18,7 +20,7 @@ def divided_sizes(text: Mapping[str, Any], facts: GenerationFacts) -> dict[str, 
     return {name: size for name, size in sizes.items() if size}
 
 
-def sizes_of_rank(text: Mapping[str, Any], plan: GenerationPlan) -> dict[str, int]:
+def sizes_of_rank(text: Mapping[str, Any], plan: "GenerationPlan") -> dict[str, int]:
     """Return the sizes of one rank's part, by their names in config.json; a head is as large as before."""
     sizes = {name: size // plan.ranks for name, size in divided_sizes(text, plan.facts).items()}
     return {"head_dim": plan.facts.head_size, **sizes}

@@ -16,8 +16,11 @@ ROUTES = {
     "/classify": {"input": [HUGE, "hello"]},
     "/score": {"text_1": HUGE, "text_2": "hello"},
     "/rerank": {"query": "hello", "documents": ["hello", HUGE]},
-    "/similarity": {"inputs": {"source_sentence": "hello", "sentences": [HUGE]}},
-    "/embed": {"inputs": [HUGE]},
+    "/similarity": {
+        "inputs": {"source_sentence": "hello", "sentences": [HUGE]},
+        "parameters": {"truncate": False},
+    },
+    "/embed": {"inputs": [HUGE], "truncate": False},
     "/tokenize": {"prompt": HUGE},
 }
 CUT = {
@@ -25,7 +28,7 @@ CUT = {
     "/embed": {"inputs": [HUGE], "truncate": True, "truncation_direction": "Left"},
     "/score": {"text_1": HALF, "text_2": HALF, "truncate_prompt_tokens": 64},
     "/rerank": {"query": HALF, "documents": [HALF], "max_tokens_per_query": 9, "max_tokens_per_doc": 9},
-    "/similarity": {"inputs": {"source_sentence": HALF, "sentences": [HALF]}, "parameters": {"truncate": True}},
+    "/similarity": {"inputs": {"source_sentence": HALF, "sentences": [HALF]}},
 }
 
 
