@@ -21,6 +21,8 @@ class PipelineError(Exception):
     """
 
     exit_code = 1
+    is_logged = False
+    """Whether the log has it already."""
 
     def __init__(self, message: str, *, hint: str = "", where: str = "") -> None:
         super().__init__(message)
