@@ -1,6 +1,6 @@
 """The collectors behind ``/metrics``, and which plugin each is of."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
@@ -39,20 +39,22 @@ class OwnedRegistry(CollectorRegistry):
         try:
             return generate_latest(self)
         except Exception:
-            return b"".join(self._write_each())
+            return self._write_each()
 
-    def _write_each(self) -> Iterator[bytes]:
+    def _write_each(self) -> bytes:
+        texts: dict[Collector, bytes] = {}
         for collector, owner in list(self._owners.items()):
             if collector not in self._owners:
                 continue
             try:
-                yield generate_latest(_Collected(collector.collect()))
+                texts[collector] = generate_latest(_Collected(collector.collect()))
             except Exception as error:
                 if not owner:
                     raise
                 for other in [one for one, name in self._owners.items() if name == owner]:
                     self.unregister(other)
                 self._on_failure(owner, error)
+        return b"".join(text for collector, text in texts.items() if collector in self._owners)
 
 
 class _Collected(Collector):

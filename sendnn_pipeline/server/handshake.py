@@ -38,7 +38,8 @@ class Handshake(asyncio.Protocol):
             # Theirs to know: they left, or do not speak it.
             transport = None
         self._clients.discard(self)
-        if transport is None:
+        # One that we gave up comes back without an error.
+        if transport is None or self.transport.is_closing():
             self.transport.abort()
             return
         connection = Connection(room=self.room, **self._parts)
