@@ -247,7 +247,7 @@ def test_a_profile_is_a_layer_of_its_own_whoever_names_it(site):
         ("profile=site", f"{GLOBAL}serve: {{prt: 1}}", "unknown key serve.prt (set by /"),
         ("profile=site", f"{GLOBAL}serve: {{port: many}}", "serve.port=many must be int (set by /"),
         ("profile=site", f"{GLOBAL}serve.port: 1", "site.yaml sets serve.port in one line; write 'serve: {port: 1}'"),
-        ("profile=site", f"{GLOBAL}warmup: {{prompt_lens: {{a: 1}}}}", "warmup.prompt_lens"),
+        ("profile=site", f"{GLOBAL}warmup: {{prompt_lens: {{a: 1}}}}", "(in 'profile/site')"),
         ("profile=site", f"{GLOBAL}defaults: {{a: b}}", "site.yaml has no list under 'defaults'; choose an option"),
         ("profile=site", f"{GLOBAL}defaults: [override /backend: egaer]", "site.yaml); did you mean eager?"),
         ("profile=site", "# @package global\nserve: {port: 1}", "has the header '# @package global', no group; begin"),
