@@ -19,7 +19,6 @@ from sendnn_pipeline.frontend.tokenizer import TextTokenizer
 from sendnn_pipeline.messages import FromEngine, Ready
 from sendnn_pipeline.server.app import make_app
 from sendnn_pipeline.server.connection import Connection
-from sendnn_pipeline.server.handshake import Handshake
 from sendnn_pipeline.server.room import Room, Wait, num_connections
 from sendnn_pipeline.server.state import server_state
 
@@ -108,8 +107,9 @@ async def edge(
         uvicorn.Config(
             make_app(state, session.endpoints, session.api_keys),
             # Any callable will do.
-            http=partial(Connection, room=room) if tls is None else partial(Handshake, room=room, tls=tls),  # type: ignore[arg-type]
+            http=partial(Connection, room=room),  # type: ignore[arg-type]
             ws="none",
+            ssl_context_factory=None if tls is None else lambda *_: tls,
             # What clients send that is not HTTP is answered, not logged: a line each would be theirs to write.
             log_level="error",
             log_config=None,

@@ -16,8 +16,11 @@ ROUTES = {
     "/classify": {"input": [HUGE, "hello"]},
     "/score": {"text_1": HUGE, "text_2": "hello"},
     "/rerank": {"query": "hello", "documents": ["hello", HUGE]},
-    "/similarity": {"inputs": {"source_sentence": "hello", "sentences": [HUGE]}},
-    "/embed": {"inputs": [HUGE]},
+    "/similarity": {
+        "inputs": {"source_sentence": "hello", "sentences": [HUGE]},
+        "parameters": {"truncate": False},
+    },
+    "/embed": {"inputs": [HUGE], "truncate": False},
     "/tokenize": {"prompt": HUGE},
 }
 CUT = {
@@ -25,7 +28,7 @@ CUT = {
     "/embed": {"inputs": [HUGE], "truncate": True, "truncation_direction": "Left"},
     "/score": {"text_1": HALF, "text_2": HALF, "truncate_prompt_tokens": 64},
     "/rerank": {"query": HALF, "documents": [HALF], "max_tokens_per_query": 9, "max_tokens_per_doc": 9},
-    "/similarity": {"inputs": {"source_sentence": HALF, "sentences": [HALF]}, "parameters": {"truncate": True}},
+    "/similarity": {"inputs": {"source_sentence": HALF, "sentences": [HALF]}},
 }
 
 
@@ -79,7 +82,7 @@ def test_huge_lists_are_refused(served, name):
 
 @pytest.mark.parametrize("blank", [" ", "\n", "\u200b"])
 def test_millions_of_blanks_are_not_read_to_their_end(served, blank):
-    text = blank * 6_000_000
+    text = blank * 1_200_000
     began = process_time(served)
     for path, body in (
         ("/tokenize", {"prompt": text}),
@@ -87,7 +90,7 @@ def test_millions_of_blanks_are_not_read_to_their_end(served, blank):
         ("/rerank", {"query": "a", "texts": [text]}),
     ):
         answer = served.post(path, json=body)
-        assert answer.status_code in (400, 413) and "characters of which" in answer.text, (path, answer.text)
+        assert answer.status_code == 400 and "characters of which" in answer.text, (path, answer.text)
     assert process_time(served) - began < 4
     # A text may begin with many.
     assert served.post("/tokenize", json={"prompt": blank * 200_000 + "hello"}).status_code == 200
