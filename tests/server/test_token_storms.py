@@ -90,7 +90,7 @@ def test_millions_of_blanks_are_not_read_to_their_end(served, blank):
         ("/rerank", {"query": "a", "texts": [text]}),
     ):
         answer = served.post(path, json=body)
-        assert answer.status_code == 400 and "characters of which" in answer.text, (path, answer.text)
+        assert answer.status_code in (400, 413) and "characters of which" in answer.text, (path, answer.text)
     assert process_time(served) - began < 4
     # A text may begin with many.
     assert served.post("/tokenize", json={"prompt": blank * 200_000 + "hello"}).status_code == 200
