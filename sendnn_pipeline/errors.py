@@ -23,6 +23,8 @@ class PipelineError(Exception):
     exit_code = 1
     details: tuple[str, ...] = ()
     """Lines of a table to show below it."""
+    is_logged = False
+    """Whether the log has it already."""
 
     def __init__(self, message: str, *, hint: str = "", where: str = "") -> None:
         super().__init__(message)

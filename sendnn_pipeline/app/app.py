@@ -10,6 +10,7 @@ import hydra
 
 from sendnn_pipeline.app.context import AppContext, load_command_line
 from sendnn_pipeline.app.help import help_override
+from sendnn_pipeline.app.outside import asks_for_json, log_warnings
 from sendnn_pipeline.app.run import run_composed
 from sendnn_pipeline.app.sweep import conclude, count_jobs, make_task, refuse_parallel, sweep_folder
 from sendnn_pipeline.config.aliases import settle_renamed
@@ -41,8 +42,11 @@ def run_app(argv: Sequence[str], started: float) -> None:
         layered, inserted = _check(context, command)
         notes, progress = open_consoles(layered.draft.group("console"))
     finally:
-        for warning in context.warnings:
-            notes.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+        if asks_for_json(argv, context.environ):
+            log_warnings(context.warnings)
+        else:
+            for warning in context.warnings:
+                notes.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     if command.flags.shows_only:
         _run_hydra(context, command, inserted, layered.removed, lambda _: None)
     elif command.flags.multirun:

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from sendnn_pipeline.app.context import AppContext
@@ -31,6 +30,7 @@ from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.target import RunningEngine, ServeTarget, Session
 from sendnn_pipeline.hooks.manager import Plugins
+from sendnn_pipeline.hooks.timeout import located
 from sendnn_pipeline.machine.threads import plan_threads
 from sendnn_pipeline.messages import Ready
 from sendnn_pipeline.observe.console import ConsoleProgress, open_consoles
@@ -38,6 +38,7 @@ from sendnn_pipeline.observe.logs import LogStream, logging_to_stderr
 from sendnn_pipeline.observe.metrics import Metrics
 from sendnn_pipeline.observe.observers import Observers, StageListener
 from sendnn_pipeline.observe.perf_log import PerfLog
+from sendnn_pipeline.observe.registry import OwnedRegistry
 from sendnn_pipeline.observe.startup import Startup
 from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.pipeline.rank import JOB
@@ -72,6 +73,7 @@ def run_composed(
             _run(context, layered, notes, progress, started)
         except PipelineError as error:
             log.error("%s", error)
+            error.is_logged = True
             raise
 
 
@@ -191,10 +193,15 @@ class RunObservers:
 def observe_run(plugins: Plugins, resolved: ResolvedRun, progress: Console, say: Say) -> Iterator[RunObservers]:
     """Yield the observers of a run, ours and the plugins'."""
     run = resolved.run
-    registry = CollectorRegistry()
+
+    def drop(plugin: str, error: Exception) -> None:
+        metrics.plugin_failures.inc()
+        plugins.fail(plugin, f"collecting its metrics failed: {located(error)}")
+
+    registry = OwnedRegistry(drop)
     metrics = Metrics(registry, run.served_name, run.plan.max_input_tokens, run.plan.measures)
     # After ours: of two metrics with one name, the plugin's is the one that fails.
-    plugins.collect("register_metrics", registry=lambda _: registry, run=lambda _: run)
+    plugins.collect("register_metrics", registry=registry.of, run=lambda _: run)
     metrics.plugin_failures.inc(len(plugins.failures))
     startup, perf_log = Startup(), None
     listeners: list[StageListener] = [startup, metrics, ConsoleProgress(progress)]

@@ -26,7 +26,9 @@ class Answer:
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Fields added to an object of the user's own form."""
     content: Any = None
-    """What the route that an OpenAI batch file's line names answers."""
+    """What the route that an OpenAI batch file's line names answers, a refusal included."""
+    status: int = 200
+    """Of that answer over HTTP."""
     rows: npt.NDArray[np.float32] | None = None
     """For an array."""
     problem: str = ""
@@ -148,9 +150,8 @@ def _json(answer: Answer) -> bytes:
     if not line.openai:
         return orjson.dumps({**line.value, "line": line.number, **answer.fields}, option=option)
     about: dict[str, Any] = {"id": f"line-{line.number}", **line.value}
-    if answer.problem:
-        return orjson.dumps(about | {"response": None, "error": {"code": "bad_line", "message": answer.problem}})
-    response = {"status_code": 200, "body": answer.content}
+    # Theirs has no response, and an error instead, only where a request was not made at all.
+    response = {"status_code": answer.status, "request_id": about["id"], "body": answer.content}
     return orjson.dumps(about | {"response": response, "error": None}, option=option)
 
 

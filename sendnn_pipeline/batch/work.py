@@ -13,7 +13,7 @@ from sendnn_pipeline.batch.source import Source
 from sendnn_pipeline.errors import ServeError
 from sendnn_pipeline.frontend.bodies import convert_body
 from sendnn_pipeline.frontend.endpoint import Endpoint
-from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.frontend.errors import ErrorForm, RequestError, openai_error
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer
 
@@ -40,14 +40,15 @@ class Work:
         if line.openai:
             endpoint, body = self.endpoints.get(line.url), line.body
             if endpoint is None:
-                return Answer(line, problem=f"its url is {line.url!r}; known are {', '.join(self.endpoints)}")
+                message = f"its url is {line.url!r}; known are {', '.join(self.endpoints)}"
+                return _refused(line, RequestError(404, message, param="url", code="not_found"))
         else:
             found = self._ask(front, line)
             if found is None:
                 return Answer(line, problem="it has nothing that a route of the engine takes, such as text")
             endpoint, body, line = found
         if not isinstance(body, dict):
-            return Answer(line, problem="its body is not an object")
+            return _refused(line, RequestError(400, "its body is not an object", param="body", code="invalid_value"))
         if self.sink.is_array and (endpoint.lines is None or endpoint.lines.rows is None):
             return Answer(line, problem="it asks for more than the numbers of a text, and an array has one row a line")
         return await self._request(front, line, endpoint, body)
@@ -64,6 +65,7 @@ class Work:
         return None
 
     async def _request(self, front: Frontend, line: Line, endpoint: Endpoint[Any], body: dict[str, Any]) -> Answer:
+        typed = None
         try:
             typed = convert_body({**(TRUNCATE if self.options.truncate else {}), **_present(body)}, endpoint.body)
             content, call = await front.answer(endpoint, typed, math.inf)
@@ -71,7 +73,7 @@ class Work:
             if error.status >= 500 and error.code != "engine_failed":
                 # Not this line's fault: the engine is gone.
                 raise ServeError(f"the engine gave up: {error.message}") from None
-            return Answer(line, problem=error.message)
+            return _refused(line, error, endpoint.error_form(typed))
         num_tokens = call.work.num_tokens
         if self.sink.is_array:
             return self._row(line, endpoint, content, num_tokens)
@@ -89,6 +91,12 @@ class Work:
             problem = f"it asks for {rows.shape[1]} numbers, and the array's rows have {self.sink.row_size}"
             return Answer(line, problem=problem)
         return Answer(line, rows=rows, num_tokens=num_tokens)
+
+
+def _refused(line: Line, error: RequestError, form: ErrorForm = openai_error) -> Answer:
+    """Return why a line has no answer, and the status and body that it has over HTTP."""
+    status, content = form(error)
+    return Answer(line, content=content, status=status, problem=error.message)
 
 
 def _present(fields: Mapping[str, Any]) -> dict[str, Any]:

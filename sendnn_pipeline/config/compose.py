@@ -213,10 +213,11 @@ def open_composer(tree: OptionTree, schemas: SchemaStore) -> Iterator[Composer]:
     """Have Hydra look into the folders; its state outside is left as it was."""
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
-    read_options_ourselves()
+    types = schemas.keys()
+    read_options_ourselves(types)
     try:
         with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(tree.own)):
             search_path = GlobalHydra.instance().config_loader().get_search_path()
-            yield Composer(tree, schemas, OptionLoader(search_path), schemas.keys())
+            yield Composer(tree, schemas, OptionLoader(search_path), types)
     finally:
         GlobalHydra.instance().hydra = outer

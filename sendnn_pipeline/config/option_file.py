@@ -37,10 +37,15 @@ def read_option(
     merged = dict(_leaves(content, package))
     characters = dict(_leaves(read_characters(read_text(file)), package))
     exact = {
-        key: characters[key] if value is not None and holds_text(_type(key, types)) else value
+        key: _as_merged(characters[key], value) if value is not None and holds_text(_type(key, types)) else value
         for key, value in merged.items()
     }
     return exact, merged
+
+
+def _as_merged(characters: Any, value: Any) -> Any:
+    """Return the characters of a single item as a list where Hydra reads one."""
+    return [characters] if isinstance(value, list) and not isinstance(characters, list) else characters
 
 
 def _leaves(content: Any, package: str) -> Iterator[tuple[str, Any]]:

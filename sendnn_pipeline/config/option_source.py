@@ -1,7 +1,12 @@
-"""Files of options as Hydra reads them, but for a byte-order mark, which would hide the header, and other encodings."""
+"""Files of options as Hydra reads them, but for a byte-order mark, which would hide the header, and other encodings.
+
+A single item of a key that takes a list is a list of one, as on the command line.
+"""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar, get_origin
 
 from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
@@ -9,15 +14,21 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult
 from omegaconf import OmegaConf
 
+from sendnn_pipeline.config.accepted import without_none
 from sendnn_pipeline.config.option_yaml import read_values
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.files import read_text
 
 HEADER_LENGTH = 512
+GLOBAL = "_global_"
+MISSING = "???"
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
     """A folder of options. Hydra's registry, which workers of a sweep fill anew, knows its class by this name."""
+
+    types: ClassVar[Mapping[str, Any]] = {}
+    """Of all keys, by dotted name."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Read one file.
@@ -41,11 +52,36 @@ class FileConfigSource(file_config_source.FileConfigSource):
         values = read_values(stream)
         if not isinstance(values, dict | list | str | None):
             raise OSError(f"{file} is a {type(values).__name__}")
+        if isinstance(values, dict):
+            package = header["package"] or config_path.rpartition("/")[0].replace("/", ".")
+            values = _with_lists(values, "" if package == GLOBAL else package, self.types)
         config = OmegaConf.create({} if values is None else values)
         return ConfigResult(config=config, path=where, provider=self.provider, header=header)
 
 
-def read_options_ourselves() -> None:
-    """Have Hydra read folders through ``FileConfigSource``; it has no public way to be told."""
+def _with_lists(values: dict[Any, Any], within: str, types: Mapping[str, Any]) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for name, value in values.items():
+        key = f"{within}.{name}" if within else str(name)
+        if isinstance(value, dict):
+            found[name] = _with_lists(value, key, types)
+        elif isinstance(value, str | int | float) and value != MISSING and _is_list(types.get(key)):
+            found[name] = [value]
+        else:
+            found[name] = value
+    return found
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(without_none(kind)) is list
+
+
+def read_options_ourselves(types: Mapping[str, Any]) -> None:
+    """Have Hydra read folders through ``FileConfigSource``; it has no public way to be told.
+
+    Args:
+        types: of all keys.
+    """
     Plugins.instance()
-    SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
+    of_ours = type(FileConfigSource.__name__, (FileConfigSource,), {"types": types})
+    SourcesRegistry.instance().types[FileConfigSource.scheme()] = of_ours

@@ -15,6 +15,8 @@ ADDED_TOKENS = 2
 MARGIN_TOKENS = 64
 # Blanks and words that the vocabulary does not have may be many characters a token; more than that is not prose.
 CHARS_PER_TOKEN = 256
+# So many tokens' characters are read without any being found, whatever the limit: a text may begin with blanks.
+SPARE_TOKENS = 1024
 
 
 class TooLongError(Exception):
@@ -77,7 +79,7 @@ class Reading:
     @property
     def is_hopeless(self) -> bool:
         """Whether it has no tokens to speak of."""
-        return self.num_chars > LONG_CHARS + CHARS_PER_TOKEN * self.limit
+        return self.num_chars > LONG_CHARS + CHARS_PER_TOKEN * min(self.limit, self.num_tokens + SPARE_TOKENS)
 
 
 def batches(texts: Sequence[str]) -> Iterator[list[str]]:

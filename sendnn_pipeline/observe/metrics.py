@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from sendnn_pipeline.messages import StageEvent, StepDone
 from sendnn_pipeline.observe.measure import Measure
 from sendnn_pipeline.observe.measures import Measures
+from sendnn_pipeline.observe.registry import OwnedRegistry
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -98,6 +99,10 @@ class Metrics:
 
     def _program(self, kind: type, name: str, doc: str) -> Any:
         return kind(name, doc, ["bucket"], registry=self.registry)
+
+    def write(self) -> bytes:
+        """Return Prometheus text; without what a plugin's collector, which fails, should have given."""
+        return self.registry.write() if isinstance(self.registry, OwnedRegistry) else generate_latest(self.registry)
 
     def stepped(self, step: StepDone, unix_time: float) -> None:
         """Account one run of a Program."""

@@ -2,7 +2,7 @@
 
 from typing import Any, TypedDict
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -81,8 +81,7 @@ def _programs(state: ServerState, steps: list[MeasuredStep]) -> list[dict[str, A
 
 async def metrics(request: Request) -> Response:
     """Return Prometheus text."""
-    registry = state_of(request).metrics.registry
-    return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(state_of(request).metrics.write(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 routes = [

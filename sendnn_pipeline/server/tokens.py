@@ -21,7 +21,7 @@ from sendnn_pipeline.server.state import ServerState, state_of
 
 # No prompt is longer.
 MAX_TOKENS = 131_072
-# Where every token is described, whatever its length.
+# Of all texts together, where every token is described, whatever its length.
 MAX_CHARS = 4 * MAX_TOKENS
 
 
@@ -122,10 +122,10 @@ async def _describe(front: Frontend, body: TokenizeRequest) -> Tokenized | list[
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     if not texts:
         raise RequestError(400, "inputs is empty", param="inputs", code="empty_input")
-    for index, text in enumerate(texts):
-        if len(text) > MAX_CHARS:
-            message = f"inputs[{index}] has {len(text)} characters; {MAX_CHARS} is the most"
-            raise RequestError(400, message, param=f"inputs[{index}]", code="context_length_exceeded")
+    num_chars = sum(map(len, texts))
+    if num_chars > MAX_CHARS:
+        message = f"inputs has {num_chars} characters; {MAX_CHARS} is the most"
+        raise RequestError(400, message, param="inputs", code="context_length_exceeded")
     return await front.tokenizer.describe(texts, special=body.add_special_tokens is not False)
 
 
@@ -149,16 +149,21 @@ async def decode(request: Request) -> JSONResponse:
     if len(kinds) > 1:
         raise RequestError(400, "ids mixes token ids and lists; use one kind", param="ids", code="invalid_value")
     lists: Any = body.ids if kinds == {list} else [body.ids]
+    _check_count(sum(map(len, lists)), "ids")
     for ids in lists:
         _check_ids(front, ids, "ids")
     skip = body.skip_special_tokens
     return JSONResponse([await front.tokenizer.decode(ids, skip_special=skip) for ids in lists])
 
 
-def _check_ids(front: Frontend, ids: Sequence[int], name: str) -> None:
-    if len(ids) > MAX_TOKENS:
-        message = f"{name} has {len(ids)} ids and {MAX_TOKENS} is the most"
+def _check_count(num_ids: int, name: str) -> None:
+    if num_ids > MAX_TOKENS:
+        message = f"{name} has {num_ids} ids and {MAX_TOKENS} is the most"
         raise RequestError(400, message, param=name, code="too_many_items")
+
+
+def _check_ids(front: Frontend, ids: Sequence[int], name: str) -> None:
+    _check_count(len(ids), name)
     vocab_size = front.run.model.vocab_size
     wrong = next((token_id for token_id in ids if not 0 <= token_id < vocab_size), None)
     if wrong is not None:

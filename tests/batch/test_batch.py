@@ -159,7 +159,8 @@ def test_an_openai_batch_file(tiny, tmp_path, batch):
     data = good["response"]["body"]["data"]
     assert np.allclose([row["embedding"] for row in data], mean_pooled_ids(tiny, [[2, 9, 3], [2, 8, 3]]), atol=1e-5)
     assert good["response"]["body"]["usage"]["prompt_tokens"] == 6
-    assert bad["custom_id"] == "b" and bad["response"] is None and "/v1/embeddings" in bad["error"]["message"]
+    assert bad["custom_id"] == "b" and bad["response"]["status_code"] == 404 and bad["error"] is None
+    assert "/v1/embeddings" in bad["response"]["body"]["error"]["message"]
     assert unset["response"]["body"]["usage"]["prompt_tokens"] == 64, unset
     assert len(own["embedding"]) == 32 and own["note"] is None
 
@@ -200,8 +201,9 @@ def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path, batch):
     body = scored["response"]["body"]
     assert np.allclose([row["score"] for row in body["data"]], scores, atol=1e-5) and body["usage"]["prompt_tokens"]
     assert [row["index"] for row in ranked["response"]["body"]["results"]] == np.argsort(-scores).tolist()
-    assert "its url is '/v1/poems'" in unknown["error"]["message"] and unknown["response"] is None
-    assert empty["error"]["message"] == "documents is empty"
+    refusals = [line["response"]["body"]["error"]["message"] for line in (unknown, empty)]
+    assert "its url is '/v1/poems'" in refusals[0] and refusals[1] == "documents is empty"
+    assert [line["response"]["status_code"] for line in (unknown, empty)] == [404, 400]
     assert alone["label"] == "LABEL_0" and len(alone["probs"]) == 1
     bad = [json.loads(line) for line in (tmp_path / "out.jsonl.errors.jsonl").read_text().splitlines()]
     assert [one["line"] for one in bad] == [4, 5, 6] and "with its query" in bad[2]["error"]

@@ -247,7 +247,7 @@ def test_a_profile_is_a_layer_of_its_own_whoever_names_it(site):
         ("profile=site", f"{GLOBAL}serve: {{prt: 1}}", "unknown key serve.prt (set by /"),
         ("profile=site", f"{GLOBAL}serve: {{port: many}}", "serve.port=many must be int (set by /"),
         ("profile=site", f"{GLOBAL}serve.port: 1", "site.yaml sets serve.port in one line; write 'serve: {port: 1}'"),
-        ("profile=site", f"{GLOBAL}warmup: {{prompt_lens: 64}}", "warmup.prompt_lens must be list (set by /"),
+        ("profile=site", f"{GLOBAL}warmup: {{prompt_lens: {{a: 1}}}}", "(in 'profile/site')"),
         ("profile=site", f"{GLOBAL}defaults: {{a: b}}", "site.yaml has no list under 'defaults'; choose an option"),
         ("profile=site", f"{GLOBAL}defaults: [override /backend: egaer]", "site.yaml); did you mean eager?"),
         ("profile=site", "# @package global\nserve: {port: 1}", "has the header '# @package global', no group; begin"),
@@ -398,3 +398,16 @@ def test_the_flag_for_options_counts_before_the_variable(site, tmp_path):
     assert "site" in context.tree.groups["profile"]
     with pytest.raises(ConfigError, match=r"SENDNN_PIPELINE_CONFIG_DIR=\S+ is not a folder"):
         load_context(clean_environ(SENDNN_PIPELINE_CONFIG_DIR=str(tmp_path / "none")))
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"profile__one": f"{GLOBAL}warmup: {{prompt_lens: 64}}\nartifacts: {{trusted: 0012345}}"},
+        {"warmup__one": "defaults: [auto]\nprompt_lens: 64"},
+    ],
+)
+def test_a_single_item_in_a_file_is_a_list_of_one(site, file):
+    draft = compose(f"{next(iter(file)).partition('__')[0]}=one", folder=site(**file))
+    assert draft["warmup.prompt_lens"] == [64]
+    assert draft["artifacts.trusted"] == (["0012345"] if "profile__one" in file else [])

@@ -15,3 +15,34 @@ def test_a_name_that_is_ours_is_the_plugin_s_failure_and_all_else_goes_on(site, 
     (line,) = [line for line in served.lines if line.startswith("warning: plugin bad is called no more")]
     assert "register_metrics failed" in line and "vllm:request_success" in line
     assert "Of a plugin." in text and "HELP vllm:request_success_total Finished requests." in text
+
+
+COLLECTORS = """
+from prometheus_client import Counter
+from prometheus_client.core import GaugeMetricFamily
+Counter({name!r}, 'Of a plugin.', registry=registry).inc(7)
+class Own:
+    def collect(self):
+        {body}
+registry.register(Own())
+"""
+
+
+def test_a_collector_that_fails_costs_its_plugin_s_metrics_and_no_others(site, tiny, with_echo):
+    bodies = {
+        "raises": "raise RuntimeError('no device')",
+        "text": "yield GaugeMetricFamily('text', 'no number', value='many')",
+        "nothing": "return None",
+        "good": "yield GaugeMetricFamily('good', 'a number', value=5)",
+    }
+    for plugin, body in bodies.items():
+        code = COLLECTORS.format(name=f"{plugin}:pokes", body=body)
+        install(site, plugin, implement("register_metrics(registry)", code))
+    with Served(*ECHO, f"model.path={tiny}", **with_echo) as served:
+        for _ in range(2):
+            answer = served.get("/metrics")
+            assert answer.status_code == 200 and "good:pokes_total 7.0" in answer.text and "good 5.0" in answer.text
+            assert "vllm:num_requests_running" in answer.text and "raises:pokes" not in answer.text
+        assert "sendnn_pipeline:plugin_load_failures_total 3.0" in served.get("/metrics").text
+    said = [line for line in served.lines if "collecting its metrics failed" in line]
+    assert len(said) == 3 and any("plugin raises" in line and "no device" in line for line in said)

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import shutil
+import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from sendnn_pipeline.app.resolve import compose_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.config.schema import ModelConfig
 from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.models import sources
 from sendnn_pipeline.models.sources import HubSource
 
 COMMIT = "c" * 40
@@ -121,3 +124,18 @@ def test_without_the_hub_a_part_that_does_not_run_is_named(hub, tiny, tmp_path, 
     partly(tiny, tmp_path / "hub", "config.json")
     with pytest.raises(ModelError, match=r"holds a part of org/tiny, without tokenizer.json, \*.safetensors"):
         HubSource().fetch(MODEL, tmp_path)
+
+
+def test_a_hub_that_never_answers_is_given_up_and_named(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(sources, "HUB_SECONDS", 0.5)
+        began = time.monotonic()
+        with pytest.raises(ModelError, match=r"org/tiny cannot be fetched .* does not answer within 0.5 s"):
+            HubSource().fetch(MODEL, tmp_path)
+        assert time.monotonic() - began < 5

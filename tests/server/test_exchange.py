@@ -131,10 +131,24 @@ def test_the_access_log(tiny):
 def test_the_error_that_ends_a_run_is_a_record_too(tiny):
     with Served(*ECHO, f"model.path={tiny}", "engine.fail=load", "log=json", wait=False, **with_echo()) as served:
         assert served.exit_code() == 1
-    *rest, last = served.lines
-    assert last == "error: the load fails, as it was told to"
-    (failed,) = [record for record in map(json.loads, rest) if record["level"] == "error"]
-    assert failed["message"] == "the load fails, as it was told to"
+    *rest, last = map(json.loads, served.lines)
+    assert last["message"] == "the load fails, as it was told to" and last["level"] == "error"
+    assert not [record for record in rest if record["level"] == "error"]
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "message"),
+    [
+        (["log=json", "serve.prt=1"], {}, "unknown key serve.prt"),
+        (["log.format=json", "model.path=/nowhere"], {}, "/nowhere"),
+        (["backend=egaer"], {"SENDNN_PIPELINE__log": "json"}, "did you mean eager?"),
+    ],
+)
+def test_so_is_one_that_ends_it_before_it_begins_and_what_is_said_before(in_process, words, variables, message):
+    ended = in_process(*words, SENDNN_INFERENCE_NOTHING="1", **variables)
+    records = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert message in records[-1]["message"] and records[-1]["level"] == "error" and ended.returncode != 0
+    assert any("SENDNN_INFERENCE_NOTHING" in record["message"] for record in records) and not ended.stdout
 
 
 def ask_app(handler):

@@ -67,15 +67,38 @@ LISTS = {
     "a long list": b'{"input": [[' + b",".join([b"5"] * 1_500_000) + b"]]}",
     "texts": b'{"input": [' + b",".join([b'""'] * 2_000_000) + b"]}",
     "to detokenize": b'{"tokens": [' + b",".join([b"5"] * 1_500_000) + b"]}",
+    "lists to decode": b'{"ids": [' + b",".join([b"[5]"] * 1_000_000) + b"]}",
+    "texts to describe": b'{"inputs": [' + b",".join([b'"hello world"'] * 100_000) + b"]}",
 }
+PATHS = {"to detokenize": "/detokenize", "lists to decode": "/decode", "texts to describe": "/tokenize"}
 
 
 @pytest.mark.parametrize("name", LISTS)
 def test_huge_lists_are_refused(served, name):
-    path = "/detokenize" if "detokenize" in name else "/v1/embeddings"
-    answer = served.post(path, content=LISTS[name])
-    assert answer.status_code == 400
+    answer = served.post(PATHS.get(name, "/v1/embeddings"), content=LISTS[name])
+    assert answer.status_code in (400, 413), answer.text
     assert "is the most" in answer.text or "the longest Program takes" in answer.text
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\u200b"])
+def test_millions_of_blanks_are_not_read_to_their_end(served, blank):
+    text = blank * 1_200_000
+    began = process_time(served)
+    for path, body in (
+        ("/tokenize", {"prompt": text}),
+        ("/v1/embeddings", {"input": text, "truncate_prompt_tokens": -1}),
+        ("/rerank", {"query": "a", "texts": [text]}),
+    ):
+        answer = served.post(path, json=body)
+        assert answer.status_code in (400, 413) and "characters of which" in answer.text, (path, answer.text)
+    assert process_time(served) - began < 4
+    # A text may begin with many.
+    assert served.post("/tokenize", json={"prompt": blank * 200_000 + "hello"}).status_code == 200
+
+
+def process_time(served: Served) -> float:
+    times = psutil.Process(served.process.pid).cpu_times()
+    return times.user + times.system
 
 
 def test_short_texts_are_answered_beside_a_storm_of_huge_ones_and_memory_comes_back(served):
