@@ -230,5 +230,17 @@ def embedded_weights(
     tensors = {**exported.state_dict, **exported.constants}
     # Parameters that are one tensor have one name in the library.
     read = {tensors[name].data_ptr() for name in constants}
-    used = {targets[node.name] for node in exported.graph.nodes if node.name in targets and node.users}
+    used = {targets[node.name] for node in _alive(exported.graph) if node.name in targets}
     return {name for name in used & {*signature.parameters, *checkpoint} if tensors[name].data_ptr() not in read}
+
+
+def _alive(graph: "torch.fx.Graph") -> "set[torch.fx.Node]":
+    """Return the nodes that an output, or something written, needs: of others the compiler makes nothing."""
+    found: set[torch.fx.Node] = set()
+    next_ones = [node for node in graph.nodes if node.op == "output" or (node.op != "placeholder" and node.is_impure())]
+    while next_ones:
+        node = next_ones.pop()
+        if node not in found:
+            found.add(node)
+            next_ones.extend(node.all_input_nodes)
+    return found
