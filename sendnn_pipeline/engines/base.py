@@ -108,5 +108,8 @@ class EngineCore(Protocol):
 class Follower(Protocol):
     """An engine of which several ranks compute each step together; only the first of them decides."""
 
+    def meet(self) -> None:
+        """Join the other ranks, once all of them have loaded and before anything is compiled."""
+
     def obey(self, command: Any) -> None:
         """Compute what the first rank told: plain values, of its engine's own making."""

@@ -84,10 +84,12 @@ class GenerationCore:
         rows = None if self.pictured is None else self.pictured.rows
         self.runner = self.layered = bind_runner(self.run, compiled, self.weights, self.caches, rows)
         if self.world.channel is not None:
-            # Not before: ranks that load in turns do not wait for each other while they do.
-            open_group(self.world)
             self.runner = LeadingRunner(self.layered, self.world.channel)
         self.graphs = None
+
+    def meet(self) -> None:
+        """Form the group of all ranks, which a compiler asks for their number."""
+        open_group(self.world)
 
     def obey(self, command: Any) -> None:
         """Compute this rank's part of a step that the first rank decided."""

@@ -127,7 +127,7 @@ def make_plan(
         key_fields=(
             ("transformers", version("transformers")),
             ("code", _traced_digest()),
-            *((("ranks", ranks),) if ranks > 1 else ()),
+            *((("ranks", str(ranks)),) if ranks > 1 else ()),
         ),
         memory_bytes={"weights": model.num_parameters * size // ranks, "KV cache": cache},
         ranks=ranks,

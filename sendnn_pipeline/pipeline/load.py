@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sendnn_pipeline.distributed.world import World
-from sendnn_pipeline.engines.base import Engine, EngineCore
+from sendnn_pipeline.engines.base import Engine, EngineCore, Follower
 from sendnn_pipeline.engines.run import Run
 
 
@@ -31,4 +31,7 @@ class Load:
         with self.world.stagger(run.config.parallel.max_load_processes):
             core = self.engine.open(run, self.world)
         self.closing.callback(core.close)
+        if self.world.size > 1 and isinstance(core, Follower):
+            # Not before: ranks that load in turns do not wait for each other while they do.
+            core.meet()
         return LoadedEngine(run, core)

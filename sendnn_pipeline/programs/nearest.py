@@ -26,7 +26,7 @@ class Candidate:
 
 def candidate(name: str, key: ArtifactKey) -> Candidate:
     """Return an artifact as one."""
-    return Candidate(name, dict(key.fields))
+    return Candidate(name, {field: str(value) for field, value in key.fields})
 
 
 def nearest_table(wanted: Mapping[str, str], candidates: Iterable[Candidate]) -> tuple[str, ...]:

@@ -88,7 +88,9 @@ class ArtifactStore:
 
     def nearest(self, key: ArtifactKey) -> tuple[str, ...]:
         """Return a table of the artifacts that come nearest to ``key``; nothing where the store is empty."""
-        return nearest_table(dict(key.fields), (candidate(entry.key.digest[:8], entry.key) for entry in self.entries()))
+        return nearest_table(
+            candidate("", key).fields, (candidate(entry.key.digest[:8], entry.key) for entry in self.entries())
+        )
 
     def publish(self, key: ArtifactKey, write: Callable[[Path], None], weights: str = "", model: str = "") -> Artifact:
         """Have ``write`` fill a folder, then make it visible in one step, replacing a damaged one.
