@@ -1,4 +1,4 @@
-"""Every known configuration: planned as published, then traced, deployed and served with tiny weights of its kind."""
+"""Every known configuration is planned as published; each kind of model among them is traced, deployed and served."""
 
 import json
 from pathlib import Path
@@ -33,37 +33,68 @@ DECODERS = {
 POOLING = [name for name, entry in ENTRIES.items() if "warmup.shapes" in entry.runtimes[0].values]
 
 
+# Enough to trace and deploy: what the published sizes are told as is planned, which takes no card.
+SMALL = {
+    "warmup.shapes": {"warmup.shapes": ["64x2"]},
+    "scheduler.max_num_seqs": {"model.max_model_len": 1024, "scheduler.max_num_seqs": 2},
+}
+
+
 @pytest.fixture(scope="module")
-def tokenizers(tmp_path_factory):
-    """A tokenizer of each family, trained once."""
-    folder = tmp_path_factory.mktemp("tokenizers")
-    for kind in ("roberta", "xlm-roberta"):
-        _tokenizer(kind).save(str(folder / f"{kind}.json"))
-    return folder
+def model_of(tmp_path_factory):
+    """Return a small model of the kind of an entry; it is made once, whichever entries it stands for."""
+    made = {}
+
+    def model_of(name: str) -> Path:
+        kind = kind_of(name)
+        if kind not in made:
+            folder = made[kind] = tmp_path_factory.mktemp("-".join(map(str, kind)))
+            make_small_decoder(kind[0], folder) if name in GENERATING else make_small(*kind, folder)
+        return made[kind]
+
+    return model_of
 
 
-def make_small(document: dict, folder: Path, tokenizers: Path) -> Path:
-    """Write a model with the document's architecture and positions, and next to no weights."""
+def kind_of(name: str) -> tuple:
+    """Return what a small model is made of: two entries of one kind are the same to it."""
+    document = MODELS[name][0]
+    if name in GENERATING:
+        return (DECODERS[document["model_type"]],)
+    architecture = document["architectures"][0].replace("ForMaskedLM", "Model")
+    return document["model_type"], architecture, document["max_position_embeddings"]
+
+
+def one_of_each_kind(names: list[str]) -> list[str]:
+    """Return the first name of each kind, whatever its positions."""
+    return list({kind_of(name)[:2]: name for name in reversed(names)}.values())
+
+
+def make_small(kind: str, architecture: str, positions: int, folder: Path) -> None:
+    """Write a model of the architecture and positions, and next to no weights."""
     import torch
     import transformers
 
-    kind = document["model_type"]
     config = transformers.AutoConfig.for_model(
         kind, vocab_size=600, hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16,
-        max_position_embeddings=document["max_position_embeddings"], pad_token_id=1, type_vocab_size=1, num_labels=1,
+        max_position_embeddings=positions, pad_token_id=1, type_vocab_size=1, num_labels=1,
     )  # fmt: skip
     torch.manual_seed(0)
-    architecture = document["architectures"][0].replace("ForMaskedLM", "Model")
     getattr(transformers, architecture)(config).half().save_pretrained(folder)
-    (folder / "tokenizer.json").write_bytes((tokenizers / f"{kind}.json").read_bytes())
-    return folder
+    _tokenizer(kind).save(str(folder / "tokenizer.json"))
 
 
-def words_of(name: str, folder: Path, model: Path) -> list[str]:
-    """Return the words of a run of a small model for which the entry's first runtime is known, on one card."""
+def words_of(name: str, folder: Path, model: Path, values: dict | None = None) -> list[str]:
+    """Return the words of a run of a small model for which the entry's first runtime is known, on one card.
+
+    Args:
+        name: of the entry.
+        folder: that takes a file of the known configuration.
+        model: the small model.
+        values: the runtime's, where they are not the entry's own.
+    """
     entry = yaml.safe_load((ROOT / "conf" / "known" / f"{name}.yaml").read_text())
     config = json.loads((model / "config.json").read_text())
-    match, runtimes = {"model_type": config["model_type"]}, [{**entry["runtimes"][0], "tp_size": 1}]
+    match, runtimes = {"model_type": config["model_type"]}, [{**(values or entry["runtimes"][0]), "tp_size": 1}]
     file = folder / "known.json"
     small = {"name": f"small-{name}", "aliases": [], "match": match, "platforms": [], "runtimes": runtimes}
     file.write_text(json.dumps({**entry, **small}))
@@ -76,23 +107,26 @@ def test_all_are_tried():
 
 
 @pytest.mark.parametrize("name", POOLING)
-def test_a_pooling_model_is_planned_traced_deployed_and_served(name, tmp_path, tokenizers, card):
-    model = tmp_path / "model"
-    model.mkdir()
-    words = words_of(name, tmp_path, make_small(MODELS[name][0], model, tokenizers))
-    port = card.run(*words, requests=[[0, 5, 6, 2]])
-    (part,) = port.of(Part)
+def test_a_pooling_model_is_planned_as_published(name, tmp_path, model_of, card):
+    run = card.resolve(*words_of(name, tmp_path, model_of(name))).run
     length, _, batch = ENTRIES[name].runtimes[0].values["warmup.shapes"][0].partition("x")
-    assert part.program == f"pool[batch={batch},len={length}]"
+    assert [program.name for program in run.plan.programs] == [f"pool[batch={batch},len={length}]"]
+    assert card.variables["VLLM_DT_MAX_CONTEXT_LEN"] == length
+    assert card.variables["VLLM_DT_MAX_BATCH_SIZE"] == str(max(2, int(batch)))
+    assert card.variables["COMPILATION_MODE"] == "offline"
+
+
+@pytest.mark.parametrize("name", one_of_each_kind(POOLING))
+def test_a_pooling_model_is_traced_deployed_and_served(name, tmp_path, model_of, card):
+    port = card.run(*words_of(name, tmp_path, model_of(name), SMALL["warmup.shapes"]), requests=[[0, 5, 6, 2]])
+    (part,) = port.of(Part)
+    assert part.program == "pool[batch=2,len=64]"
     captured = card.device.environment.captured
-    assert captured["VLLM_DT_MAX_CONTEXT_LEN"] == length
-    assert captured["VLLM_DT_MAX_BATCH_SIZE"] == str(max(2, int(batch)))
-    assert captured["COMPILATION_MODE"] == "offline"
+    assert captured["VLLM_DT_MAX_CONTEXT_LEN"] == "64" and captured["COMPILATION_MODE"] == "offline"
 
 
-def make_small_decoder(document: dict, folder: Path) -> Path:
-    """Write a decoder of the document's architecture and positions, and next to no weights."""
-    name = DECODERS[document["model_type"]]
+def make_small_decoder(name: str, folder: Path) -> None:
+    """Write a decoder that takes as many positions as the published ones, and next to no weights."""
     sizes = {
         "vocab_size": 128, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
         "num_attention_heads": 1, "num_key_value_heads": 1, "max_position_embeddings": 131072,
@@ -111,20 +145,26 @@ def make_small_decoder(document: dict, folder: Path) -> Path:
     # Of Mamba alone, and written in a form that transformers does not read.
     config = {key: value for key, value in json.loads(file.read_text()).items() if key != "time_step_limit"}
     file.write_text(json.dumps(config))
-    return folder
 
 
 @pytest.mark.parametrize("name", GENERATING)
-def test_a_decoder_is_planned_traced_deployed_and_served(name, tmp_path, card):
-    model = tmp_path / "model"
-    model.mkdir()
-    words = words_of(name, tmp_path, make_small_decoder(MODELS[name][0], model))
+def test_a_decoder_is_planned_as_published(name, tmp_path, model_of, card):
+    words = words_of(name, tmp_path, model_of(name))
+    run = card.resolve(*words, "backend.any_architecture=true").run
+    values, told = ENTRIES[name].runtimes[0].values, card.variables
+    assert told["VLLM_DT_MAX_CONTEXT_LEN"] == str(values["model.max_model_len"])
+    assert told["VLLM_DT_MAX_BATCH_SIZE"] == str(values["scheduler.max_num_seqs"])
+    assert told.items() >= values.get("backend.environment", {}).items() and told["VLLM_DT_CHUNK_LEN"] == "512"
+    sizes = values["scheduler.max_num_seqs"], values["model.max_model_len"]
+    assert run.plan.rules.num_blocks == compiled_blocks(*sizes, values.get("cache.num_blocks"))
+
+
+@pytest.mark.parametrize("name", one_of_each_kind(GENERATING))
+def test_a_decoder_is_traced_deployed_and_served(name, tmp_path, model_of, card):
+    words = words_of(name, tmp_path, model_of(name), SMALL["scheduler.max_num_seqs"])
     port = Port([[5, 6, 7]], max_tokens=2)
     run_rank(port, card.resolve(*words, "backend.any_architecture=true").run, World())
     assert not port.failures() and len(port.tokens()[0]) == 2
-    values, captured = ENTRIES[name].runtimes[0].values, card.device.environment.captured
-    assert captured["VLLM_DT_MAX_CONTEXT_LEN"] == str(values["model.max_model_len"])
-    assert captured["VLLM_DT_MAX_BATCH_SIZE"] == str(values["scheduler.max_num_seqs"])
-    assert captured.items() >= values.get("backend.environment", {}).items() and captured["VLLM_DT_CHUNK_LEN"] == "512"
-    sizes = values["scheduler.max_num_seqs"], values["model.max_model_len"]
-    assert card.device.kv.blocks == compiled_blocks(*sizes, values.get("cache.num_blocks"))
+    captured = card.device.environment.captured
+    assert captured["VLLM_DT_MAX_CONTEXT_LEN"] == "1024" and captured["VLLM_DT_CHUNK_LEN"] == "512"
+    assert card.device.kv.blocks == compiled_blocks(2, 1024, None)
