@@ -71,11 +71,12 @@ def nothing_is_left() -> Iterator[None]:
 
     A test that leaves one of them so hangs or breaks those after it.
     """
-    before, threads = [signal.getsignal(number) for number in SIGNALS], set(threading.enumerate())
+    before = [signal.getsignal(number) for number in SIGNALS]
     yield
     assert [signal.getsignal(number) for number in SIGNALS] == before
-    more = {thread.name for thread in threading.enumerate() if thread not in threads}
-    assert not any(name.startswith("sendnn") for name in more), more
+    names = [thread.name for thread in threading.enumerate()]
+    hosts = names.count("served-here") + names.count("sendnn-engine")
+    assert names.count("sendnn-rank-0") <= hosts, names
 
 
 def clean_environ(**variables: str) -> dict[str, str]:
