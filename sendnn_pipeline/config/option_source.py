@@ -25,7 +25,7 @@ MISSING = "???"
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
-    """A folder of options. Hydra's registry, which workers of a sweep fill anew, knows its class by this name."""
+    """A folder of options."""
 
     types: ClassVar[Mapping[str, Any]] = {}
     """Of all keys, by dotted name."""
@@ -83,5 +83,6 @@ def read_options_ourselves(types: Mapping[str, Any]) -> None:
         types: of all keys.
     """
     Plugins.instance()
-    of_ours = type(FileConfigSource.__name__, (FileConfigSource,), {"types": types})
-    SourcesRegistry.instance().types[FileConfigSource.scheme()] = of_ours
+    # Of the class and not of one made here: a sweep's launcher pickles the registry.
+    FileConfigSource.types = types
+    SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource

@@ -236,12 +236,8 @@ class GenerationCore:
 
     def about(self) -> dict[str, Any]:
         """Return threads, versions and what the runtime takes."""
-        return {
-            "threads": self.threads,
-            "runtime_bytes": self.runtime_bytes,
-            "torch": version("torch"),
-            "transformers": version("transformers"),
-        }
+        versions = {name: version(name) for name in ("torch", "transformers")}
+        return {"threads": self.threads, "runtime_bytes": self.runtime_bytes, **versions}
 
     def close(self) -> None:
         """End what works beside it, then close the descriptor that the grammars write to."""

@@ -216,8 +216,12 @@ def test_batch_files(batch, tmp_path):
     assert whole["response"]["body"]["data"] == TEXTS and whole["response"]["status_code"] == 200
     # A file has no stream: its line is answered whole.
     assert " ".join(stream["response"]["body"]["data"]) == " ".join(TEXTS)
-    assert "its url is '/v1/embeddings'; known are /v1/echo" in nowhere["error"]["message"]
-    assert empty["error"]["message"] == "input is empty" and "input" in wrong["error"]["message"]
+    # Refused lines have what the request has over HTTP.
+    statuses = [line["response"]["status_code"] for line in (nowhere, empty, wrong)]
+    messages = [line["response"]["body"]["error"]["message"] for line in (nowhere, empty, wrong)]
+    assert statuses == [404, 400, 400] and all(line["error"] is None for line in (nowhere, empty, wrong))
+    assert "its url is '/v1/embeddings'; known are /v1/echo" in messages[0]
+    assert messages[1] == "input is empty" and "input" in messages[2]
     bad = [json.loads(line) for line in (tmp_path / "out.jsonl.errors.jsonl").read_text().splitlines()]
     assert [one["line"] for one in bad] == [5, 6, 7, 8, 9] and "has nothing that a route" in bad[3]["error"]
     assert "100 tokens and 64 is the most" in bad[4]["error"] and "9 lines, 5 of them bad" in ended.stdout
