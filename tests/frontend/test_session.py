@@ -56,7 +56,10 @@ class Ran:
 
     def session(self):
         return Session(
-            run=SimpleNamespace(plan=SimpleNamespace(unit="texts")),
+            run=SimpleNamespace(
+                plan=SimpleNamespace(unit="texts"),
+                config=SimpleNamespace(serve=SimpleNamespace(stall_seconds=30.0)),
+            ),
             start=lambda: self.engine,
             endpoints={},
             observe=self.heard.append,
