@@ -87,6 +87,7 @@ SCRIPT = """
 import os, sys
 import torch
 from pathlib import Path
+from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.errors import EngineError
 from sendnn_pipeline.multimodal.nnpa import NnpaDevice
 from tests.conftest import resolved_run
@@ -96,20 +97,20 @@ text, vision = sys.argv[1:]
 device = NnpaDevice()
 assert not device.missing and "torch_nnpa" not in sys.modules
 resolved = resolved_run([*EAGER_FLOAT32, f"model.path={text}"])
-resolved.engine.open(resolved.run, None)
+resolved.engine.open(resolved.run, World())
 resolved = resolved_run([*EAGER_FLOAT32, f"model.path={vision}", "multimodal.dtype=float32"])
 assert resolved.run.config.multimodal.device == "nnpa" and "torch_nnpa" not in sys.modules
 for fails in ("import", "register", "compute"):
     os.environ["TORCH_NNPA_EMULATOR"] = fails
     try:
-        resolved.engine.open(resolved.run, None)
+        resolved.engine.open(resolved.run, World())
     except EngineError as error:
         print(error)
     if fails != "compute":
         sys.modules.pop("torch_nnpa", None)
 import torch_nnpa
 torch_nnpa._FAILS = ""
-core = resolved.engine.open(resolved.run, None)
+core = resolved.engine.open(resolved.run, World())
 vision = core.pictured.desk.encode.__self__.vision
 assert {parameter.device.type for parameter in vision.parameters()} == {"nnpa"}
 projector = vision.multi_modal_projector

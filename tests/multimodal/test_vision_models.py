@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, Idefics3Processor, LlavaNextProcessor, PreTrainedTokenizerFast
 
+from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.generation.messages import PromptImage, Sampling
 from sendnn_pipeline.multimodal.pictures import check_picture
 from tests.conftest import resolved_run
@@ -70,7 +71,7 @@ def test_logits_and_text_are_those_of_transformers(name, tmp_path):
 @pytest.mark.parametrize("name", MODELS)
 def test_an_image_of_any_size_has_the_rows_that_are_expected(name, tmp_path):
     resolved = resolved_run([*WORDS, f"model.path={make_vision_model(tmp_path, name)}"])
-    core = resolved.engine.open(resolved.run, None)
+    core = resolved.engine.open(resolved.run, World())
     layout = resolved.run.plan.images.layout
     for width, height in SIZES:
         rows = core.pictured.desk.encode(file_of(picture(width, height)))

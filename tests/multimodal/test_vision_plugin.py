@@ -5,6 +5,7 @@ import os
 import pytest
 from transformers import CLIPImageProcessorPil, LlamaConfig, LlavaConfig
 
+from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.errors import ConfigError, EngineError
 from tests.conftest import resolved_run
 from tests.emulators.install import install
@@ -50,4 +51,4 @@ def test_a_device_of_a_plugin_is_chosen_by_name_alone(folder, tmp_path, monkeypa
     monkeypatch.setattr(CudaDevice, "driver", folder / "config.json")
     resolved = resolved_run([*words, "multimodal.device=cuda"])
     with pytest.raises(EngineError, match=r"multimodal\.device=cuda cannot be used"):
-        resolved.engine.open(resolved.run, None)
+        resolved.engine.open(resolved.run, World())
