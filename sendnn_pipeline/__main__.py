@@ -33,10 +33,10 @@ def main() -> None:
 
         run_app(argv, started)
     except PipelineError as error:
-        from sendnn_pipeline.app.outside import say_error
+        from sendnn_pipeline.app.outside import report_error
         from sendnn_pipeline.config.environment import process_environment
 
-        sys.stderr.write(say_error(error, argv, process_environment()))
+        sys.stderr.write(report_error(error, argv, process_environment()))
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader, a pager or head, has seen enough.

@@ -19,12 +19,12 @@ def engine_environment(resolved: ResolvedRun, environ: Mapping[str, str]) -> dic
     """
     run, backend = resolved.run, resolved.backend
     prepared, library = backend.prepare(run.cache_dir, environ), library_set(run, backend, environ)
-    kept = resolved.library_variables or (library.variables() if library else {})
+    cached = resolved.library_variables or (library.variables() if library else {})
     return {
         **autoload_environment(environ),
         **prepared,
-        **backend.environment(run.plan.bounds, {**environ, **kept}),
-        **kept,
+        **backend.environment(run.plan.bounds, {**environ, **cached}),
+        **cached,
     }
 
 

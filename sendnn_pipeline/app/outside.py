@@ -1,4 +1,4 @@
-"""What is said before and after a run: lines of text, or objects where the log is JSON."""
+"""Warnings before a run and its last error: lines of text, or objects where the log is JSON."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ def asks_for_json(words: Sequence[str], environ: Mapping[str, str]) -> bool:
     return not JSON_WORDS.isdisjoint(words) or any(environ.get(name) == "json" for name in JSON_VARIABLES)
 
 
-def say_error(error: PipelineError, words: Sequence[str], environ: Mapping[str, str]) -> str:
+def report_error(error: PipelineError, words: Sequence[str], environ: Mapping[str, str]) -> str:
     """Log why a run ended where its log is JSON, once; return the line of text for others, empty where it is logged."""
     if error.is_logged:
         return ""
@@ -35,7 +35,7 @@ def say_error(error: PipelineError, words: Sequence[str], environ: Mapping[str, 
 
 
 def log_warnings(warnings: Sequence[str]) -> None:
-    """Log what is said of a description before its run, as JSON."""
+    """Log the warnings about a configuration before its run, as JSON."""
     with logging_to_stderr(LogConfig(format=LogFormat.json)):
         for warning in warnings:
             log.warning("%s", warning)

@@ -111,8 +111,8 @@ def missing_in_library(run: Run, library: LibrarySet) -> Missing:
     others = library.cache.others(library.store.folder, run.plan.bounds, run.config.model.path)
     match = next((entry for entry in others if entry.matches), None)
     if match is not None:
-        said = f"{match.name} of {library.store.folder} says that this was compiled; nothing here proves it"
-        return Missing({}, (), library.cache.variables(library.store.folder), (said, *match.notes))
+        note = f"{match.name} of {library.store.folder} says that this was compiled; nothing here proves it"
+        return Missing({}, (), library.cache.variables(library.store.folder), (note, *match.notes))
     return Missing(reasons, (*library.store.nearest(library.key), *_nearest_of_others(others)))
 
 

@@ -99,8 +99,8 @@ class GenerationEngine:
             draft.put(STEP_TOKENS, CHUNKS_OF_STEP * draft[CHUNK], Layer.CHOSEN, f"{CHUNKS_OF_STEP} of {CHUNK}")
         if draft[STEP_TOKENS] < BLOCK_SIZE:
             raise ConfigError(
-                f"{STEP_TOKENS}={draft[STEP_TOKENS]} is less than a block of {BLOCK_SIZE} tokens, the least "
-                "that a step of prefill computes",
+                f"{STEP_TOKENS}={draft[STEP_TOKENS]} is less than a block of {BLOCK_SIZE} tokens, the "
+                "minimum of a prefill step",
                 where=draft.where(STEP_TOKENS),
                 hint=f"use {BLOCK_SIZE} or more",
             )

@@ -48,7 +48,7 @@ class LlavaNextLayout:
 
 
 def best_grid(width: int, height: int, pinpoints: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Return height and width of the grid that keeps most of an image and wastes least, as transformers chooses it."""
+    """Return height and width of the grid that preserves most of an image and wastes the fewest pixels."""
 
     def worth(grid: tuple[int, int]) -> tuple[int, int]:
         scale = min(grid[1] / width, grid[0] / height)

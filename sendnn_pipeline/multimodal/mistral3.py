@@ -36,12 +36,12 @@ class Mistral3Layout:
         if ratio > 1:
             width, height = floor(width / ratio), floor(height / ratio)
         if not (width and height):
-            least = -(-longer // self.longest)
-            raise ValueError(f"is too narrow: beside {longer} pixels, the other edge must have {least} at least")
+            minimum = -(-longer // self.longest)
+            raise ValueError(f"is too narrow: beside {longer} pixels, the other edge must have at least {minimum}")
         columns, rows = -(-width // self.patch), -(-height // self.patch)
         if rows * columns == 1:
             # Of one row alone transformers' own model takes the numbers for rows.
-            raise ValueError(f"is too small: it must be {self.patch + 1} pixels wide or high at least")
+            raise ValueError(f"is too small: it must be at least {self.patch + 1} pixels wide or high")
         return BREAK.join([self.placeholder * columns] * rows) + END
 
 

@@ -101,7 +101,7 @@ class Metrics:
         return kind(name, doc, ["bucket"], registry=self.registry)
 
     def write(self) -> bytes:
-        """Return Prometheus text; without what a plugin's collector, which fails, should have given."""
+        """Return Prometheus text, without the metrics of a plugin whose collector fails."""
         return self.registry.write() if isinstance(self.registry, OwnedRegistry) else generate_latest(self.registry)
 
     def stepped(self, step: StepDone, unix_time: float) -> None:

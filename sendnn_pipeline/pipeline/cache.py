@@ -79,7 +79,7 @@ class ProgramCache:
         return check_compiled(self.backend.compile(graph), graph, self.backend.name)
 
     def _open(self, store: ArtifactStore, key: ArtifactKey, graph: Graph) -> CompiledProgram | Miss:
-        """Return the Program of an artifact, or why there is none that opens."""
+        """Return the Program of an artifact, or why none opens."""
         found = store.find(key, self.weights)
         if isinstance(found, Miss):
             return found

@@ -39,7 +39,7 @@ class LibrarySet:
     """What the store may hold."""
 
     def find(self) -> Artifact | Miss:
-        """Return the verified artifact, or why there is none."""
+        """Return the verified artifact, or why it is missing."""
         return self.store.find(self.key, str)
 
     def publish(self) -> None:

@@ -18,7 +18,7 @@ def make_store(folder: Path) -> None:
 
 
 def unwritable(folder: Path, error: OSError) -> ArtifactError:
-    """Return what is said of a store that cannot be written."""
+    """Return the error of a store that cannot be written."""
     return ArtifactError(f"artifacts cannot be written to {folder}: {error.strerror or error}", hint=UNWRITABLE)
 
 

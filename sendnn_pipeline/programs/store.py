@@ -51,7 +51,7 @@ class ArtifactStore:
     trusted: frozenset[str] = frozenset()
 
     def find(self, key: ArtifactKey, weights: Callable[[], str]) -> Artifact | Miss:
-        """Return the verified artifact of ``key``, or the reason why there is none.
+        """Return the verified artifact of ``key``, or the reason why it is missing.
 
         Args:
             key: of the Program.

@@ -21,7 +21,7 @@ from sendnn_pipeline.server.state import ServerState, state_of
 
 T = TypeVar("T")
 EVENT_STREAM = "text/event-stream"
-# Neither kept nor gathered on the way: nginx does that unless it is told.
+# Proxies must neither cache nor buffer it; nginx buffers by default.
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 DONE = b"data: [DONE]\n\n"
 

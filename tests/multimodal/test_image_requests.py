@@ -69,11 +69,11 @@ def test_a_small_detail_has_fewer_tokens_and_text_alone_has_none(server):
     ("content", "param", "words"),
     [
         ([part(file_of(picture(1, 2000)))], URL, "has 1 x 2000 pixels and is too narrow"),
-        ([part(file_of(picture(1, 1)))], URL, "must be 17 pixels wide or high at least"),
+        ([part(file_of(picture(1, 1)))], URL, "must be at least 17 pixels wide or high"),
         ([part(b"<svg/>")], URL, "is no picture of the forms"),
         ([part(file_of(picture(90, 90))[:-400])], URL, "is broken"),
         ([part(file_of(Image.new("1", (9000, 9000))))], URL, "has 9000 x 9000 pixels"),
-        ([part(file_of(picture(20, 20)), detail="best")], URL.replace("url.url", "url.detail"), "is none of auto"),
+        ([part(file_of(picture(20, 20)), detail="best")], URL.replace("url.url", "url.detail"), "must be one of auto"),
         ([{"type": "image_url", "image_url": {"url": "http://127.0.0.1/a"}}], URL, "not in multimodal.allowed_domains"),
         ([{"type": "image_url", "image_url": {"url": "file:///etc/hostname"}}], URL, "names no folder"),
         ([{"type": "image_url"}], URL, "is missing"),

@@ -25,7 +25,7 @@ MIN_BATCH = 2
 def read_catalog(
     folder: Path, device: Mapping[str, str], shapes: Sequence[tuple[int, int]], model: str
 ) -> list[OtherEntry]:
-    """Return what the folder's catalog says; nothing where there is none.
+    """Return the entries of the folder's catalog; empty where it has no catalog.
 
     Args:
         folder: of the cache.
@@ -72,8 +72,8 @@ def _entry(
         wanted[SHAPES] = _shapes(sorted((str(length), str(batch)) for length, batch in shapes)) or "a decoder's"
     if not shapes:
         # What an entry may leave out is compared where it is there.
-        said = [name for name in (CHUNK, TKV_LIMIT) if name in device and name in fields]
-        wanted |= {name: device[name] for name in (CONTEXT, BATCH, *said)}
+        limits = [name for name in (CHUNK, TKV_LIMIT) if name in device and name in fields]
+        wanted |= {name: device[name] for name in (CONTEXT, BATCH, *limits)}
     name = str(data.get(MODEL_NAME, "a model without a name"))
     same = name.rstrip("/").rpartition("/")[2] == model.rstrip("/").rpartition("/")[2]
     notes = () if same else (f"{where} is of {name}, and this run's model is {model}",)

@@ -54,7 +54,7 @@ class ChatRequest(GenerationFields, kw_only=True):
     function_call: Any = None
 
 
-class Said(TypedDict):
+class ChatMessage(TypedDict):
     """A message, or what is new of it."""
 
     content: str | None
@@ -67,7 +67,7 @@ class ChatChoice(TypedDict):
     """One answer."""
 
     index: int
-    message: Said
+    message: ChatMessage
     logprobs: ChatLogprobs | None
     finish_reason: Literal["stop", "length", "tool_calls"]
     stop_reason: int | str | None
@@ -142,8 +142,8 @@ class _Writer:
         """Return an answer or an event."""
         return {**self._head, "object": kind, "choices": choices, **more}
 
-    def said(self, answer: Answer, piece: Piece) -> Said:
-        """Return what a piece of an answer says: text, and calls of tools."""
+    def message(self, answer: Answer, piece: Piece) -> ChatMessage:
+        """Return the message of a piece of an answer: text, and calls of tools."""
         names = {function.name for function in self._tools.functions}
         if not names:
             return {"content": piece.text}
@@ -156,21 +156,23 @@ class _Writer:
             text, calls = text + rest, calls + more
         return {"content": text if text.strip() else None, "tool_calls": calls} if calls else {"content": text}
 
-    def delta(self, answer: Answer, piece: Piece) -> Said:
-        """Return what a piece of an answer says, its calls numbered."""
-        said = self.said(answer, piece)
-        calls = said.get("tool_calls", ())
+    def delta(self, answer: Answer, piece: Piece) -> ChatMessage:
+        """Return the message of a piece of an answer, its calls numbered."""
+        new = self.message(answer, piece)
+        calls = new.get("tool_calls", ())
         if calls:
             first = self._finders[answer.index].num_calls - len(calls)
-            said["tool_calls"] = [NewToolCall(index=number, **call) for number, call in enumerate(calls, start=first)]
-        return said
+            new["tool_calls"] = [NewToolCall(index=number, **call) for number, call in enumerate(calls, start=first)]
+        return new
 
-    def choice(self, answer: Answer, piece: Piece, kind: Literal["message", "delta"], said: Said) -> dict[str, Any]:
+    def choice(
+        self, answer: Answer, piece: Piece, kind: Literal["message", "delta"], new: ChatMessage
+    ) -> dict[str, Any]:
         """Return an answer, or a piece of it."""
         calls = answer.index in self._finders and self._finders[answer.index].num_calls > 0
         choice = {
             "index": answer.index,
-            kind: said,
+            kind: new,
             "logprobs": chat_logprobs(self._names, piece.logprobs) if self._body.logprobs else None,
             "finish_reason": "tool_calls" if calls and piece.finish == STOP else piece.finish or None,
             "stop_reason": answer.stop_reason if piece.finish else None,
@@ -191,8 +193,8 @@ async def _render(front: Frontend, body: ChatRequest, call: Call) -> Chat:
     answers, writer = await gather(front, body, call), _Writer(front, body)
     choices = []
     for answer in answers:
-        said: Said = {"role": ASSISTANT, **writer.said(answer, answer.whole)}
-        choices.append(writer.choice(answer, answer.whole, "message", said))
+        message: ChatMessage = {"role": ASSISTANT, **writer.message(answer, answer.whole)}
+        choices.append(writer.choice(answer, answer.whole, "message", message))
     usage = usage_of(answers, body.n)
     chat: Chat = writer.document("chat.completion", choices, usage=usage, **writer.of_prompt(answers[0]))
     return chat
@@ -203,12 +205,13 @@ async def _stream(front: Frontend, body: ChatRequest, call: Call) -> AsyncIterat
     answers, writer = make_answers(front, body, call), _Writer(front, body)
     begun: set[int] = set()
     async for answer, piece in follow(front, call, answers):
-        said, first = writer.delta(answer, piece), answer.index not in begun
-        if first or said["content"] or "tool_calls" in said or piece.finish or piece.logprobs or body.return_token_ids:
+        delta, first = writer.delta(answer, piece), answer.index not in begun
+        has_news = delta["content"] or "tool_calls" in delta or piece.finish or piece.logprobs
+        if first or has_news or body.return_token_ids:
             of_prompt = {} if begun else writer.of_prompt(answer)
             if first:
-                said = {"role": ASSISTANT, **said}
-            choice = writer.choice(answer, piece, "delta", said)
+                delta = {"role": ASSISTANT, **delta}
+            choice = writer.choice(answer, piece, "delta", delta)
             begun.add(answer.index)
             yield writer.document(kind, [choice], **of_prompt, **usage_of_chunk(body, answers))
     if body.stream_options is not None and body.stream_options.include_usage:

@@ -79,7 +79,7 @@ def _image_or_text(part: Any, param: str, images: list[ImageReference]) -> dict[
         raise invalid(f"{param}.{IMAGE_PART}.url", "is missing, or is no string")
     detail = value.get("detail") or "auto"
     if detail not in DETAILS:
-        raise invalid(f"{param}.{IMAGE_PART}.detail", f"is none of {', '.join(DETAILS)}")
+        raise invalid(f"{param}.{IMAGE_PART}.detail", f"must be one of {', '.join(DETAILS)}")
     images.append(ImageReference(f"{param}.{IMAGE_PART}.url", url, detail))
     return {"type": "image"}
 

@@ -101,7 +101,7 @@ async def sampling_of(
         grammar: that answers follow for what else the request asks, such as the call of a tool.
 
     Raises:
-        RequestError: 400, no token is allowed, or a grammar is none.
+        RequestError: 400, no token is allowed, or a grammar is invalid.
     """
     temperature = _chosen(front, body, "temperature", 1.0)
     stop_ids = {*end_ids(front, body), *(body.stop_token_ids or ())}

@@ -29,7 +29,7 @@ async def grammar_of(front: Frontend, body: GenerationFields, required: Grammar 
         required: what else the request asks for, such as the call of a tool.
 
     Raises:
-        RequestError: 400, several fields ask for one, it is none, or it takes too much to read.
+        RequestError: 400, several fields set one, it is invalid, or it takes too much to parse.
     """
     asked = [*_of_format(body.response_format), *_of_outputs(body.structured_outputs), *_of_guided(body)]
     if required is not None:

@@ -138,7 +138,7 @@ def _values(text: str) -> list[Any]:
 
 
 def _function(value: Any, names: Collection[str]) -> CalledFunction | None:
-    """Return the call that a JSON value is; None where it is none."""
+    """Return the call in a JSON value; None where the value is not a call."""
     if isinstance(value, dict) and isinstance(value.get("function"), dict):
         value = value["function"]
     if not isinstance(value, dict) or value.get("name") not in names:

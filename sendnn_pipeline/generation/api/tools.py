@@ -99,7 +99,7 @@ def tools_of(chat: Chat) -> Tools:
     name = _named(choice)
     must_call = tuple(function for function in functions if function.name == name)
     if not must_call:
-        raise invalid("tool_choice", f"names {name[:50]!r}, which is none of the tools")
+        raise invalid("tool_choice", f"names {name[:50]!r}, which is not one of the tools")
     return Tools(functions, must_call, chat.parallel_tool_calls)
 
 

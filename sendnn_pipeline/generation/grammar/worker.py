@@ -17,7 +17,7 @@ from sendnn_pipeline.generation.grammar.messages import NO_TEXT, Begin, End, Mas
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-# Grammars that are kept for the next request with the same one.
+# Compiled grammars that are cached for the next request with the same one.
 MAX_KNOWN = 64
 PR_SET_PDEATHSIG = 1
 NO_VOCABULARY = "no grammar goes with this model's tokenizer"
