@@ -247,7 +247,9 @@ def served_minilm(minilm: Path):
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random llama with a byte-level tokenizer and a chat template."""
-    return make_llama(tmp_path_factory.mktemp("llama"))
+    # Without a number: it is the name by which clients ask for the model.
+    (folder := tmp_path_factory.mktemp("models") / "llama").mkdir()
+    return make_llama(folder)
 
 
 @pytest.fixture(scope="session")

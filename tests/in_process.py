@@ -3,6 +3,7 @@
 Exit codes and output of real processes are what ``sendnn`` in served.py is for; both give the same answer.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -34,6 +35,8 @@ class CommandLine:
             for name, text in wanted.items():
                 patch.setenv(name, text)
             patch.setattr(sys, "argv", ["sendnn_pipeline", *words])
+            # A process begins with no handlers: one that a library left here writes to a stream that is closed.
+            patch.setattr(logging.root, "handlers", [])
             patch.chdir(ROOT)
             code = _exit_code()
         printed = self.capsys.readouterr()

@@ -21,7 +21,7 @@ def text_of(llama_reference, ids: list[int]) -> str:
 def test_greedy_text_is_that_of_transformers(served_llama, llama_reference, prompt):
     ids = ids_of(llama_reference, prompt)
     expected = llama_reference.greedy(ids, 40)
-    answer = served_llama.client().completions.create(model="llama0", prompt=prompt, max_tokens=40)
+    answer = served_llama.client().completions.create(model="llama", prompt=prompt, max_tokens=40)
     (choice,) = answer.choices
     stopped = expected[-1] in (1, 3)
     assert choice.text == text_of(llama_reference, expected)
@@ -78,7 +78,7 @@ def test_usage_in_every_chunk(served_llama):
 
 def test_the_real_client_streams(served_llama):
     client = served_llama.client()
-    asked = {"model": "llama0", "prompt": PROMPT, "max_tokens": 12}
+    asked = {"model": "llama", "prompt": PROMPT, "max_tokens": 12}
     whole = client.completions.create(**asked).choices[0].text
     assert "".join(part.choices[0].text for part in client.completions.create(**asked, stream=True)) == whole
 

@@ -48,7 +48,7 @@ def texts_of(served, path, fields) -> list[str]:
 
 def test_the_real_client_gets_what_its_schema_describes(served_llama):
     client = served_llama.client()
-    answer = client.chat.completions.create(model="llama0", messages=CHAT, response_format=FORMAT, temperature=1, n=4)
+    answer = client.chat.completions.create(model="llama", messages=CHAT, response_format=FORMAT, temperature=1, n=4)
     texts = [choice.message.content for choice in answer.choices]
     for text in texts:
         jsonschema_rs.validate(SCHEMA, json.loads(text))

@@ -87,7 +87,7 @@ def test_one_call_where_one_is_asked_for():
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
 def test_a_call_that_has_to_be_made(served_llama, choice):
     client, names = served_llama.client(), set()
-    asked = {"model": "llama0", "messages": CHAT, "tools": TOOLS, "tool_choice": choice, "temperature": 1.0}
+    asked = {"model": "llama", "messages": CHAT, "tools": TOOLS, "tool_choice": choice, "temperature": 1.0}
     for seed in range(3):
         answer = client.chat.completions.create(**asked, seed=seed)
         (made,) = answer.choices
@@ -107,7 +107,7 @@ def test_a_call_that_has_to_be_made(served_llama, choice):
 def test_calls_that_a_model_makes_by_itself(served_llama):
     client = served_llama.client()
     text = f"So.\n{HERMES}\n{HERMES}"
-    asked = {"model": "llama0", "messages": CHAT, "tools": TOOLS, "extra_body": {"guided_choice": [text]}}
+    asked = {"model": "llama", "messages": CHAT, "tools": TOOLS, "extra_body": {"guided_choice": [text]}}
     (made,) = client.chat.completions.create(**asked).choices
     assert made.message.content == "So.\n" and made.finish_reason == "tool_calls"
     assert [json.loads(call.function.arguments) for call in made.message.tool_calls] == [{"zone": "UTC"}] * 2
