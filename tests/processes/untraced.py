@@ -30,6 +30,7 @@ LEFT_OUT = {
         "OmegaConf.to_container",
     ),
     "sentence_transformers": ("SentenceTransformer.__init__", "SentenceTransformer.encode"),
+    "torch._dynamo.convert_frame": ("CatchErrorsWrapper.__call__",),
     "torch._inductor": ("aoti_compile_and_package",),
     "torch.export": ("export",),
     "transformers.generation.utils": ("GenerationMixin.generate",),
