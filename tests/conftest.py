@@ -103,7 +103,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny(tmp_path_factory.mktemp("tiny"))
 
 
-def make_tiny(folder: Path, *, pooling: str = "mean_tokens", normalize: bool = True) -> Path:
+def make_tiny(folder: Path, *, pooling: str = "mean_tokens", normalize: bool = True, num_layers: int = 2) -> Path:
     """Write a tiny sentence-transformers model into ``folder``."""
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -118,7 +118,7 @@ def make_tiny(folder: Path, *, pooling: str = "mean_tokens", normalize: bool = T
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
     tokenizer.save(str(folder / "tokenizer.json"))
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    sizes = {"hidden_size": 32, "num_hidden_layers": num_layers, "num_attention_heads": 2, "intermediate_size": 64}
     config = BertConfig(vocab_size=len(vocab), max_position_embeddings=64, pad_token_id=0, **sizes)
     BertModel(config).save_pretrained(folder)
     modules = ["models.Transformer", "models.Pooling"] + (["models.Normalize"] if normalize else [])

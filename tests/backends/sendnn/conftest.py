@@ -11,7 +11,7 @@ from sendnn_pipeline.app.engine_environment import engine_environment
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.pipeline.rank import run_rank
 from tests.backends.test_life_cycle import EdgePort
-from tests.conftest import clean_environ, resolved_run
+from tests.conftest import clean_environ, make_tiny, resolved_run
 from tests.emulators.install import install
 from tests.in_process import signals_restored
 
@@ -55,6 +55,12 @@ class Card:
         port = EdgePort(requests, before)
         run_rank(port, self.resolve(*words, **variables).run, World())
         return port
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The tiny BERT of one layer: what the device asks of a graph it asks whatever its depth."""
+    return make_tiny(tmp_path_factory.mktemp("tiny"), num_layers=1)
 
 
 @pytest.fixture
