@@ -1,9 +1,13 @@
 """Which tensors of a module are the checkpoint's, and Programs that hold some that are not."""
 
+import gc
+from pathlib import Path
+
 import pytest
 import torch
 
 from sendnn_pipeline.backends.base import Graph, Input
+from sendnn_pipeline.backends.compiler import CACHE_VARIABLE, PREFIX
 from sendnn_pipeline.backends.config import InductorConfig
 from sendnn_pipeline.backends.inductor import InductorBackend
 from sendnn_pipeline.models.parameters import checkpoint_names
@@ -65,18 +69,32 @@ def graph_of(module, names):
     return Graph(Program("score", ()), lambda: module, inputs, ("logits",), parameters=lambda: names)
 
 
+def left(folder: Path) -> list[str]:
+    gc.collect()
+    return [path.name for path in folder.glob(f"{PREFIX}*")]
+
+
 @pytest.mark.slow
-def test_a_program_reads_every_parameter_that_is_named_and_holds_the_others(tmp_path):
+def test_a_program_reads_every_parameter_that_is_named_and_holds_the_others(tmp_path, monkeypatch):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     first, second = (Scored(seed).eval().requires_grad_(False) for seed in (0, 1))
     names = {name: f"model.{name}" for name, _ in first.named_parameters()}
     backend = InductorBackend(InductorConfig(name="inductor"))
     graph = graph_of(first, names)
     shared = backend.compile(graph)
-    shared.save(tmp_path)
+    (compiled_in,) = left(tmp_path)
+    # What it was built from, weights included where they are frozen, does not wait for it to be saved.
+    assert [path.name for path in (tmp_path / compiled_in).iterdir()] == ["program.so"]
+    (tmp_path / "saved").mkdir()
+    shared.save(tmp_path / "saved")
     assert not shared.holds_parameters
     # The same structure with other weights, as another checkpoint that the artifact is opened for.
     weights = {names[name]: tensor for name, tensor in second.named_parameters()}
-    for call in (shared.bind(weights), backend.open(tmp_path, graph).bind(weights)):
+    calls = [shared.bind(weights), backend.open(tmp_path / "saved", graph).bind(weights)]
+    # The folder goes with the Program; the calls do without it.
+    del shared
+    assert left(tmp_path) == []
+    for call in calls:
         torch.testing.assert_close(call(*graph.example), second(*graph.example))
     unnamed = backend.compile(graph_of(first, {name: names[name] for name in names if name != "head.bias"}))
     assert unnamed.holds_parameters

@@ -7,7 +7,7 @@ import jsonschema_rs
 import pytest
 
 from tests.generation.api.models import events
-from tests.served import EAGER_FLOAT32, sendnn
+from tests.served import EAGER_FLOAT32
 
 COMPLETIONS, CHATS = "/v1/completions", "/v1/chat/completions"
 CHAT = [{"role": "user", "content": "What is assert?"}]
@@ -129,7 +129,7 @@ def test_a_schema_that_attacks_is_refused_and_the_server_goes_on(served_llama, s
     assert texts_of(served_llama, CHATS, {"guided_choice": ["x"]}) == ["x"]
 
 
-def test_lines_of_a_batch_file(llama, tmp_path):
+def test_lines_of_a_batch_file(llama, tmp_path, whole_run):
     lines = [
         {"id": 1, "prompt": "if", "guided_choice": ["one"]},
         {"custom_id": "2", "url": CHATS, "body": {"messages": CHAT, "response_format": FORMAT}},
@@ -138,7 +138,7 @@ def test_lines_of_a_batch_file(llama, tmp_path):
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
     words = ("serve=batch", *EAGER_FLOAT32, f"model.path={llama}", "scheduler.max_num_seqs=8", f"serve.input={source}")
-    ended = sendnn(*words, f"serve.output={output}", timeout=300)
+    ended = whole_run(*words, f"serve.output={output}")
     assert ended.returncode == 0, ended.stderr
     found = {line.get("custom_id", line.get("id")): line for line in map(json.loads, output.read_text().splitlines())}
     assert found[1]["completion"] == "one"
