@@ -12,7 +12,7 @@ from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.programs.key import ArtifactKey
 
 MANIFEST = "manifest.json"
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+OTHERS_READ, OTHERS_WRITE = stat.S_IRGRP | stat.S_IROTH, stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,18 @@ def read_artifact(folder: Path) -> Artifact:
 def write_manifest(folder: Path, key: ArtifactKey, weights: str, model: str) -> None:
     """Describe the files below ``folder``, have nobody else write them, and sync them.
 
-    Who may read them the umask says, as of any file: a deployment has them of one user and runs as another.
+    Who may read them the umask says, as of any file, whatever their writer made of it (safetensors lets nobody else):
+    a deployment has them of one user and runs as another.
     """
     found = [file for file in sorted(folder.rglob("*")) if not _is_folder(file)]
     files = {name_in(folder, file): (file.stat().st_size, file_digest(file)) for file in found}
     manifest = {"key": key.fields, "files": files, "weights": weights, "model": model}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    for path in folder.rglob("*"):
-        path.chmod(stat.S_IMODE(path.stat().st_mode) & ~OTHERS_WRITE)
+    readers = stat.S_IMODE((folder / MANIFEST).stat().st_mode) & OTHERS_READ
+    for path in (folder, *folder.rglob("*")):
+        mode = stat.S_IMODE(path.stat().st_mode) & ~OTHERS_WRITE | readers
+        # Who may read a folder may look into it, for which execution stands two bits below reading.
+        path.chmod(mode | readers >> 2 if path.is_dir() else mode)
         sync(path)
 
 

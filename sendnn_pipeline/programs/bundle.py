@@ -6,6 +6,7 @@ are those of artifacts, whose folders are computed from their keys.
 
 import io
 import json
+import os
 import shutil
 import tarfile
 import uuid
@@ -124,7 +125,8 @@ def _unpack(members: Iterator[_Member], aside: Path, max_bytes: int) -> dict[str
             raise ArtifactError(f"{name[:100]} in it is not in its index, or twice, or of another size")
         target = aside / name
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        with target.open("xb") as written:
+        # Whatever the umask, nobody else may write it.
+        with open(target, "xb", opener=lambda path, flags: os.open(path, flags, 0o644)) as written:
             shutil.copyfileobj(member.content, written, COPY_BYTES)
     if sizes:
         raise ArtifactError(f"it lacks {next(iter(sizes))}")

@@ -70,8 +70,7 @@ class ArtifactStore:
             except (ArtifactError, OSError) as error:
                 # Replaced by another process in the middle: look again.
                 if _inode(folder) == before:
-                    advice = error.hint if isinstance(error, ArtifactError) and error.hint else Miss.advice
-                    return Miss(f"{folder.name} is not used: {getattr(error, 'message', error)}", advice)
+                    return self._unusable(folder, error)
         else:
             return Miss(self._why_missing(key))
         # A store that is shared read-only knows no last use.
@@ -211,6 +210,14 @@ class ArtifactStore:
         nearest = min(same, key=lambda entry: len(key.differences(entry.key)))
         differences = key.differences(nearest.key)
         return differences[0] if differences else "another process has published it just now"
+
+    def _unusable(self, folder: Path, error: ArtifactError | OSError) -> Miss:
+        if isinstance(error, ArtifactError):
+            return Miss(f"{folder.name} is not used: {error.message}", error.hint or Miss.advice)
+        if isinstance(error, PermissionError):
+            readable = f"its owner makes it readable with chmod -R a+rX {self.folder}"
+            return Miss(f"{folder.name} is not used: this user may not read {error.filename}; {readable}")
+        return Miss(f"{folder.name} is not used: {error}")
 
     def _set_aside(self, folder: Path) -> None:
         """Take what was not to be used out of sight in one step; the latest stays for whoever wants to know."""

@@ -16,6 +16,7 @@ from sendnn_pipeline import Embedder
 from sendnn_pipeline.backends.config import InductorConfig
 from sendnn_pipeline.backends.inductor import InductorBackend
 from sendnn_pipeline.errors import ConfigError
+from tests.bare_machine import run_there
 from tests.conftest import resolved_run
 from tests.reference import mean_pooled_ids
 from tests.served import FLOAT32, MINILM_FLOAT32, ROOT, Served, environment, sendnn
@@ -134,6 +135,28 @@ def test_a_server_from_artifacts_at_more_threads_than_they_were_compiled_at(tiny
 def test_at_as_many_threads_or_fewer(tiny, built, threads):
     with Embedder(*built, f"process.num_cpus={threads}", "artifacts.require=true") as embedder:
         assert np.allclose(embedder.embed(ROWS), mean_pooled_ids(tiny, ROWS), atol=1e-5)
+
+
+ANYWHERE = """
+import json, os, sys
+from sendnn_pipeline import Embedder
+
+with Embedder(*sys.argv[1:]) as embedder:
+    vectors = embedder.embed([[2, 11, 3], list(range(2, 62)), [2, 12, 13, 3]]).tolist()
+print(json.dumps([os.getuid(), "torch._dynamo" in sys.modules, vectors]))
+"""
+
+
+@pytest.mark.slow
+def test_nobody_embeds_from_artifacts_on_a_machine_that_is_read_only(tiny, built, tmp_path):
+    words = (*built, "artifacts.require=true", f"cache_dir={tmp_path}/cache")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "tmp").mkdir()
+    ended = run_there(ANYWHERE, words, tmp_path / "tmp")
+    assert ended.returncode == 0, ended.stderr
+    uid, compiler, vectors = json.loads(ended.stdout.splitlines()[-1])
+    assert uid == 54321 and not compiler and list(tmp_path.rglob("*")) == [tmp_path / "cache", tmp_path / "tmp"]
+    assert np.allclose(vectors, mean_pooled_ids(tiny, ROWS), atol=1e-5)
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Compiled layers, bound to the weights of each."""
 
+import json
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -7,6 +9,9 @@ from transformers import AutoModelForCausalLM
 from sendnn_pipeline.backends.export import export_graph
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.generation.programs import LOGITS
+from sendnn_pipeline.pipeline.cache import program_cache
+from sendnn_pipeline.programs.store import store_at
+from tests.bare_machine import run_there
 from tests.conftest import resolved_run
 from tests.generation.cores import Core
 from tests.generation.decoders import KNOWN, make_decoder
@@ -36,6 +41,30 @@ def test_text_is_transformers_and_artifacts_need_no_model(tmp_path, monkeypatch)
             with torch.no_grad():
                 wanted = reference.generate(torch.tensor([prompt]), max_new_tokens=20, do_sample=False)
             assert core.tokens(request_id) == wanted[0, len(prompt) :].tolist()
+    continued_by_nobody(resolved, first, tmp_path)
+
+
+ANYWHERE = """
+import json, os, sys
+from sendnn_pipeline import Generator
+
+with Generator(*sys.argv[1:]) as generator:
+    texts = generator.generate([[5, 6, 7]], max_tokens=4, temperature=0)
+print(json.dumps([os.getuid(), "torch._dynamo" in sys.modules, len(texts)]))
+"""
+
+
+def continued_by_nobody(resolved, core, tmp_path):
+    """Have them in a store, and a user without a name generate from it on a read-only machine without a compiler."""
+    store = store_at(resolved.run.config.artifacts, tmp_path / "cache")
+    keys = program_cache(resolved.run, resolved.backend, store, World()).keys
+    for program, made in core.compiled.items():
+        store.publish(keys.key(program.name), made.save)
+    (tmp_path / "tmp").mkdir()
+    words = (f"model.path={tmp_path / 'model'}", "model.dtype=float32", f"cache_dir={tmp_path / 'cache'}")
+    ended = run_there(ANYWHERE, (*SMALL, *words, "artifacts.require=true"), tmp_path / "tmp")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout.splitlines()[-1]) == [54321, False, 1]
 
 
 def test_packed_products_in_bfloat16(tmp_path):

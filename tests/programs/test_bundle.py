@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 
 import pytest
@@ -60,6 +61,15 @@ def test_what_is_exported_is_imported(exported, here, tmp_path):
     # Once more, over what is there and over what is damaged.
     (here.find(KEYS[0], unasked).folder / "program.so").write_bytes(b"")
     import_artifacts(exported, here, MAX_BYTES)
+    assert not here.damaged() and len(here.entries()) == 2
+
+
+def test_a_generous_umask_makes_nothing_that_others_can_write(exported, here):
+    before = os.umask(0)
+    try:
+        import_artifacts(exported, here, MAX_BYTES)
+    finally:
+        os.umask(before)
     assert not here.damaged() and len(here.entries()) == 2
 
 

@@ -148,6 +148,38 @@ def test_a_generous_umask_makes_no_artifact_untrusted(tmp_path):
     assert isinstance(store.find(key(), unasked), Artifact)
 
 
+@pytest.mark.parametrize(("umask", "readers"), [(0o022, 0o55), (0o027, 0o50), (0o077, 0)])
+def test_who_may_read_an_artifact_the_umask_says(store, umask, readers):
+    """Whatever wrote its files: safetensors lets nobody else read them, and an artifact is served as any user."""
+
+    def closed(folder):
+        (folder / "below").mkdir(mode=0o700)
+        for name in ("below/graph.json", "constants.safetensors"):
+            (folder / name).touch(mode=0o600)
+
+    before = os.umask(umask)
+    try:
+        folder = store.publish(key(), closed).folder
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o077 for path in (folder / "below", *folder.rglob("*.*"))}
+    files = readers & 0o44
+    assert modes == dict.fromkeys(("manifest.json", "constants.safetensors", "graph.json"), files) | {"below": readers}
+
+
+def test_what_this_user_may_not_read_is_said_with_who_can_help(store, monkeypatch):
+    folder = store.publish(key(), write(b"code")).folder
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("sendnn_pipeline.programs.artifact.file_digest", refuse)
+    found = store.find(key(), unasked)
+    assert found.reason.endswith(
+        f"may not read {folder}/manifest.json; its owner makes it readable with chmod -R a+rX {store.folder}"
+    )
+
+
 def test_the_second_to_compile_waits_and_finds_what_the_first_published(store):
     order = []
 
