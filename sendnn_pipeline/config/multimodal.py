@@ -19,7 +19,7 @@ class MultimodalConfig:
     device: str = "auto"
     """Where the encoder runs."""
     async_encoder: bool = True
-    """Encode in a process of its own; not done yet."""
+    """Encode in a process of its own, beside which text goes on."""
     share_across_ranks: bool = True
     """Encode on rank 0 and share the result; images run in one rank so far."""
     cache_mb: Annotated[int, Meta(ge=0)] = 512

@@ -81,7 +81,7 @@ class GenerationCore:
 
     def install(self, compiled: Mapping[Program, CompiledProgram]) -> None:
         """Bind the weights; the model that was traced goes."""
-        rows = None if self.pictured is None else self.pictured.rows
+        rows = None if self.pictured is None else self.pictured.open()
         self.runner = self.layered = bind_runner(self.run, compiled, self.weights, self.caches, rows)
         if self.world.channel is not None:
             self.runner = LeadingRunner(self.layered, self.world.channel)

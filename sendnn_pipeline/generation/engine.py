@@ -128,7 +128,7 @@ class GenerationEngine:
             from sendnn_pipeline.generation.pictured import open_pictured
 
             device = device_registry(self._plugins).create(run.config.multimodal.device)
-            core.pictured = open_pictured(run, adapter, device)
+            core.pictured = open_pictured(run, adapter, device, core.wake)
         return core
 
 

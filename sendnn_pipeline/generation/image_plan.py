@@ -65,7 +65,6 @@ def resolve_images(plugins: Plugins, draft: Draft) -> None:
     device, reason = resolve_device(draft[DEVICE_KEY], device_registry(plugins), where, plugins.missing())
     if device != draft[DEVICE_KEY]:
         draft.put(DEVICE_KEY, device, Layer.CHOSEN, reason or "lower case")
-    draft.note_unused("multimodal.async_encoder", "images are encoded in the engine's process so far")
     draft.note_unused("multimodal.share_across_ranks", "an engine has one rank so far")
     dtype, reason = resolve_dtype(draft[DTYPE_KEY])
     if reason:
@@ -84,4 +83,5 @@ def plan_images(adapter: ImageAdapter, model: ModelFacts) -> PlannedImages:
 def images_line(config: RunConfig) -> PlanLine:
     """Return the line of the plan."""
     multimodal = config.multimodal
-    return PlanLine("images", f"encoded on {multimodal.device} in {multimodal.dtype}", DEVICE_KEY)
+    apart = ", in a process of its own" if multimodal.async_encoder else ""
+    return PlanLine("images", f"encoded on {multimodal.device} in {multimodal.dtype}{apart}", DEVICE_KEY)

@@ -1,5 +1,6 @@
 """The images of an engine's texts: encoded once a request, read chunk by chunk, gone with the prompt's last chunk."""
 
+import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,11 @@ from sendnn_pipeline.generation.steps import PrefillStep
 from sendnn_pipeline.multimodal.adapters import ImageAdapter
 from sendnn_pipeline.multimodal.desk import Desk, EncodedHere
 from sendnn_pipeline.multimodal.devices import MultimodalDevice
+from sendnn_pipeline.multimodal.encoded_apart import EncodedApart
 from sendnn_pipeline.multimodal.encoder import open_encoder
+from sendnn_pipeline.multimodal.encoder_process import EncoderProcess
 from sendnn_pipeline.multimodal.row_cache import RowCache
+from sendnn_pipeline.multimodal.wire import EncoderSpec
 
 
 @dataclass
@@ -31,6 +35,15 @@ class Pictured:
     """By the scheduler's ids, of prompts that are not computed to their ends; the runner reads them."""
     _waiting: dict[int, tuple[Sequence[int], Sequence[PromptImage]]] = field(default_factory=dict)
     """Places and images of requests, by the edge's ids."""
+
+    def open(self) -> Mapping[int, ImageRows]:
+        """Wait until images can be encoded, and return what the runner reads; Programs were compiled meanwhile.
+
+        Raises:
+            EngineError: they cannot be.
+        """
+        self.desk.open()
+        return self.rows
 
     def begin(self, request_id: int, prompt: Sequence[int], images: Sequence[PromptImage]) -> Mapping[int, int]:
         """Have the images of a request encoded; return what stands for their places where prefixes are compared."""
@@ -80,8 +93,14 @@ def marks_of(places: Sequence[int], images: Sequence[PromptImage]) -> dict[int, 
     return dict(zip(places, marks, strict=False))
 
 
-def open_pictured(run: Run, adapter: ImageAdapter, device: MultimodalDevice) -> Pictured:
-    """Load what only images need, and place it on its device.
+def open_pictured(run: Run, adapter: ImageAdapter, device: MultimodalDevice, wake: int) -> Pictured:
+    """Load what only images need and place it on its device, or have a process begin to.
+
+    Args:
+        run: its model and options.
+        adapter: of the model's architecture.
+        device: that encodes.
+        wake: an event's descriptor, written to when images are encoded.
 
     Raises:
         PipelineError: it cannot be loaded, or the device cannot be used.
@@ -89,5 +108,12 @@ def open_pictured(run: Run, adapter: ImageAdapter, device: MultimodalDevice) -> 
     options, images = run.config.multimodal, generation_plan(run).images
     if images is None:
         raise PipelineError(f"{run.model.architecture} has an adapter in the engine's process alone")
-    encoder = open_encoder(run.model, adapter, device, dtype=options.dtype, out=run.config.model.dtype)
-    return Pictured(EncodedHere(encoder.encode, RowCache(options.cache_mb * 2**20)), images.layout.token_id)
+    cache, out = RowCache(options.cache_mb * 2**20), run.config.model.dtype
+    if options.async_encoder:
+        spec = EncoderSpec(
+            folder=str(run.model.folder), device=options.device, dtype=options.dtype, out=out, threads=run.threads
+        )
+        desk: Desk = EncodedApart(lambda: EncoderProcess(spec, lambda: os.eventfd_write(wake, 1)), cache)
+    else:
+        desk = EncodedHere(open_encoder(run.model, adapter, device, dtype=options.dtype, out=out).encode, cache)
+    return Pictured(desk, images.layout.token_id)

@@ -17,6 +17,13 @@ Pictures = Sequence[tuple[bytes, bytes]]
 class Desk(Protocol):
     """Takes the pictures of requests, by their ids."""
 
+    def open(self) -> None:
+        """Wait until pictures can be encoded.
+
+        Raises:
+            EngineError: they cannot be.
+        """
+
     def begin(self, job: int, pictures: Pictures) -> None:
         """Have pictures encoded."""
 
@@ -34,6 +41,11 @@ class Desk(Protocol):
         """End what encodes."""
 
 
+def why_not(error: Exception) -> str:
+    """Return what the request is told whose image could not be encoded."""
+    return f"an image could not be encoded: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 @dataclass
 class EncodedHere:
     """Encodes in the thread that asks, a job each time: what else that thread does waits."""
@@ -42,6 +54,9 @@ class EncodedHere:
     """From a file to rows."""
     cache: RowCache
     _jobs: OrderedDict[int, Pictures] = field(default_factory=OrderedDict)
+
+    def open(self) -> None:
+        """It can."""
 
     def begin(self, job: int, pictures: Pictures) -> None:
         """Queue pictures."""
@@ -55,9 +70,7 @@ class EncodedHere:
         try:
             return ((job, [self._rows(digest, data) for digest, data in pictures]),)
         except Exception as error:  # whatever a vision model can do; the request fails alone
-            return (
-                (job, f"an image could not be encoded: {type(error).__name__}: {' '.join(str(error).split())[:200]}"),
-            )
+            return ((job, why_not(error)),)
 
     @property
     def is_busy(self) -> bool:

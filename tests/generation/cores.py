@@ -1,5 +1,6 @@
 """An engine of generation in this process."""
 
+import select
 from collections import defaultdict
 
 import msgspec
@@ -37,7 +38,7 @@ class Core:
 
     def drain(self):
         """Step until nothing is left to do."""
-        while self.core.step():
+        while self.core.step() or (not self.core.idle and select.select([self.core.wake], [], [], 60)[0]):
             pass
         assert self.core.idle and self.free_blocks == self.run.plan.rules.num_blocks - 1
 

@@ -94,11 +94,12 @@ from tests.conftest import resolved_run
 from tests.served import EAGER_FLOAT32
 
 text, vision = sys.argv[1:]
+SYNC = ("multimodal.dtype=float32", "multimodal.async_encoder=false")
 device = NnpaDevice()
 assert not device.missing and "torch_nnpa" not in sys.modules
 resolved = resolved_run([*EAGER_FLOAT32, f"model.path={text}"])
 resolved.engine.open(resolved.run, World())
-resolved = resolved_run([*EAGER_FLOAT32, f"model.path={vision}", "multimodal.dtype=float32"])
+resolved = resolved_run([*EAGER_FLOAT32, f"model.path={vision}", *SYNC])
 assert resolved.run.config.multimodal.device == "nnpa" and "torch_nnpa" not in sys.modules
 for fails in ("import", "register", "compute"):
     os.environ["TORCH_NNPA_EMULATOR"] = fails

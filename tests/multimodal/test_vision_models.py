@@ -16,6 +16,7 @@ from tests.multimodal.vision_models import MODELS, file_of, make_vision_model, p
 from tests.served import EAGER_FLOAT32
 
 WORDS = [*EAGER_FLOAT32, "scheduler.max_num_seqs=4", "scheduler.chunk_size=64", "multimodal.dtype=float32"]
+WORDS += ["multimodal.async_encoder=false"]
 SIZES = [(40, 40), (100, 37), (37, 100), (64, 64), (200, 77), (17, 3), (500, 500), (31, 33), (1, 60)]
 GREEDY = Sampling(temperature=0.0, logprobs=5)
 

@@ -1,0 +1,155 @@
+"""The process that encodes images, seen from its engine."""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sendnn_pipeline.config.environment import process_environment
+from sendnn_pipeline.errors import EngineError
+from sendnn_pipeline.multimodal.wire import (
+    Cancel,
+    Encode,
+    Encoded,
+    EncoderSpec,
+    Failed,
+    Opened,
+    Unusable,
+    Wire,
+    new_wire,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+WORKER = "sendnn_pipeline.multimodal.worker"
+OPEN_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Of a picture that was encoded."""
+
+    digest: bytes
+    rows: "torch.Tensor"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The process is gone."""
+
+    how: str
+
+
+News = Opened | Unusable | Rows | Failed | Ended
+
+
+class EncoderProcess:
+    """Started when it is made. Not for several threads, but for its own.
+
+    Args:
+        spec: what it opens.
+        notify: called in another thread when there is news.
+    """
+
+    def __init__(self, spec: EncoderSpec, notify: Callable[[], None]) -> None:
+        self._notify = notify
+        self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
+        ours, theirs = new_wire()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", WORKER, str(theirs.fileno()), msgspec.json.encode(spec).decode()],
+                stdin=subprocess.DEVNULL,
+                # Stdout is the target's alone.
+                stdout=2,
+                pass_fds=[theirs.fileno()],
+                env={**process_environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+        self._wire = Wire(ours)
+        self._thread = threading.Thread(target=self._listen, name="images", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def wait_until_open(self, seconds: float = OPEN_SECONDS) -> None:
+        """Wait until it can encode.
+
+        Raises:
+            EngineError: it cannot.
+        """
+        try:
+            news = self._news.get(timeout=seconds)
+        except queue.Empty:
+            news = Ended(f"was not ready within {seconds:g} s")
+        if isinstance(news, Unusable):
+            error = EngineError(news.message, hint=news.hint)
+            error.exit_code = news.exit_code
+            raise error
+        if isinstance(news, Ended):
+            raise EngineError(f"the process that encodes images {news.how}", hint="the lines above may say why")
+
+    def news(self) -> list[News]:
+        """Return what came since the last call, in its order."""
+        found = []
+        while not self._news.empty():
+            found.append(self._news.get())
+        return found
+
+    def encode(self, digest: bytes, data: bytes) -> None:
+        """Have a picture encoded; to a process that is gone it is lost."""
+        from sendnn_pipeline.multimodal.shared_rows import memory_name, write_bytes
+
+        memory = write_bytes(memory_name(digest), data)
+        try:
+            self._send(Encode(digest), memory)
+        finally:
+            os.close(memory)
+
+    def cancel(self, digest: bytes) -> None:
+        """Have a picture forgotten, unless it is being encoded."""
+        self._send(Cancel(digest))
+
+    def _send(self, message: Encode | Cancel, memory: int | None = None) -> None:
+        try:
+            self._wire.send(message, memory)
+        except OSError:
+            # That it has ended comes as news.
+            return
+
+    def _listen(self) -> None:
+        from sendnn_pipeline.multimodal.shared_rows import read_rows
+
+        while (received := self._wire.receive()) is not None:
+            message, memory = received
+            if isinstance(message, Encoded) and memory is not None:
+                self._tell(Rows(message.digest, read_rows(memory, message.shape, message.dtype)))
+            elif isinstance(message, (Opened, Unusable, Failed)):
+                self._tell(message)
+        self._tell(Ended(_ending(self._process.wait())))
+
+    def _tell(self, news: News) -> None:
+        self._news.put(news)
+        self._notify()
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._thread.join()
+        self._wire.end.close()
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name
+    return f"was killed by {name}{', as the kernel does when memory runs out' if name == 'SIGKILL' else ''}"
