@@ -9,6 +9,7 @@ from transformers import AutoModelForImageTextToText, Idefics3Processor, LlavaNe
 
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.generation.messages import PromptImage, Sampling
+from sendnn_pipeline.generation.programs import MERGE
 from sendnn_pipeline.multimodal.pictures import check_picture
 from tests.conftest import resolved_run
 from tests.generation.cores import Core
@@ -138,3 +139,23 @@ def test_what_cannot_be_encoded_fails_alone_and_nothing_is_left(tmp_path, monkey
     assert "the encoder gave [9] rows for the 7 places" in failures[3] or "places" in failures[3]
     assert len(core.tokens(2)) == 4 and core.tokens(4) == []
     assert core.core.pictured.rows == {} and core.core.pictured._waiting == {}
+
+
+@pytest.mark.slow
+def test_what_the_first_layer_reads_is_compiled_for_any_number_of_tokens(tmp_path):
+    folder = make_vision_model(tmp_path, "llava_next")
+    words = ["model=local", "backend=inductor", "model.dtype=float32", *WORDS[len(EAGER_FLOAT32) :]]
+    resolved = resolved_run([*words, f"model.path={folder}"])
+    core = resolved.engine.open(resolved.run, World())
+    (program,) = [one for one in resolved.run.plan.programs if one.function == MERGE]
+    merge = resolved.backend.compile(core.graph(program)).bind(core.weights)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    for size in (1, 7, 64):
+        ids, rows = torch.arange(size) + 3, torch.randn(size, model.config.text_config.hidden_size)
+        is_image = torch.arange(size) % 3
+        with torch.no_grad():
+            (found,) = merge(ids, torch.arange(size), is_image.bool().long(), rows)
+            wanted = model.get_input_embeddings()(ids)
+        wanted[is_image != 0] = rows[is_image != 0]
+        torch.testing.assert_close(found, wanted * model.config.text_config.embedding_multiplier)
+    core.close()
