@@ -1,7 +1,10 @@
 """Chats with images over HTTP: what they answer, what they count, and what is refused in words."""
 
+import asyncio
 import base64
+import time
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -98,3 +101,38 @@ def test_streams_count_images_too(server):
     options = {"stream": True, "stream_options": {"include_usage": True}}
     text = ask(server, [part(file_of(picture(40, 40)))], **options).text
     assert f'"prompt_tokens":{len("user: ") + 12 + len(chr(10) + "assistant: ")}' in text
+
+
+def test_a_hundred_requests_that_are_dropped_leave_room_for_the_next_one(server):
+    async def storm():
+        limits = httpx.Limits(max_connections=100)
+        async with httpx.AsyncClient(timeout=httpx.Timeout(60, read=0.5), limits=limits) as client:
+            bodies = [
+                {"messages": [{"role": "user", "content": [part(file_of(picture(120, 120, seed)))]}], "max_tokens": 500}
+                for seed in range(100)
+            ]
+            asked = (client.post(f"{server.url}/v1/chat/completions", json=body) for body in bodies)
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+    ended = asyncio.run(storm())
+    assert sum(isinstance(one, httpx.ReadTimeout) for one in ended) > 50
+    assert server.session.get(f"{server.url}/ready").status_code == 200
+    answer = ask(server, [part(file_of(picture(40, 41)))]).json()
+    assert answer["usage"]["completion_tokens"] == 6
+    ends = time.monotonic() + 30
+    while left(server) != (0.0, 0.0):
+        assert time.monotonic() < ends, left(server)
+        time.sleep(0.05)
+
+
+def left(server):
+    """Return the requests that run and those that wait."""
+    text = server.session.get(f"{server.url}/metrics").text
+    names = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+    values = [sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name)) for name in names]
+    return values[0], values[1]
+
+
+def test_a_body_past_the_limit_is_refused(server):
+    answer = ask(server, [part(bytes(7 * 2**20))])
+    assert answer.status_code == 413 and "serve.max_body_bytes" in answer.text
