@@ -9,8 +9,11 @@ from typing import Any
 from sendnn_pipeline.config.command_line import CommandLine, Override, parse_command_line
 from sendnn_pipeline.config.compose import store_schemas
 from sendnn_pipeline.config.decode import GROUP, is_mapping
+from sendnn_pipeline.config.description import RunDescription
 from sendnn_pipeline.config.environment import (
     CONFIG_DIR,
+    OWN_PREFIX,
+    REGISTRY_PREFIX,
     EnvRow,
     EnvValue,
     process_environment,
@@ -44,6 +47,8 @@ class AppContext:
     rows: Mapping[str, EnvRow]
     env: Sequence[EnvValue]
     warnings: Sequence[str]
+    description: RunDescription | None = None
+    """What the command line and the environment say; None without a command line."""
 
     def compose(self, overrides: Sequence[Override]) -> LayeredConfig:
         """Compose the layers for one command line without sweeps.
@@ -110,7 +115,16 @@ def load_command_line(argv: Sequence[str], *, takes_names: bool = False) -> tupl
     keys = context.schemas.keys()
     if command.flags.unknown:
         raise unknown_flag(command.flags.unknown, keys)
+    words = tuple(override.text for override in command.overrides)
+    described = RunDescription(words, command.flags.config_dir, _of_runs(context))
+    context = replace(context, description=described)
     return context, replace(command, overrides=exact_words(command.overrides, keys))
+
+
+def _of_runs(context: AppContext) -> dict[str, str]:
+    """Return the variables that say something of a run."""
+    prefixes = (REGISTRY_PREFIX, OWN_PREFIX)
+    return {name: text for name, text in context.environ.items() if name in context.rows or name.startswith(prefixes)}
 
 
 def load_context(

@@ -107,7 +107,7 @@ def _run(context: AppContext, layered: LayeredConfig, notes: Console, progress: 
             },
         )
         if target is not None:
-            _serve(target, session)
+            _serve(target, replace(session, description=context.description))
         else:
             asyncio.run(_follow(session))
 

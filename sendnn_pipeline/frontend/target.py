@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sendnn_pipeline.config.description import RunDescription
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import EngineError, PipelineError
 from sendnn_pipeline.frontend.client import EngineClient
@@ -69,6 +70,8 @@ class Session:
     """Monotonic seconds at which the process began."""
     about: Mapping[str, Any]
     """Facts for ``/info``."""
+    description: RunDescription | None = None
+    """What the run was described with, for targets that have other processes run it; None in a Python program."""
 
     async def follow(self, ranks: RunningEngine) -> AsyncIterator[FromEngine]:
         """Tell the observers what the engine says of its start, and yield the rest until it ends.

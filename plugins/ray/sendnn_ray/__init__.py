@@ -1,0 +1,1 @@
+"""Replicas of a run behind Ray Serve."""
