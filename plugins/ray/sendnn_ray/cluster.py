@@ -59,6 +59,8 @@ def open_cluster(options: RayConfig, console: ConsoleName) -> Iterator[Cluster]:
     """
     # Ray reports what is used unless it is told not to.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # noqa: TID251
+    # Workers, and so engines, would give way to every other process of the machine.
+    os.environ.setdefault("RAY_worker_niceness", "0")  # noqa: TID251
     import ray
 
     local = options.address == "local"
