@@ -14,7 +14,8 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult
 from omegaconf import OmegaConf
 
-from sendnn_pipeline.config.accepted import without_none
+from sendnn_pipeline.config.accepted import accepted, without_none
+from sendnn_pipeline.config.decode import is_mapping
 from sendnn_pipeline.config.option_yaml import read_values
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.files import read_text
@@ -34,7 +35,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
         """Read one file.
 
         Raises:
-            ConfigError: it is not UTF-8.
+            ConfigError: it is not UTF-8, or has a mapping where a key takes none.
             ConfigLoadError: it is not there.
         """
         file = Path(self.path, self._normalize_file_name(config_path))
@@ -54,22 +55,43 @@ class FileConfigSource(file_config_source.FileConfigSource):
             raise OSError(f"{file} is a {type(values).__name__}")
         if isinstance(values, dict):
             package = header["package"] or config_path.rpartition("/")[0].replace("/", ".")
-            values = _with_lists(values, "" if package == GLOBAL else package, self.types)
+            values = _with_lists(file, values, "" if package == GLOBAL else package, self.types)
         config = OmegaConf.create({} if values is None else values)
         return ConfigResult(config=config, path=where, provider=self.provider, header=header)
 
 
-def _with_lists(values: dict[Any, Any], within: str, types: Mapping[str, Any]) -> dict[Any, Any]:
+def _with_lists(file: Path, values: dict[Any, Any], within: str, types: Mapping[str, Any]) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for name, value in values.items():
         key = f"{within}.{name}" if within else str(name)
         if isinstance(value, dict):
-            found[name] = _with_lists(value, key, types)
-        elif isinstance(value, str | int | float) and value != MISSING and _is_list(types.get(key)):
+            _refuse_mapping(key, value, types, where=str(file))
+            found[name] = _with_lists(file, value, key, types)
+            continue
+        _refuse_leaf(key, value, types, where=str(file))
+        if isinstance(value, str | int | float) and value != MISSING and _is_list(types.get(key)):
             found[name] = [value]
         else:
             found[name] = value
     return found
+
+
+def _refuse_mapping(key: str, value: Mapping[Any, Any], types: Mapping[str, Any], where: str) -> None:
+    """Raise where a key takes no mapping: merging says neither which key that is nor what is right."""
+    kind = types.get(key, Any)
+    # What is of any type is its engine's to check.
+    if kind is not Any and not is_mapping(kind):
+        hint = "write it in brackets, such as [64]" if _is_list(kind) else ""
+        raise ConfigError(f"{key}={value} must be {accepted(kind)}", where=where, hint=hint)
+
+
+def _refuse_leaf(key: str, value: Any, types: Mapping[str, Any], where: str) -> None:
+    """Raise where a group of keys below another is one value; those at the top have more to choose from."""
+    below = next((known for known in types if known.startswith(f"{key}.")), None) if "." in key else None
+    if below is not None and value != MISSING:
+        raise ConfigError(
+            f"{key} is a group of keys, not {value}", where=where, hint=f"set one of them, such as {below}"
+        )
 
 
 def _is_list(kind: Any) -> bool:

@@ -19,6 +19,7 @@ from sendnn_pipeline.frontend.tokenizer import TextTokenizer
 from sendnn_pipeline.messages import FromEngine, Ready
 from sendnn_pipeline.server.app import make_app
 from sendnn_pipeline.server.connection import Connection
+from sendnn_pipeline.server.handshake import accept
 from sendnn_pipeline.server.room import Room, Wait, num_connections
 from sendnn_pipeline.server.state import server_state
 
@@ -109,7 +110,6 @@ async def edge(
             # Any callable will do.
             http=partial(Connection, room=room),  # type: ignore[arg-type]
             ws="none",
-            ssl_context_factory=None if tls is None else lambda *_: tls,
             # What clients send that is not HTTP is answered, not logged: a line each would be theirs to write.
             log_level="error",
             log_config=None,
@@ -120,12 +120,18 @@ async def edge(
         ),
         room,
     )
-    task = asyncio.create_task(server.serve(sockets=[listening]))
+    serving = [asyncio.create_task(server.serve(sockets=[listening] if tls is None else []))]
+    if tls is not None:
+        # A handshake takes a place, too; uvicorn would hear of a client after it only.
+        make = partial(Connection, room=room, config=server.config, server_state=server.server_state, app_state={})
+        serving.append(asyncio.create_task(accept(listening, tls, room, make)))
     try:
-        yield task
+        yield serving[0]
     finally:
         server.should_exit = True
-        await asyncio.gather(task, return_exceptions=True)
+        for accepting in serving[1:]:
+            accepting.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
         state.aside.shutdown(wait=False, cancel_futures=True)
 
 

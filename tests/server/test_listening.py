@@ -1,10 +1,13 @@
 """Where a server listens beside an address and a port: on a Unix socket, and over HTTPS."""
 
+import contextlib
 import signal
 import socket
 import ssl
+import time
 
 import httpx
+import psutil
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
@@ -59,6 +62,40 @@ def test_https(tiny, certificate):
         with httpx.Client(verify=trust) as client:
             answer = client.post(f"https://localhost:{port}/v1/echo", json=BODY)
         assert answer.status_code == 200 and answer.json()["data"] == ["hello"]
+
+
+def test_handshakes_that_never_end_have_a_time_and_leave_room_for_others(tiny, certificate):
+    files = (f"serve.ssl_certfile={certificate / 'cert.pem'}", f"serve.ssl_keyfile={certificate / 'key.pem'}")
+    words = (*files, "serve.head_timeout_seconds=2", "serve.max_connections=8")
+    with Served(*ECHO, f"model.path={tiny}", *words, wait=False, **with_echo()) as served:
+        port = int(served.wait_line(r"at https://127.0.0.1:(\d+)/v1, ready")[1])
+        trust = ssl.create_default_context(cafile=certificate / "authority.pem")
+
+        def is_answered():
+            with httpx.Client(verify=trust) as client:
+                return client.post(f"https://localhost:{port}/v1/echo", json=BODY).status_code == 200
+
+        assert is_answered()
+        before = psutil.Process(served.process.pid).num_fds()
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(40)]
+            for number, client in enumerate(clients):
+                # Some say nothing, some are not TLS, some stop in the middle of a hello.
+                with contextlib.suppress(ConnectionError):
+                    client.sendall([b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"][number % 3])
+            assert is_answered()
+            assert psutil.Process(served.process.pid).num_fds() - before <= 8 + 16
+            began = time.monotonic()
+            for client in clients:
+                client.settimeout(10)
+                with contextlib.suppress(ConnectionError):
+                    while client.recv(1000):
+                        pass
+            assert time.monotonic() - began < 8 and is_answered()
+        ends = time.monotonic() + 20
+        while psutil.Process(served.process.pid).num_fds() > before:
+            assert time.monotonic() < ends, "connections are open still"
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
