@@ -100,9 +100,11 @@ class Metrics:
     def _program(self, kind: type, name: str, doc: str) -> Any:
         return kind(name, doc, ["bucket"], registry=self.registry)
 
-    def write(self) -> bytes:
-        """Return Prometheus text, without the metrics of a plugin whose collector fails."""
-        return self.registry.write() if isinstance(self.registry, OwnedRegistry) else generate_latest(self.registry)
+    async def write(self) -> bytes:
+        """Return Prometheus text, without the metrics of a plugin whose collector fails or hangs."""
+        if isinstance(self.registry, OwnedRegistry):
+            return await self.registry.write()
+        return generate_latest(self.registry)
 
     def stepped(self, step: StepDone, unix_time: float) -> None:
         """Account one run of a Program."""

@@ -1,13 +1,19 @@
 """The collectors behind ``/metrics``, and which plugin each is of."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
 
+from sendnn_pipeline.observe.in_time import in_time
+
+# For a plugin's collectors together; a scrape of Prometheus waits for ten.
+MAX_SECONDS = 3.0
+
 
 class OwnedRegistry(CollectorRegistry):
-    """A registry in which a plugin's collector that fails costs its plugin's metrics alone.
+    """A registry in which a plugin's collector that fails or hangs costs its plugin's metrics alone.
 
     Args:
         on_failure: called once with the plugin and its error.
@@ -18,6 +24,7 @@ class OwnedRegistry(CollectorRegistry):
         self._on_failure = on_failure
         self._owner = ""
         self._owners: dict[Collector, str] = {}
+        self._tasks: dict[str, asyncio.Task[bytes]] = {}
 
     def of(self, plugin: str) -> "OwnedRegistry":
         """Return itself; what is registered from here on is of ``plugin``."""
@@ -34,27 +41,39 @@ class OwnedRegistry(CollectorRegistry):
         super().unregister(collector)
         del self._owners[collector]
 
-    def write(self) -> bytes:
-        """Return Prometheus text of all that can be collected."""
-        try:
-            return generate_latest(self)
-        except Exception:
-            return self._write_each()
+    async def write(self) -> bytes:
+        """Return Prometheus text of all that can be collected, plugins' within their time."""
+        plugins = sorted({owner for owner in self._owners.values() if owner})
+        texts = await asyncio.gather(*map(self._write_of, plugins))
+        return b"".join([_text_of(self._collectors_of("")), *texts])
 
-    def _write_each(self) -> bytes:
-        texts: dict[Collector, bytes] = {}
-        for collector, owner in list(self._owners.items()):
-            if collector not in self._owners:
-                continue
-            try:
-                texts[collector] = generate_latest(_Collected(collector.collect()))
-            except Exception as error:
-                if not owner:
-                    raise
-                for other in [one for one, name in self._owners.items() if name == owner]:
-                    self.unregister(other)
-                self._on_failure(owner, error)
-        return b"".join(text for collector, text in texts.items() if collector in self._owners)
+    async def _write_of(self, plugin: str) -> bytes:
+        """Return a plugin's text; nothing, and nothing from then on, where one of its collectors fails or hangs."""
+        task = self._tasks.get(plugin)
+        if task is None:
+            collectors = self._collectors_of(plugin)
+            task = self._tasks[plugin] = asyncio.create_task(in_time(lambda: _text_of(collectors), MAX_SECONDS))
+            task.add_done_callback(lambda _: self._tasks.pop(plugin))
+        try:
+            # Others wait for it, too: who leaves takes it from nobody.
+            return await asyncio.shield(task)
+        except Exception as error:
+            self._drop(plugin, error)
+            return b""
+
+    def _drop(self, plugin: str, error: Exception) -> None:
+        collectors = self._collectors_of(plugin)
+        for collector in collectors:
+            self.unregister(collector)
+        if collectors:
+            self._on_failure(plugin, error)
+
+    def _collectors_of(self, plugin: str) -> list[Collector]:
+        return [collector for collector, owner in self._owners.items() if owner == plugin]
+
+
+def _text_of(collectors: Iterable[Collector]) -> bytes:
+    return generate_latest(_Collected(metric for collector in collectors for metric in collector.collect()))
 
 
 class _Collected(Collector):

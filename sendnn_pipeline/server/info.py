@@ -81,7 +81,7 @@ def _programs(state: ServerState, steps: list[MeasuredStep]) -> list[dict[str, A
 
 async def metrics(request: Request) -> Response:
     """Return Prometheus text."""
-    return Response(state_of(request).metrics.write(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(await state_of(request).metrics.write(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 routes = [

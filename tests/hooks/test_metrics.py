@@ -1,5 +1,8 @@
 """Plugins' metrics beside ours."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 from tests.hooks.fake import implement, install
 from tests.served import ECHO, Served
 
@@ -33,6 +36,7 @@ def test_a_collector_that_fails_costs_its_plugin_s_metrics_and_no_others(site, t
         "raises": "raise RuntimeError('no device')",
         "text": "yield GaugeMetricFamily('text', 'no number', value='many')",
         "nothing": "return None",
+        "hangs": "import time; time.sleep(30)",
         "good": "yield GaugeMetricFamily('good', 'a number', value=5)",
     }
     for plugin, body in bodies.items():
@@ -40,9 +44,14 @@ def test_a_collector_that_fails_costs_its_plugin_s_metrics_and_no_others(site, t
         install(site, plugin, implement("register_metrics(registry)", code))
     with Served(*ECHO, f"model.path={tiny}", **with_echo) as served:
         for _ in range(2):
-            answer = served.get("/metrics")
+            with ThreadPoolExecutor() as pool:
+                scrape = pool.submit(served.get, "/metrics")
+                began = time.monotonic()
+                assert served.get("/live").status_code == 200 and time.monotonic() - began < 2
+                answer = scrape.result()
             assert answer.status_code == 200 and "good:pokes_total 7.0" in answer.text and "good 5.0" in answer.text
             assert "vllm:num_requests_running" in answer.text and "raises:pokes" not in answer.text
-        assert "sendnn_pipeline:plugin_load_failures_total 3.0" in served.get("/metrics").text
+        assert "sendnn_pipeline:plugin_load_failures_total 4.0" in served.get("/metrics").text
     said = [line for line in served.lines if "collecting its metrics failed" in line]
-    assert len(said) == 3 and any("plugin raises" in line and "no device" in line for line in said)
+    assert any("plugin hangs" in line and "it took more than 3 s" in line for line in said)
+    assert len(said) == 4 and any("plugin raises" in line and "no device" in line for line in said)
