@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from sendnn_pipeline.files import BOM, check_head
+from sendnn_pipeline.frontend.bodies import why_no_json
 
 MAX_LINE_BYTES = 64 * 2**20
 DEFAULT_URL = "/v1/embeddings"
@@ -65,7 +66,7 @@ def _parse(raw: bytes, number: int, end: int) -> Line:
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        return Line(number, end, problem=f"it is not JSON: {error}")
+        return Line(number, end, problem=f"it is not JSON: {why_no_json(raw, error)}")
     if isinstance(value, str):
         value = {"text": value}
     if not isinstance(value, dict):

@@ -1,5 +1,6 @@
 """From JSON to the body of a route: one rule for every field, whichever way a body comes."""
 
+import re
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -8,6 +9,11 @@ from msgspec import inspect
 from sendnn_pipeline.frontend.errors import RequestError, wrong_body
 
 T = TypeVar("T")
+# What a backslash of JSON begins; `half` is one of two that stand for a letter past 65,535, such as an emoji.
+ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
 # What crosses into code that counts in 32 bits.
 MOST = 2**31 - 1
 Count = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
@@ -32,7 +38,15 @@ def decode_body(raw: bytes, shape: type[T]) -> T:
             raise wrong_body(error) from None
         return convert_body(msgspec.json.decode(raw), shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(400, f"the body is not JSON: {error}", code="invalid_json") from None
+        raise RequestError(400, f"the body is not JSON: {why_no_json(raw, error)}", code="invalid_json") from None
+
+
+def why_no_json(raw: bytes, error: Exception) -> str:
+    """Return the parser's reason; where a text was cut within a letter, that one, which the parser calls truncated."""
+    half = next((found for found in ESCAPE.finditer(raw) if found["half"]), None)
+    if half is None:
+        return str(error)
+    return f"half of a letter, {half[0].decode()}, at byte {half.start()}; cut texts between letters"
 
 
 def convert_body(content: Any, shape: type[T]) -> T:

@@ -130,3 +130,18 @@ def test_what_is_nested_too_deeply_is_refused():
     for content in ({"input": nested}, {"input": "a", "user": nested}):
         with pytest.raises(RequestError):
             convert_body(content, SHAPES["/v1/embeddings"])
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (rb'{"input": "\ud800"}', r"half of a letter, \ud800, at byte 11"),
+        (rb'{"input": "\ud83d\ude00 \udc00"}', r"half of a letter, \udc00, at byte 24"),
+        (rb'{"input": "\\ud800', "truncated"),
+        (rb'{"input": "\ud83d\ude00"', "truncated"),
+    ],
+)
+def test_half_a_letter_is_named(raw, says):
+    with pytest.raises(RequestError) as refused:
+        decode_body(raw, dict)
+    assert refused.value.status == 400 and says in refused.value.message
