@@ -40,6 +40,24 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     engine: dict[str, Any]
 
 
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """The engine's loop goes round."""
+
+    silent_seconds: list[float]
+    """For how long the first rank has not heard each rank; of itself 0."""
+
+
+class EngineLost(msgspec.Struct, frozen=True, tag="lost"):
+    """A process of the engine died, and the engine is started again; the edge's own word."""
+
+    reason: str
+    attempt: int
+    """From 1, among ``max_attempts`` in a row."""
+    max_attempts: int
+    seconds: float
+    """Until the start."""
+
+
 class Fatal(msgspec.Struct, frozen=True, tag="fatal"):
     """The engine cannot go on; ``message`` is one line."""
 
@@ -127,4 +145,4 @@ class RequestFailed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 ToEngine = Request | Cancel | Drain
-FromEngine = StageEvent | Ready | Fatal | StepStarted | StepDone | Part | RequestFailed
+FromEngine = StageEvent | Ready | Alive | EngineLost | Fatal | StepStarted | StepDone | Part | RequestFailed

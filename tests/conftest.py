@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sendnn_pipeline.app import run as app_run
+from sendnn_pipeline.app import engine_start
 from sendnn_pipeline.app.context import AppContext, load_context
 from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
 from sendnn_pipeline.config.command_line import parse_overrides
@@ -172,7 +172,7 @@ def whole_run(in_process: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Comma
             monkeypatch.setenv(name, text)
         return start_inline(run_rank, run)
 
-    monkeypatch.setattr(app_run, "start_ranks", start)
+    monkeypatch.setattr(engine_start, "start_ranks", start)
     return in_process
 
 

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ from rich.console import Console
 from sendnn_pipeline.app.context import AppContext
 from sendnn_pipeline.app.endpoints import collect_endpoints
 from sendnn_pipeline.app.engine_environment import engine_environment
+from sendnn_pipeline.app.engine_start import note_restarts, start_of
 from sendnn_pipeline.app.plan_table import plan_lines, print_plan
 from sendnn_pipeline.app.resolve import ComposedRun, ResolvedRun, find_source, resolve_run
 from sendnn_pipeline.config.draft import Draft
 from sendnn_pipeline.config.layers import LayeredConfig
-from sendnn_pipeline.config.schema import ObserveConfig, StageName
+from sendnn_pipeline.config.schema import StageName
 from sendnn_pipeline.config.secrets import read_api_keys
 from sendnn_pipeline.config.serving import LogConfig, LogFormat
-from sendnn_pipeline.distributed.ranks import start_ranks
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import PipelineError, ServeError
 from sendnn_pipeline.frontend.endpoint import Endpoint
@@ -41,7 +41,6 @@ from sendnn_pipeline.observe.perf_log import PerfLog
 from sendnn_pipeline.observe.registry import OwnedRegistry
 from sendnn_pipeline.observe.startup import Startup
 from sendnn_pipeline.paths import expand_path
-from sendnn_pipeline.pipeline.rank import JOB
 from sendnn_pipeline.programs.times import CompileTimes, StepTimes
 
 Say = Callable[[str], None]
@@ -88,6 +87,7 @@ def _run(context: AppContext, layered: LayeredConfig, notes: Console, progress: 
     api_keys = read_api_keys(context.environ, run.config.serve.api_key_file, draft.where("serve.api_key_file"))
     endpoints = collect_endpoints(context.plugins, run.config.engine.name)
     target = _prepare_target(context.plugins, run, draft, endpoints)
+    note_restarts(draft, target)
     lines = plan_lines(resolved, f"{threads.count}  ({threads.reason})")
     print_plan(progress, resolved, lines)
     for notice in (*draft.notices, *threads.warnings):
@@ -95,7 +95,7 @@ def _run(context: AppContext, layered: LayeredConfig, notes: Console, progress: 
     with observe_run(context.plugins, resolved, progress, say) as observers:
         session = make_session(
             resolved,
-            start=lambda: start_ranks(JOB, _without_observers(run), environment, context.environ),
+            start=start_of(run, target, environment, context.environ),
             endpoints=endpoints,
             observers=observers,
             say=say,
@@ -141,11 +141,6 @@ def make_session(
         started=started,
         about=about,
     )
-
-
-def _without_observers(run: Run) -> Run:
-    """Return the run for ranks: who observes, and their options, stay in this process."""
-    return replace(run, config=replace(run.config, observe=ObserveConfig()))
 
 
 def _fetch(composed: ComposedRun, say: Say) -> Path:

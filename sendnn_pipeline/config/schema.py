@@ -112,6 +112,13 @@ class CacheConfig:
     """KV blocks; null computes them from the limits."""
 
 
+class OnWorkerDeath(StrEnum):
+    """What follows when a process of an engine that serves dies."""
+
+    exit = "exit"
+    restart = "restart"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ParallelConfig:
     """Ranks of one engine."""
@@ -124,6 +131,10 @@ class ParallelConfig:
     """Folder that takes the ranks' output; empty leaves it on the terminal."""
     gloo_timeout_minutes: Positive = 60
     """How long ranks wait for each other."""
+    on_worker_death: OnWorkerDeath = OnWorkerDeath.exit
+    """`exit` ends the server when a process of its engine dies; `restart` starts all of them again."""
+    max_restarts: Positive = 5
+    """Restarts in a row, each after a longer pause, before the server ends all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)

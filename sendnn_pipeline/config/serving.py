@@ -30,7 +30,7 @@ class ServeConfig:
     drain_seconds: Annotated[float, Meta(ge=0)] = 30.0
     """How long running requests may take to finish after SIGTERM."""
     stall_seconds: Annotated[float, Meta(gt=0)] = 30.0
-    """After how long without a word of the engine, while requests wait, `/ready` says so."""
+    """After how long without a word of the engine `/ready` says so."""
     request_timeout_seconds: Annotated[float, Meta(gt=0)] = 60.0
     """Deadline of a request; the header X-Request-Timeout-Seconds can shorten it."""
     max_body_bytes: Positive = 8_388_608

@@ -4,6 +4,7 @@ No torch: what a step is travels here, its tensors do not.
 """
 
 import os
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from sendnn_pipeline.errors import EngineError
 
 # How long a rank that failed in a step waits for the others to have failed in it, too.
 TOGETHER_SECONDS = 10.0
+# How often ranks without work say that they are there.
+BEAT_SECONDS = 1.0
+# What they say then, in place of the rank with which they come to a meeting.
+BEAT = -1
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Channel:
     def __init__(self, rank: int, size: int, place: Place) -> None:
         self.rank, self._wait_seconds = rank, place.wait_seconds
         self._context = zmq.Context()
+        self._heard: dict[int, float] = {}
+        self._next_beat = 0.0
         peers = range(1, size) if rank == 0 else (rank,)
         self._sockets = {peer: self._open(f"{place.address}-{peer}") for peer in peers}
         # What is sent to a rank that is not there, or no longer, is lost.
@@ -105,6 +112,25 @@ class Channel:
         with suppress(zmq.Again):
             socket.send(msgspec.msgpack.encode(self.rank), zmq.NOBLOCK)
 
+    def beat(self) -> None:
+        """Tell the first rank that this one is there, if that was not told just now; of the others."""
+        now = time.monotonic()
+        if now >= self._next_beat:
+            self._next_beat = now + BEAT_SECONDS
+            (socket,) = self._sockets.values()
+            with suppress(zmq.Again):
+                socket.send(msgspec.msgpack.encode(BEAT), zmq.NOBLOCK)
+
+    def silent_seconds(self) -> list[float]:
+        """Return for how long each other rank has said nothing; of rank 0, between meetings."""
+        now = time.monotonic()
+        for rank, socket in self._sockets.items():
+            while socket.poll(0):
+                word = msgspec.msgpack.decode(socket.recv())
+                assert word == BEAT, "meetings are over when the first rank is between steps"
+                self._heard[rank] = now
+        return [now - self._heard.setdefault(rank, now) for rank in self._sockets]
+
     def failed_together(self) -> bool:
         """Say that this rank failed in what it was told to do, and return whether all others did, too."""
         try:
@@ -121,9 +147,13 @@ class Channel:
 
     @staticmethod
     def _receive(socket: "zmq.Socket[bytes]", timeout_seconds: float | None) -> Any:
-        if not socket.poll(None if timeout_seconds is None else int(timeout_seconds * 1000)):
-            raise TimeoutError
-        return msgspec.msgpack.decode(socket.recv())
+        """Return the next value that is no beat."""
+        ends = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while socket.poll(None if ends is None else max(0, int((ends - time.monotonic()) * 1000))):
+            value = msgspec.msgpack.decode(socket.recv())
+            if value != BEAT:
+                return value
+        raise TimeoutError
 
     def close(self) -> None:
         """Close; what was told is sent first."""

@@ -29,6 +29,7 @@ class RankProcess:
     scratch: Path
     """Temporary files of the rank and of what it starts; the rank makes it."""
     _over: bool = field(default=False, init=False)
+    _closed: bool = field(default=False, init=False)
 
     @property
     def pid(self) -> int:
@@ -46,9 +47,16 @@ class RankProcess:
             os.killpg(self.process.pid or 0, signal.SIGKILL)
         self.process.kill()
 
-    def close(self) -> None:
-        """Wait for the process, which was told to end; nothing of it stays in the temporary folder."""
+    def join(self) -> None:
+        """Wait for the process, which was told to end."""
         self.process.join(timeout=JOIN_SECONDS)
+
+    def close(self) -> None:
+        """Wait for the process; nothing of it stays in the temporary folder, and its port is closed."""
+        if self._closed:
+            return
+        self._closed = True
+        self.join()
         self.port.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
 

@@ -54,6 +54,14 @@ class Ranks:
         for rank in self.ranks:
             rank.close()
 
+    async def end(self) -> None:
+        """End the processes as ``kill`` does, while the event loop goes on."""
+        for rank in self.ranks:
+            rank.end_group()
+        for rank in self.ranks:
+            await asyncio.to_thread(rank.join)
+            rank.close()
+
     async def send(self, message: ToEngine) -> None:
         """Queue a message to the engine."""
         await self.ranks[0].port.send(message)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sendnn_pipeline.distributed.channel import Channel, meetings
+from sendnn_pipeline.distributed.channel import BEAT_SECONDS, Channel, meetings
 from sendnn_pipeline.distributed.rendezvous import Rendezvous
 
 T = TypeVar("T")
@@ -67,12 +67,23 @@ class World:
         alone ends, as the others wait for its tensors.
         """
         assert self.channel is not None, "the first of several ranks"
-        while (command := self.channel.hear()) is not None:
+        while True:
+            self.channel.beat()
+            try:
+                command = self.channel.hear(BEAT_SECONDS)
+            except TimeoutError:
+                continue
+            if command is None:
+                return
             try:
                 obey(command)
             except Exception:
                 if not self.channel.failed_together():
                     raise
+
+    def silent_seconds(self) -> list[float]:
+        """Return for how long the first rank has heard nothing of each; of rank 0."""
+        return [0.0, *(self.channel.silent_seconds() if self.channel is not None else ())]
 
     def dismiss(self) -> None:
         """Have all others leave."""

@@ -11,7 +11,7 @@ from typing import Any, Self
 import msgspec
 
 from sendnn_pipeline.frontend.errors import RequestError
-from sendnn_pipeline.messages import Part
+from sendnn_pipeline.messages import Part, RequestFailed
 
 
 def _input(index: int) -> str:
@@ -28,6 +28,17 @@ class Work:
     """The field that asks for so many items."""
     name_of: Callable[[int], str] = _input
     """Names an input by its index, as the client knows it."""
+
+
+def error_of(message: RequestFailed, work: Work) -> RequestError:
+    """Return how a client is told why the engine gives no answer."""
+    if message.reason == "deadline":
+        return RequestError(504, message.message, code="deadline_exceeded")
+    param = work.name_of(message.item) if message.item >= 0 else None
+    text = f"{param} {message.message}" if param else message.message
+    if message.reason == "refused":
+        return RequestError(400, text, param=param, code="invalid_value")
+    return RequestError(500, text, param=param, code="engine_failed", detail=message.detail)
 
 
 @dataclass

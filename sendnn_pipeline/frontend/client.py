@@ -10,11 +10,14 @@ from typing import Protocol
 
 import msgspec
 
-from sendnn_pipeline.frontend.call import Call, Work
+from sendnn_pipeline.frontend.call import Call, Work, error_of
 from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.frontend.heard import STALLED_SECONDS, Heard
 from sendnn_pipeline.messages import (
+    Alive,
     Cancel,
     Drain,
+    EngineLost,
     FromEngine,
     Part,
     Ready,
@@ -27,9 +30,6 @@ from sendnn_pipeline.messages import (
 from sendnn_pipeline.observe import logs
 from sendnn_pipeline.observe.metrics import Metrics
 
-# An engine that answers nothing for this long, and for so many of its slowest steps, while requests wait is stalled.
-STALLED_SECONDS = 30.0
-STALLED_STEPS = 20
 # What the edge waits past a deadline for the engine's own word on it.
 DEADLINE_GRACE_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 5
@@ -50,21 +50,21 @@ class EngineClient:
         metrics: of the run.
         max_queue: most items that wait.
         unit: what an item is, in the plural, for messages.
-        stall_seconds: without a word of the engine, while requests wait, after which it counts as stalled.
+        stall_seconds: without a word of the engine, after which it counts as stalled.
     """
 
     def __init__(
         self, port: SendPort, metrics: Metrics, max_queue: int, unit: str, *, stall_seconds: float = STALLED_SECONDS
     ) -> None:
-        self._stall_seconds = stall_seconds
+        self._heard = Heard(stall_seconds)
         self._port, self._metrics, self._max_queue, self._unit = port, metrics, max_queue, unit
         self._ids = itertools.count()
         self._calls: dict[int, Call] = {}
-        self._last_heard = time.monotonic()
         self._warm = asyncio.Event()
         self.ready: Ready | None = None
         self.draining = False
         self.dead: str | None = None
+        self.lost: EngineLost | None = None  # while the engine is started again
         metrics.watch_requests(lambda: self.num_running, lambda: self.num_requests - self.num_running)
 
     @property
@@ -90,17 +90,18 @@ class EngineClient:
         """Return why no work is taken now; None when it is."""
         if self.dead is not None:
             return f"the engine is gone: {self.dead}"
+        if (lost := self.lost) is not None:
+            return f"the engine is started again ({lost.attempt} of {lost.max_attempts}) after {lost.reason}"
         if self.ready is None:
             return "the model is still loading"
         if self.draining:
             return "the server is shutting down"
         return None
 
-    def stalled_seconds(self) -> float | None:
-        """Return for how long the engine has sent nothing although requests wait, if that is too long."""
-        silent = time.monotonic() - self._last_heard
-        slowest = max((step.ms for step in self.ready.steps), default=0.0) / 1000 if self.ready else 0.0
-        return silent if self._calls and silent > max(self._stall_seconds, STALLED_STEPS * slowest) else None
+    def stalled(self) -> str | None:
+        """Return who of the engine has been silent for too long; None where nobody has."""
+        slowest_ms = max((step.ms for step in self.ready.steps), default=0.0) if self.ready else 0.0
+        return self._heard.stalled(waiting=bool(self._calls), slowest_ms=slowest_ms)
 
     def admit(self, num_items: int, param: str = "input") -> None:
         """Refuse what cannot be taken now.
@@ -154,7 +155,7 @@ class EngineClient:
         """
         self.admit(work.num_items, work.param)
         if not self._calls:
-            self._last_heard = time.monotonic()
+            self._heard.begin_waiting()
         call = Call(next(self._ids), work, payload)
         self._calls[call.request_id] = call
         expiry: asyncio.TimerHandle | None = None
@@ -187,11 +188,15 @@ class EngineClient:
 
     def handle(self, message: FromEngine) -> None:
         """Take one message of the engine."""
-        self._last_heard = time.monotonic()
+        self._heard.hear(message)
         match message:
             case Ready():
-                self.ready = message
+                self.ready, self.lost = message, None
                 self._warm.set()
+            case Alive():
+                pass
+            case EngineLost():
+                self._lose(message)
             case StepStarted():
                 for request_id in message.request_ids:
                     if request_id in self._calls:
@@ -208,25 +213,26 @@ class EngineClient:
 
     def _fail(self, message: RequestFailed) -> None:
         call = self._calls.get(message.request_id)
-        if call is None:
-            return
-        param = call.work.name_of(message.item) if message.item >= 0 else None
-        if message.reason == "deadline":
-            self._metrics.cancelled("deadline")
-            call.fail(RequestError(504, message.message, code="deadline_exceeded"))
-            return
-        text = f"{param} {message.message}" if param else message.message
-        if message.reason == "refused":
-            call.fail(RequestError(400, text, param=param, code="invalid_value"))
-        else:
-            call.fail(RequestError(500, text, param=param, code="engine_failed", detail=message.detail))
+        if call is not None:
+            if message.reason == "deadline":
+                self._metrics.cancelled("deadline")
+            call.fail(error_of(message, call.work))
 
     def die(self, reason: str) -> None:
         """Fail everything that waits: the engine is gone. The first reason stays."""
         if self.dead is not None:
             return
         self.dead = reason
-        message = f"the engine is gone: {reason}"
+        self._fail_all(f"the engine is gone: {reason}")
+
+    def _lose(self, lost: EngineLost) -> None:
+        """Fail everything that waits, and take nothing until the engine is warm again."""
+        self.ready, self.lost = None, lost
+        self._heard.begin()
+        self._warm.clear()
+        self._fail_all(f"the engine is gone, and started again: {lost.reason}")
+
+    def _fail_all(self, message: str) -> None:
         for call in self._calls.values():
             error = RequestError(503, message, code="server_unavailable", retry_after_seconds=RETRY_AFTER_SECONDS)
             call.fail(error)

@@ -84,6 +84,8 @@ class Session:
                 self.observe(message)
                 continue
             if isinstance(message, Ready):
+                # Another one, where the engine was started again.
+                self.metrics.engine_pid = ranks.pid
                 self.on_ready(message)
             yield message
 

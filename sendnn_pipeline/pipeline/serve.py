@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import psutil
 
+from sendnn_pipeline.distributed.pulse import Pulse
 from sendnn_pipeline.distributed.worker import leave_signals_to_the_parent
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.base import Follower
@@ -49,5 +50,5 @@ class Serve:
             return
         warm.core.start(warm.times, self.port.send)
         self.port.send(ready_message(warm, self.about))
-        run_loop(warm.core, self.port)
+        run_loop(warm.core, self.port, Pulse(self.world, self.port.send).beat)
         self.world.dismiss()

@@ -21,10 +21,8 @@ class Status(TypedDict):
 
 def why_not_ready(client: EngineClient) -> str | None:
     """Return why no work is taken, or none is done; None when all is well."""
-    why, stalled = client.unavailable(), client.stalled_seconds()
-    if why is None and stalled is not None:
-        return f"requests wait and the engine has been silent for {stalled:.0f} s"
-    return why
+    why = client.unavailable()
+    return client.stalled() if why is None else why
 
 
 async def live(_request: Request) -> JSONResponse:

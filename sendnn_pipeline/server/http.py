@@ -16,7 +16,7 @@ from sendnn_pipeline.errors import ServeError
 from sendnn_pipeline.frontend.client import EngineClient
 from sendnn_pipeline.frontend.target import LINGER_SECONDS, Session
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer
-from sendnn_pipeline.messages import FromEngine, Ready
+from sendnn_pipeline.messages import EngineLost, FromEngine, Ready
 from sendnn_pipeline.server.app import make_app
 from sendnn_pipeline.server.connection import Connection
 from sendnn_pipeline.server.handshake import accept
@@ -54,6 +54,9 @@ async def serve(
     run, stop = session.run, asyncio.Event()
 
     def listen(message: FromEngine) -> None:
+        if isinstance(message, EngineLost):
+            pause = f"in {message.seconds:g} s, {message.attempt} of {message.max_attempts}"
+            session.say(f"note: {message.reason}; the engine is started again {pause}")
         if isinstance(message, Ready):
             seconds = time.monotonic() - session.started
             session.say(f"serving {run.served_name} at {_url(listening, tls)}, ready in {seconds:.1f} s")

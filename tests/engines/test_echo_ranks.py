@@ -61,6 +61,22 @@ def test_a_rank_that_is_killed_ends_all_and_is_named(pair, rank):
     assert f"the process of rank {rank} was killed by SIGKILL" in pair.output
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_is_stopped_when_idle_is_named(pair, rank):
+    assert ask(pair).status_code == 200
+    # Idle for longer than the engine may be silent, it is well.
+    time.sleep(1.5)
+    assert pair.get("/ready").status_code == 200
+    pair.ranks[rank].suspend()
+    wait_for(lambda: pair.get("/ready").status_code == 503)
+    reason = pair.get("/ready").json()["reason"]
+    assert reason.startswith(("the engine" if rank == 0 else "rank 1") + " has been silent for")
+    assert "the last step ended" in reason and pair.get("/live").status_code == 200
+    pair.ranks[rank].resume()
+    wait_for(lambda: pair.get("/ready").status_code == 200)
+    assert ask(pair).json()["data"] == ["hello"]
+
+
 def test_a_rank_that_is_stopped_holds_the_step_up_and_goes_on(pair):
     pair.ranks[1].suspend()
     with ThreadPoolExecutor(1) as pool:

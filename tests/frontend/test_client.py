@@ -14,9 +14,12 @@ from sendnn_pipeline.frontend import client as module
 from sendnn_pipeline.frontend.call import Work
 from sendnn_pipeline.frontend.client import EngineClient
 from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.frontend.heard import STALLED_SECONDS, STALLED_STEPS
 from sendnn_pipeline.messages import (
+    Alive,
     Cancel,
     Drain,
+    EngineLost,
     MeasuredStep,
     Part,
     Ready,
@@ -388,25 +391,46 @@ def test_an_engine_that_is_silent_while_requests_wait_is_stalled(monkeypatch):
     made = counted()
 
     async def ask():
-        assert made.client.stalled_seconds() is None
+        assert made.client.stalled() is None
         now[0] += 1000
         # Nobody waited: silence meant nothing, and the time that counts begins with the request.
         async with made.client.open(Asked(1), Work(1, 1), math.inf):
-            now[0] += module.STALLED_SECONDS
-            assert made.client.stalled_seconds() is None
+            now[0] += STALLED_SECONDS
+            assert made.client.stalled() is None
             now[0] += 1
-            assert made.client.stalled_seconds() == module.STALLED_SECONDS + 1
+            assert made.client.stalled() == "requests wait and the engine has been silent for 31 s"
             made.client.handle(StepDone("p[n=1]", 1, 1, 1, 1, 0.0, 1.0, 0, 0))
-            assert made.client.stalled_seconds() is None
+            assert made.client.stalled() is None
             # Where steps take long, so may silence.
             made.client.handle(Ready([MeasuredStep("p[n=1]", {"n": 1}, 100, 10_000.0)], True, 0, {}))
-            now[0] += module.STALLED_STEPS * 10
-            assert made.client.stalled_seconds() is None
+            now[0] += STALLED_STEPS * 10
+            assert made.client.stalled() is None
             now[0] += 1
-            assert made.client.stalled_seconds() is not None
-        assert made.client.stalled_seconds() is None
+            assert made.client.stalled() is not None
+        assert made.client.stalled() is None
 
     asyncio.run(ask())
+
+
+def test_a_rank_that_is_silent_is_named_also_when_nobody_waits(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    client = counted().client
+    client.handle(StepDone("p[n=1]", 1, 1, 1, 1, 0.0, 1.0, 0, 0))
+    client.handle(Alive([0.0, 0.5, STALLED_SECONDS - 1]))
+    assert client.stalled() is None
+    now[0] += 2
+    client.handle(Alive([0.0, 1.0, STALLED_SECONDS + 1]))
+    assert client.stalled() == "rank 2 has been silent for 31 s; the last step ended 2 s ago"
+    client.handle(Alive([0.0, 0.0, 0.0]))
+    assert client.stalled() is None
+    now[0] += STALLED_SECONDS + 1
+    assert client.stalled() == "the engine has been silent for 31 s; the last step ended 33 s ago"
+    # Of another engine nothing is known yet.
+    client.handle(EngineLost("it died", 1, 5, 1.0))
+    assert client.stalled() is None and "is started again (1 of 5) after it died" in client.unavailable()
+    client.handle(Ready([], True, 0, {}))
+    assert client.stalled() is None and client.unavailable() is None
 
 
 def test_waiting_for_an_engine_ends_when_it_is_warm_and_not_when_it_is_gone():
