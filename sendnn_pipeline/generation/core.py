@@ -14,6 +14,7 @@ import torch
 
 from sendnn_pipeline.backends.base import CompiledProgram, Graph
 from sendnn_pipeline.distributed.world import World
+from sendnn_pipeline.engines.group import close_group, open_group
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.generation.compute import Computed, compute
 from sendnn_pipeline.generation.content import NO_MARKS
@@ -22,7 +23,6 @@ from sendnn_pipeline.generation.graphs import GenerationGraphs
 from sendnn_pipeline.generation.leading import LeadingRunner, obey
 from sendnn_pipeline.generation.measures import Growth
 from sendnn_pipeline.generation.messages import GenerationRequest, StepTime
-from sendnn_pipeline.generation.model.group import close_group, open_group
 from sendnn_pipeline.generation.pictured import Pictured
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.rehearsal import rehearse

@@ -9,6 +9,7 @@ from sendnn_pipeline.config.draft import Draft, Layer
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.engines.base import EngineCore
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.engines.sharding import check_ranks
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.generation.device.plan import DevicePlan, make_device_plan
 from sendnn_pipeline.generation.device.resolve import resolve_device
@@ -16,7 +17,6 @@ from sendnn_pipeline.generation.facts import GENERATES, GenerationFacts, read_ge
 from sendnn_pipeline.generation.image_plan import find_adapter, plan_images, refuse_images, resolve_images
 from sendnn_pipeline.generation.plan import BYTES_OF_DTYPE, GenerationPlan, make_plan
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, num_blocks_of
-from sendnn_pipeline.generation.sharding import check_ranks
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.models.facts import ModelFacts
 from sendnn_pipeline.multimodal.adapters import ImageAdapter
@@ -82,7 +82,7 @@ class GenerationEngine:
                 hint="use backend=inductor, without backend.freezing=true",
             )
         facts = read_generation_facts(draft.model)
-        check_ranks(draft, facts)
+        check_ranks(draft)
         _resolve_length(draft)
         if draft[SEQS] is None:
             draft.put(SEQS, DEFAULT_SEQS, Layer.CHOSEN, "the default on CPUs")

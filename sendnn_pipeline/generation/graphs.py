@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from sendnn_pipeline.backends.base import Graph, Input
+from sendnn_pipeline.engines.group import sum_parts
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.engines.sharding import sizes_of_rank
 from sendnn_pipeline.generation.image_plan import PlannedImages
 from sendnn_pipeline.generation.layers import LayerKind, check_layers, find_kinds
 from sendnn_pipeline.generation.model.attention import register_attention
 from sendnn_pipeline.generation.model.decoder import HIDDEN, LOGITS, ChunkLayer, Embed, Head, TokenLayer
-from sendnn_pipeline.generation.model.group import sum_parts
 from sendnn_pipeline.generation.model.merge import Merge
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.programs import (
@@ -33,7 +34,6 @@ from sendnn_pipeline.generation.programs import (
 from sendnn_pipeline.generation.programs import (
     LOGITS as LOGITS_PART,
 )
-from sendnn_pipeline.generation.sharding import sizes_of_rank
 from sendnn_pipeline.models.loader import load_causal, load_causal_part, load_language
 from sendnn_pipeline.models.parameters import checkpoint_names
 from sendnn_pipeline.models.shards import ShardPlan
@@ -96,7 +96,8 @@ class GenerationGraphs:
             model = load_causal(folder, dtype, attention)
             check_layers(model, folder, self.cache)
             return model
-        sizes = sizes_of_rank(self.run.model.text_config, generation_plan(self.run))
+        plan = generation_plan(self.run)
+        sizes = sizes_of_rank(self.run.model.text_config, plan.ranks, plan.facts.head_size)
         model = load_causal_part(folder, dtype, attention, sizes, self.weights)
         # Before anything is summed: ranks that find their Programs in the store do not come here.
         check_layers(model, folder, self.cache)

@@ -6,8 +6,8 @@ from sendnn_pipeline.backends.base import Limits
 from sendnn_pipeline.config.draft import Draft, Layer
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.engines.plan import PlanLine
+from sendnn_pipeline.engines.sharding import RANKS
 from sendnn_pipeline.errors import ConfigError
-from sendnn_pipeline.generation.sharding import RANKS
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.models.facts import ModelFacts
 from sendnn_pipeline.multimodal.adapters import ImageAdapter, ImageLayout, Parts, adapter_registry

@@ -32,12 +32,12 @@ TRACED = (
     "generation/layers.py",
     "generation/model/attention.py",
     "generation/model/decoder.py",
-    "generation/model/group.py",
     "generation/model/merge.py",
     "generation/model/steps.py",
     "models/loader.py",
     "models/parameters.py",
     "models/shards.py",
+    "engines/group.py",
     "backends/export.py",
 )
 

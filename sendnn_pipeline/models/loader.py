@@ -17,18 +17,21 @@ if TYPE_CHECKING:
 UNUSED_PARTS = ("pooler.",)
 
 
-def load_encoder(folder: "Path", dtype: str) -> "nn.Module":
+def load_encoder(folder: "Path", dtype: str, part: "Part | None" = None) -> "nn.Module":
     """Load the bare model, without heads, ready for inference.
 
     Args:
         folder: the model's folder.
         dtype: name of a torch dtype.
+        part: of one of several ranks.
 
     Raises:
         ModelError: the architecture is unknown, a file is broken, or weights are missing.
     """
-    from transformers import AutoModel, AutoModelForTextEncoding
+    from transformers import MODEL_MAPPING, AutoModel, AutoModelForTextEncoding
 
+    if part is not None:
+        return _load(MODEL_MAPPING, folder, dtype, UNUSED_PARTS, part=part)
     described = read_config_json(folder)
     # Of encoder and decoder together, such as T5's, the encoder alone; a checkpoint of it says so by its class.
     architecture = str((described.get("architectures") or [""])[0])
@@ -36,19 +39,21 @@ def load_encoder(folder: "Path", dtype: str) -> "nn.Module":
     return _load(AutoModelForTextEncoding if alone else AutoModel, folder, dtype, UNUSED_PARTS)
 
 
-def load_classifier(folder: "Path", dtype: str) -> "nn.Module":
+def load_classifier(folder: "Path", dtype: str, part: "Part | None" = None) -> "nn.Module":
     """Load a sequence classifier with its head, ready for inference.
 
     Args:
         folder: the model's folder.
         dtype: name of a torch dtype.
+        part: of one of several ranks.
 
     Raises:
         ModelError: the architecture is unknown, a file is broken, or weights are missing.
     """
-    from transformers import AutoModelForSequenceClassification
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoModelForSequenceClassification
 
-    return _load(AutoModelForSequenceClassification, folder, dtype, ())
+    kind = AutoModelForSequenceClassification if part is None else MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+    return _load(kind, folder, dtype, (), part=part)
 
 
 def load_causal(folder: "Path", dtype: str, attention: str) -> "nn.Module":

@@ -13,20 +13,24 @@ import psutil
 import torch
 
 from sendnn_pipeline.backends.base import CompiledProgram, Graph
+from sendnn_pipeline.distributed.world import World
+from sendnn_pipeline.engines.group import close_group, open_group
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.engines.threads import set_torch_threads
-from sendnn_pipeline.errors import EngineError
+from sendnn_pipeline.errors import EngineError, RanksApartError
 from sendnn_pipeline.messages import Cancel, FromEngine, Part, Request, RequestFailed, StepStarted
+from sendnn_pipeline.models.shards import ShardedWeights, read_shard_plan
 from sendnn_pipeline.models.weights import CheckpointWeights
 from sendnn_pipeline.pooling.accounting import Outcome, answers, step_done
 from sendnn_pipeline.pooling.batcher import Batch, Batcher, Item
 from sendnn_pipeline.pooling.door import Door
 from sendnn_pipeline.pooling.graphs import PoolingGraphs, third_input
+from sendnn_pipeline.pooling.leading import LeadingPoolingRunner, obey
 from sendnn_pipeline.pooling.messages import PoolingRequest
 from sendnn_pipeline.pooling.plan import pooling_plan
 from sendnn_pipeline.pooling.runner import PoolingRunner
 from sendnn_pipeline.pooling.step_cost import StepCost, fit_step_cost
-from sendnn_pipeline.pooling.step_pool import StepPool
+from sendnn_pipeline.pooling.step_pool import StepPool, StepsHere
 from sendnn_pipeline.programs.program import Program, Sizes
 from sendnn_pipeline.programs.times import StepMs
 
@@ -45,8 +49,11 @@ class PoolingCore:
     clock: Callable[[], float] = time.monotonic
     graphs: PoolingGraphs | None = None
     """None once all Programs are installed."""
+    world: World = field(default_factory=World)
     runner: PoolingRunner = field(init=False)
-    """Set by ``install``."""
+    """Of this rank; set by ``install``, as is the next."""
+    leading: PoolingRunner | LeadingPoolingRunner = field(init=False)
+    """Of all ranks."""
     batcher: Batcher = field(init=False)
     """Set by ``start``, as is the next."""
     send: Callable[[FromEngine], None] = field(init=False)
@@ -73,7 +80,17 @@ class PoolingCore:
         """Bind the weights; the model that was traced goes."""
         calls = {program: made.bind(self.weights) for program, made in compiled.items()}
         self.runner = PoolingRunner(calls, self.run.model.pad_token_id, third_input(pooling_plan(self.run)))
+        channel = self.world.channel
+        self.leading = self.runner if channel is None else LeadingPoolingRunner(self.runner, channel)
         self.graphs = None
+
+    def meet(self) -> None:
+        """Form the group of all ranks, which a compiler asks for their number."""
+        open_group(self.world)
+
+    def obey(self, command: Any) -> None:
+        """Compute this rank's part of a step that the first rank decided."""
+        obey(self.runner, command)
 
     def rehearse(self, program: Program, sizes: Sizes, *, check: bool) -> float:
         """Run a full step as it runs beside others: on its share of the threads."""
@@ -151,7 +168,7 @@ class PoolingCore:
         started = self.clock()
         ids, offsets = [item.token_ids for item in batch.items], [item.offset for item in batch.items]
         try:
-            vectors, finite = self.runner.run(batch.program, ids, offsets)
+            vectors, finite = self.leading.run(batch.program, ids, offsets)
             return Outcome(batch, started, self.clock(), vectors.numpy(), finite)
         except BaseException as error:
             # One broken step must not take the other requests with it; a library that exits breaks its step, too.
@@ -161,6 +178,8 @@ class PoolingCore:
         self.recompiles += outcome.recompiled
         _log_step(outcome)
         items = outcome.batch.items
+        if isinstance(outcome.error, RanksApartError):
+            raise outcome.error
         if outcome.error is not None and len(items) > 1:
             # Nobody knows which item broke it: each is computed once more, alone, and only the culprit fails.
             self.batcher.add_alone(item for item in items if item.request_id in self.remaining)
@@ -189,17 +208,27 @@ class PoolingCore:
         }
 
     def close(self) -> None:
-        """End the threads of the steps."""
+        """End the threads of the steps, and leave the group of ranks."""
         self.steps.close()
+        if self.world.channel is not None:
+            close_group()
 
 
-def open_core(run: Run) -> PoolingCore:
-    """Return the engine of a run in this process; no weight is read before a Program is bound to it."""
+def open_core(run: Run, world: World) -> PoolingCore:
+    """Return the engine of a run in this process; no weight is read before a Program is bound to it.
+
+    Raises:
+        ModelError: there is no way to divide the model among several ranks.
+    """
     threads = set_torch_threads(run.threads)
-    weights = CheckpointWeights(run.model.weight_files, run.config.model.dtype)
-    steps: StepPool[Outcome] = StepPool(run.plan.concurrent_steps, threads)
+    files, dtype = run.model.weight_files, run.config.model.dtype
+    weights, shards = CheckpointWeights(files, dtype), None
+    if world.size > 1:
+        shards = read_shard_plan(run.model.folder)
+        weights = ShardedWeights(files, dtype, shards, world.rank, world.size)
+    steps: StepPool[Outcome] = (StepPool if world.size == 1 else StepsHere)(run.plan.concurrent_steps, threads)
     runtime_bytes = psutil.Process().memory_info().rss
-    return PoolingCore(run, weights, steps, runtime_bytes, graphs=PoolingGraphs(run, weights))
+    return PoolingCore(run, weights, steps, runtime_bytes, graphs=PoolingGraphs(run, weights, shards), world=world)
 
 
 def _log_step(outcome: Outcome) -> None:

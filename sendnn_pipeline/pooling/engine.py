@@ -8,6 +8,7 @@ from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.engines.base import EngineCore
 from sendnn_pipeline.engines.lengths import describe_left_out, mixed_texts
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.engines.sharding import RANKS, check_ranks
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.models.facts import ModelFacts
 from sendnn_pipeline.pooling.choose import ShapeNeeds, choose_shapes, cost_of_steps, read_workload
@@ -48,6 +49,8 @@ class PoolingEngine:
         _resolve_task(draft, facts)
         _resolve_prompt(draft, facts)
         _resolve_lengths(draft, facts)
+        if draft[RANKS] > 1 and limits.exchangeable_weights:
+            check_ranks(draft)
         _resolve_steps(draft, limits)
         _resolve_shapes(draft, facts, limits)
 
@@ -59,7 +62,7 @@ class PoolingEngine:
         """Map the weights."""
         from sendnn_pipeline.pooling.core import open_core
 
-        return open_core(run)
+        return open_core(run, world)
 
 
 def _resolve_task(draft: Draft, facts: PoolingFacts) -> None:
@@ -135,7 +138,16 @@ def _resolve_lengths(draft: Draft, facts: PoolingFacts) -> None:
 
 def _resolve_steps(draft: Draft, limits: Limits) -> None:
     """Decide how many steps run at once and how large they are."""
-    threads, backend = max(1, draft.threads), draft["backend.name"]
+    threads, backend, ranks = max(1, draft.threads), draft["backend.name"], draft[RANKS]
+    if ranks > 1:
+        if (draft["process.concurrent_steps"] or 1) > 1:
+            steps = draft["process.concurrent_steps"]
+            raise ConfigError(
+                f"process.concurrent_steps={steps}, and {ranks} ranks compute one step at a time",
+                where=draft.where("process.concurrent_steps"),
+                hint="use 1",
+            )
+        draft.put("process.concurrent_steps", 1, Layer.CHOSEN, f"{ranks} ranks compute each step together")
     if draft["process.concurrent_steps"] is None:
         steps = threads if limits.concurrent_steps else 1
         one = f"{backend} runs one step at a time"

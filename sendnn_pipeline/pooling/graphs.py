@@ -5,9 +5,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sendnn_pipeline.backends.base import Graph, Input
+from sendnn_pipeline.engines.group import sum_parts
 from sendnn_pipeline.engines.run import Run
-from sendnn_pipeline.models.loader import load_classifier, load_encoder
+from sendnn_pipeline.engines.sharding import head_size_of, sizes_of_rank
+from sendnn_pipeline.models.loader import Part, load_classifier, load_encoder
 from sendnn_pipeline.models.parameters import checkpoint_names
+from sendnn_pipeline.models.shards import ShardPlan
 from sendnn_pipeline.pooling.config import pooling_config
 from sendnn_pipeline.pooling.layers import make_layers
 from sendnn_pipeline.pooling.model import OUTPUTS, ClassifierModel, PooledModel
@@ -31,6 +34,8 @@ class PoolingGraphs:
 
     run: Run
     weights: "Mapping[str, torch.Tensor]"
+    shards: ShardPlan | None = None
+    """How the model is divided among ranks; None where there is one."""
 
     def graph(self, program: Program) -> Graph:
         """Return ``program`` as a graph."""
@@ -54,10 +59,19 @@ class PoolingGraphs:
     def module(self) -> "nn.Module":
         """The model with its pooling, or the classifier."""
         plan, folder, dtype = pooling_plan(self.run), self.run.model.folder, self.run.config.model.dtype
+        model = (load_classifier if plan.classifies else load_encoder)(folder, dtype, self._part())
+        if self.shards is not None:
+            sum_parts(model, self.shards)
         if plan.classifies:
-            return ClassifierModel(load_classifier(folder, dtype))
+            return ClassifierModel(model)
         engine, _ = pooling_config(self.run.config)
-        return PooledModel(load_encoder(folder, dtype), engine.pooling, make_layers(plan.modules, self.weights))
+        return PooledModel(model, engine.pooling, make_layers(plan.modules, self.weights))
+
+    def _part(self) -> Part | None:
+        if self.shards is None:
+            return None
+        text = self.run.model.text_config
+        return Part(sizes_of_rank(text, self.run.plan.ranks, head_size_of(text)), self.weights)
 
     @cached_property
     def parameters(self) -> dict[str, str]:

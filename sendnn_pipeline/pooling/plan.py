@@ -33,6 +33,8 @@ TRACED = (
     "pooling/runner.py",
     "models/loader.py",
     "models/parameters.py",
+    "models/shards.py",
+    "engines/group.py",
     "backends/export.py",
 )
 
@@ -82,10 +84,12 @@ def make_plan(config: RunConfig, model: ModelFacts, facts: PoolingFacts, limits:
     assert step_tokens is not None and concurrent_steps is not None
     programs = parse_shapes(warmup.shapes) or ()
     steps = {program: steps_to_time(program, step_tokens) for program in programs}
+    # Where all weights are one Program's constants, or the device's, a model is not divided.
+    ranks = config.parallel.tensor_parallel if limits.exchangeable_weights else 1
     copies = len(programs) if dtype in limits.embeds_weights else 1
     largest = max(step.num_tokens for timed in steps.values() for step in timed)
     memory = {
-        "weights": copies * model.num_parameters * BYTES_OF_DTYPE[dtype],
+        "weights": copies * model.num_parameters * BYTES_OF_DTYPE[dtype] // ranks,
         "activations": concurrent_steps * largest * model.hidden_size * WIDTHS_LIVE * BYTES_OF_DTYPE[dtype],
     }
     classifies = engine.task == Task.classify
@@ -102,8 +106,10 @@ def make_plan(config: RunConfig, model: ModelFacts, facts: PoolingFacts, limits:
             ("pooling", ", ".join([engine.pooling, *map(str, modules), f"include_prompt={facts.include_prompt}"])),
             ("transformers", version("transformers")),
             ("code", _traced_digest()),
+            *((("ranks", str(ranks)),) if ranks > 1 else ()),
         ),
         memory_bytes=memory,
+        ranks=ranks,
         bounds=Bounds(
             max(program.dim(LENGTH).max for program in programs),
             max(program.dim(BATCH).max for program in programs),

@@ -69,3 +69,12 @@ class StepPool(Generic[T]):
         torch.set_num_threads(threads)
         self._done.put(compute())
         os.eventfd_write(self.wake, 1)
+
+
+class StepsHere(StepPool[T]):
+    """One step at a time, in the thread that starts it: ranks that compute together talk in one thread."""
+
+    def start(self, compute: Callable[[], T], *, alone: bool) -> None:
+        """Compute a step."""
+        self.running += 1
+        self._compute(compute, self.threads)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from sendnn_pipeline.engines import group
 from sendnn_pipeline.errors import ConfigError, ModelError
-from sendnn_pipeline.generation.model import group
 from sendnn_pipeline.generation.model.attention import register_attention
 from sendnn_pipeline.generation.model.decoder import ChunkLayer, Embed, Head
 from sendnn_pipeline.models.loader import load_causal_part
@@ -107,8 +107,9 @@ def test_a_number_of_ranks_that_does_not_divide_is_refused_with_the_numbers(llam
 
 
 def test_what_runs_in_one_process_says_so(tiny):
-    with pytest.raises(ConfigError, match=r"tensor_parallel=2, and engine=pooling on backend=eager runs in one"):
-        resolved_run([*EAGER_FLOAT32, f"model.path={tiny}", "parallel.tensor_parallel=2"])
+    words = ["model=local", "model.dtype=float32", "backend=inductor", "backend.freezing=true", f"model.path={tiny}"]
+    with pytest.raises(ConfigError, match=r"tensor_parallel=2, and engine=pooling on backend=inductor runs in one"):
+        resolved_run([*words, "parallel.tensor_parallel=2"])
 
 
 def test_a_model_without_a_plan_is_refused(tmp_path):
