@@ -7,6 +7,7 @@ from transformers import AutoModel
 
 from sendnn_pipeline.backends.eager import EagerBackend
 from sendnn_pipeline.config.schema import BackendConfig
+from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.errors import EngineError
 from sendnn_pipeline.messages import Cancel, Part, RequestFailed, StepDone, StepStarted
 from sendnn_pipeline.pooling.core import open_core
@@ -145,7 +146,7 @@ def test_what_was_not_planned_is_found_when_it_counts(core, run, gives, words):
 
 def test_a_run_s_own_programs_on_the_eager_backend(run):
     """The path that a rank takes: graphs, compiling, binding, rehearsing."""
-    core = open_core(run)
+    core = open_core(run, World())
     backend = EagerBackend(BackendConfig(name="eager"))
     try:
         core.install({program: backend.compile(core.graph(program)) for program in run.plan.programs})
