@@ -4,29 +4,28 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any
 
 from sendnn_pipeline.app.context import load_context
 from sendnn_pipeline.app.endpoints import collect_endpoints
 from sendnn_pipeline.app.engine_environment import engine_environment
+from sendnn_pipeline.app.engine_start import start_of
 from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
 from sendnn_pipeline.app.run import make_session, observe_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.config.description import RunDescription
 from sendnn_pipeline.config.environment import extend_environment, process_environment
 from sendnn_pipeline.config.exact_words import exact_words
-from sendnn_pipeline.config.schema import ObserveConfig, RunConfig
+from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.config.secrets import read_api_keys
 from sendnn_pipeline.config.serving import LogFormat
-from sendnn_pipeline.distributed.ranks import start_ranks
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.frontend.target import Session
 from sendnn_pipeline.machine.threads import plan_threads
 from sendnn_pipeline.observe.console import open_consoles
 from sendnn_pipeline.observe.logs import LogStream, logging_to_stderr
-from sendnn_pipeline.pipeline.rank import JOB
 
 # What the memory and the CPUs of a machine decide may differ among replicas: no answer depends on it.
 OF_MACHINE = ("cache", "process")
@@ -61,11 +60,11 @@ def replica_session(description: RunDescription, config: RunConfig) -> Iterator[
         say = partial(notes.print, highlight=False, markup=False, soft_wrap=True)
         threads = plan_threads(run.config.process, context.environ, run.config.parallel.tensor_parallel)
         environment = {**threads.environment, **engine_environment(resolved, context.environ)}
-        for_ranks = replace(run, config=replace(run.config, observe=ObserveConfig()))
         with observe_run(context.plugins, resolved, progress, say) as observers:
             yield make_session(
                 resolved,
-                start=lambda: start_ranks(JOB, for_ranks, environment, context.environ),
+                # Who started this process starts it again.
+                start=start_of(run, None, environment, context.environ),
                 endpoints=collect_endpoints(context.plugins, run.config.engine.name),
                 observers=observers,
                 say=say,

@@ -24,7 +24,7 @@ class Heard:
 
     def begin(self) -> None:
         """Forget what was: the engine is another one."""
-        self._at = time.monotonic()
+        self._at = self._worked_at = time.monotonic()
         self._others: list[float] = []
         self._beats = False
         self._last_step: float | None = None
@@ -32,16 +32,18 @@ class Heard:
     def hear(self, message: FromEngine) -> None:
         """Note a message of the first rank, which hears the others."""
         now = time.monotonic()
-        if isinstance(message, Alive):
-            self._beats, self._others = True, message.silent_seconds[1:]
         self._at = now
+        if isinstance(message, Alive):
+            # A loop that goes round proves no work: a step in another thread may hang.
+            self._beats, self._others = True, message.silent_seconds[1:]
+        else:
+            self._worked_at = now
         if isinstance(message, StepDone):
             self._last_step = now
 
     def begin_waiting(self) -> None:
-        """Note that a first request waits: the silence of an engine that says nothing when idle meant nothing."""
-        if not self._beats:
-            self._at = time.monotonic()
+        """Note that a first request waits: until now there was no work to hear of."""
+        self._worked_at = time.monotonic()
 
     def stalled(self, *, waiting: bool, slowest_ms: float) -> str | None:
         """Return who has been silent for too long, and for how long; None where nobody has.
@@ -54,8 +56,9 @@ class Heard:
             return None
         now = time.monotonic()
         limit = max(self._stall_seconds, STALLED_STEPS * slowest_ms / 1000, 0.0 if waiting else STALLED_IDLE_SECONDS)
+        first = max(now - self._at if self._beats else 0.0, now - self._worked_at if waiting else 0.0)
         # While the first rank is silent, nothing is known of the others.
-        silent = {rank: seconds for rank, seconds in enumerate([now - self._at, *self._others]) if seconds > limit}
+        silent = {rank: seconds for rank, seconds in enumerate([first, *self._others]) if seconds > limit}
         if not silent:
             return None
         who = "the engine" if 0 in silent else " and ".join(f"rank {rank}" for rank in silent)

@@ -36,7 +36,7 @@ async def in_time(call: Callable[[], T], seconds: float) -> T:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(deliver, value, failed)
 
-    threading.Thread(target=run, name="collect", daemon=True).start()
+    threading.Thread(target=run, name="in-time", daemon=True).start()
     try:
         async with asyncio.timeout(seconds):
             return await result

@@ -412,6 +412,28 @@ def test_an_engine_that_is_silent_while_requests_wait_is_stalled(monkeypatch):
     asyncio.run(ask())
 
 
+def test_a_loop_that_goes_round_answers_nothing(monkeypatch):
+    """A step in a thread of its own may hang beside it; and a first request begins to wait when it comes."""
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    made = counted()
+
+    def beat(seconds):
+        now[0] += seconds
+        made.client.handle(Alive([0.0]))
+
+    async def ask():
+        beat(STALLED_SECONDS * 3)
+        async with made.client.open(Asked(1), Work(1, 1), math.inf):
+            beat(STALLED_SECONDS)
+            assert made.client.stalled() is None
+            beat(1)
+            assert made.client.stalled() == "requests wait and the engine has been silent for 31 s"
+        assert made.client.stalled() is None
+
+    asyncio.run(ask())
+
+
 def test_a_rank_that_is_silent_is_named_also_when_nobody_waits(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
