@@ -45,7 +45,8 @@ class PlayedCluster:
     """
 
     def __init__(self, question):
-        self.question, self.calls, self.answers = question, [], {}
+        self.question, self.calls, self.answers, self.codes = question, [], {}, []
+        self.ended = asyncio.Event()
 
     @contextmanager
     def open(self, options, console):
@@ -72,6 +73,11 @@ class PlayedCluster:
         if failed:
             raise failed[0]
 
+    def exit(self, code):
+        """Be told of the end of a replica's process."""
+        self.codes.append(code)
+        self.ended.set()
+
     def state(self):
         from sendnn_ray.cluster import State
 
@@ -90,9 +96,11 @@ def play(in_process, tiny, free_port, monkeypatch):
     """Run the command line with a played cluster until SIGTERM; returns what ended, and the cluster."""
 
     def play(question, *words):
-        from sendnn_ray import target
+        from sendnn_ray import replica, target
 
         cluster = PlayedCluster(question)
+        # A question that fails ends its replica, and a replica without an engine ends its process: this one.
+        monkeypatch.setattr(replica.os, "_exit", cluster.exit)
         monkeypatch.setattr(target, "open_cluster", cluster.open)
         monkeypatch.setattr(target, "LOOK_SECONDS", 0.01)
         fixed = (*ECHO, f"model.path={tiny}", "serve=ray", f"serve.port={free_port}", *words)
@@ -185,21 +193,15 @@ def test_a_run_is_deployed_followed_and_taken_back(play):
 
 async def lose_the_engine(cluster, description, config):
     """Kill a replica's engine, and wait for the end of its process, which is played."""
-    from sendnn_ray import replica
-
     one = await made(description, config)
-    ended = asyncio.Event()
-    cluster.monkeypatch.setattr(replica.os, "_exit", lambda code: (cluster.codes.append(code), ended.set()))
     os.kill(one._offer.client.ready.engine["pid"], signal.SIGKILL)
     async with asyncio.timeout(10):
-        await ended.wait()
+        await cluster.ended.wait()
     with pytest.raises(RuntimeError, match="the engine is gone: the engine process was killed by SIGKILL"):
         await one.check_health()
 
 
-def test_a_replica_ends_with_its_engine(play, monkeypatch):
-    monkeypatch.setattr(PlayedCluster, "codes", [], raising=False)
-    monkeypatch.setattr(PlayedCluster, "monkeypatch", monkeypatch, raising=False)
+def test_a_replica_ends_with_its_engine(play):
     ended, cluster = play(lose_the_engine)
     assert ended.returncode == 0 and cluster.codes == [1]
     assert "error: the engine process was killed by SIGKILL" in ended.stderr
