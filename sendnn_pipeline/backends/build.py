@@ -17,8 +17,8 @@ SOURCES_ONLY = {
 }
 # What inductor writes before each kernel, behind everything that calls them.
 KERNELS_BEGIN = "#include <torch/csrc/inductor/cpp_prefix.h>\n"
-# What calls the kernels is more C++ than they are, and no faster for being optimized longer. Nobody debugs either.
-OF_CALLS, OF_KERNELS = ("-O1", "-g0"), ("-g0",)
+# Nobody debugs it, and debug information takes time.
+NOT_DEBUGGED = "-g0"
 # By which the compiler takes what inductor lists under these names.
 SIGNS = {
     "definitions": "-D",
@@ -30,8 +30,13 @@ SIGNS = {
 }
 
 
-def build_library(package: Path, library: Path) -> None:
+def build_library(package: Path, library: Path, calls_level: str) -> None:
     """Build the sources of ``package``, of which nothing stays, and write ``library``.
+
+    Args:
+        package: what inductor wrote; it is removed.
+        library: where the library goes.
+        calls_level: how far what calls the kernels is optimized, such as O1. It is more C++ than they are.
 
     Raises:
         CalledProcessError: the compiler failed; its ``output`` says why.
@@ -41,21 +46,22 @@ def build_library(package: Path, library: Path) -> None:
             archive.extractall(folder)
         # It may hold the weights, which are extracted now, and are to be in the library.
         package.unlink()
-        _build(Path(folder), library)
+        _build(Path(folder), library, calls_level)
 
 
-def _build(folder: Path, library: Path) -> None:
+def _build(folder: Path, library: Path, calls_level: str) -> None:
     (source,) = folder.rglob("*.wrapper.cpp")
     name = source.name.removesuffix(".wrapper.cpp")
     compiling, linking = (
         json.loads(source.with_name(f"{name}.wrapper_{step}_flags.json").read_text(encoding="utf-8"))
         for step in ("compile", "linker")
     )
-    parts = {source: OF_CALLS, **dict.fromkeys(_take_out_kernels(source), OF_KERNELS)}
+    parts = {source: [f"-{calls_level}"], **{file: [] for file in _take_out_kernels(source)}}
 
     def compile_part(part: Path) -> str:
         compiled = str(part.with_suffix(".o"))
-        _run([compiling["compiler"], str(part), *_words(compiling), *parts[part], "-c", "-o", compiled], folder)
+        words = [*_words(compiling), *parts[part], NOT_DEBUGGED]
+        _run([compiling["compiler"], str(part), *words, "-c", "-o", compiled], folder)
         return compiled
 
     with ThreadPoolExecutor(len(parts)) as pool:

@@ -28,6 +28,7 @@ from sendnn_pipeline.backends.compiler import (
 )
 from sendnn_pipeline.backends.config import InductorConfig
 from sendnn_pipeline.backends.export import export_graph
+from sendnn_pipeline.backends.instructions import asked_by_flags
 from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.errors import BackendError
 
@@ -154,8 +155,8 @@ class InductorBackend(CompileBackend):
 
         library = folder / LIBRARY
         try:
-            with TRACING, warnings.catch_warnings():
-                import torch._inductor
+            with TRACING, warnings.catch_warnings(), asked_by_flags():
+                import torch._inductor.config
 
                 # Torch's own use of what it deprecates.
                 warnings.simplefilter("ignore", FutureWarning)
@@ -164,7 +165,8 @@ class InductorBackend(CompileBackend):
                 package = torch._inductor.aoti_compile_and_package(
                     exported, package_path=str(folder / "program.pt2"), inductor_configs=dict(options)
                 )
-            build_library(Path(package), library)
+            # Torch's own option: O1, unless its variable says otherwise.
+            build_library(Path(package), library, torch._inductor.config.aot_inductor.compile_wrapper_opt_level)
             opened = open_library(library)
         except BackendError:
             raise

@@ -55,6 +55,23 @@ def test_what_a_dead_process_left_is_removed(tmp_path):
     assert not old.exists() and new.is_dir()
 
 
+def test_instructions_are_those_whose_flags_the_compiler_takes(tmp_path):
+    from torch._inductor import config
+    from torch._inductor.cpu_vec_isa import VecAMX, VecAVX2, VecISA, invalid_vec_isa
+
+    from sendnn_pipeline.backends.instructions import asked_by_flags, takes_flags
+
+    assert takes_flags(invalid_vec_isa)
+    # An old compiler.
+    old = tmp_path / "g++-10"
+    old.write_text('#!/bin/sh\ncase "$*" in *-mamx*) exit 1 ;; *--version*) echo g++ 10 ;; esac\n')
+    old.chmod(0o700)
+    builds = VecISA.check_build
+    with config.patch({"cpp.cxx": (None, str(old))}), asked_by_flags():
+        assert VecAVX2().check_build("") and not VecAMX().check_build("")
+    assert VecISA.check_build is builds
+
+
 def test_the_compilers_own_words_are_the_reason():
     class CompileError(RuntimeError):
         output = "In file included from x.h:\nx.cpp:3:10: fatal error: omp.h: No such file\ncompilation terminated.\n"
