@@ -49,8 +49,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # processes that would compile several at once import torch first.
     os.environ.setdefault("AOT_INDUCTOR_COMPILE_WRAPPER_OPT_LEVEL", "O0")
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
-    # Else programs are built to try what the CPU has.
+    # Else programs are built to try what the CPU has, and headers are compiled for each folder of a cache.
     os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
+    os.environ.setdefault("TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS", "0")
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # A shell that runs the tests in the background has them, and whatever they start, ignore Ctrl-C.
         signal.signal(signal.SIGINT, signal.default_int_handler)

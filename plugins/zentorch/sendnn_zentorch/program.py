@@ -91,6 +91,9 @@ def compile_program(graph: Graph, *, freezing: bool) -> ZentorchProgram:
         "freezing": freezing,
         "aot_inductor.package_constants_in_so": freezing,
         "always_keep_tensor_constants": not freezing,  # else short vectors, such as a small bias, are part of the code
+        # They take longer than they save.
+        "aot_inductor.precompile_headers": False,
+        "cpp_cache_precompile_headers": False,
         "cpp.dynamic_threads": True,  # else code that was compiled for one number of threads crashes under another
     }
     try:
