@@ -106,7 +106,18 @@ def _only(step: DecodeStep, row: int) -> DecodeStep:
 def _sample(
     runner: StepRunner, hidden: Mapping[int, torch.Tensor], sequences: Mapping[int, Sequence], computed: Computed
 ) -> None:
-    logits = runner.logits(torch.cat(list(hidden.values())))
+    """Choose a token for each; where all together fail, each is tried by itself."""
+    try:
+        logits = runner.logits(torch.cat(list(hidden.values())))
+    except RanksApartError:
+        raise
+    except Exception as error:
+        if len(hidden) == 1:
+            computed.failed.update(dict.fromkeys(hidden, _reason(error)))
+            return
+        for scheduler_id, states in hidden.items():
+            _sample(runner, {scheduler_id: states}, sequences, computed)
+        return
     for row, scheduler_id in enumerate(hidden):
         if not logits.finite[row]:
             computed.failed[scheduler_id] = NOT_FINITE
@@ -115,6 +126,8 @@ def _sample(
             computed.sampled[scheduler_id] = sample(logits, row, sequences[scheduler_id])
         except ValueError as error:
             computed.failed[scheduler_id] = str(error)
+        except Exception as error:
+            computed.failed[scheduler_id] = _reason(error)
 
 
 def _reason(error: Exception) -> str:

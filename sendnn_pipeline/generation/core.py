@@ -18,6 +18,7 @@ from sendnn_pipeline.engines.group import close_group, open_group
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.generation.compute import Computed, compute
 from sendnn_pipeline.generation.content import NO_MARKS
+from sendnn_pipeline.generation.door import Door
 from sendnn_pipeline.generation.grammar.grammars import Grammars, open_grammars
 from sendnn_pipeline.generation.graphs import GenerationGraphs
 from sendnn_pipeline.generation.leading import LeadingRunner, obey
@@ -104,11 +105,14 @@ class GenerationCore:
         self.send, self.scheduler = send, Scheduler(generation_plan(self.run).rules)
 
     def take(self, message: Request | Cancel) -> None:
-        """Queue the sequences of a request, or forget one."""
+        """Queue the sequences of a request, refuse it whole where no step takes it, or forget one."""
         if isinstance(message, Cancel):
             self._forget(message.request_id, message.item)
             return
         request = msgspec.msgpack.decode(message.payload, type=GenerationRequest)
+        if (fault := Door(self.run.model.vocab_size, self.scheduler.rules).find_fault(request)) is not None:
+            self.send(RequestFailed(message.request_id, "refused", fault.index, fault.message))
+            return
         now, sampling, marks = self.clock(), request.sampling, NO_MARKS
         if self.pictured is not None and request.images:
             marks = self.pictured.begin(message.request_id, request.prompts[0], request.images)
@@ -135,8 +139,7 @@ class GenerationCore:
     def _admit_guided(self) -> None:
         """Let the sequences run whose grammars are ready, and refuse those whose grammars cannot be."""
         for scheduler_id in self.grammars.take_ready():
-            error = self.grammars.mask(scheduler_id).error if scheduler_id in self.sequences else ""
-            if error:
+            if error := self.grammars.mask(scheduler_id).error if scheduler_id in self.sequences else "":
                 self._fail(scheduler_id, error, "refused")
             self._arrived(scheduler_id)
 
@@ -185,8 +188,7 @@ class GenerationCore:
                 sequence.waited(taken, prefill=prefill)
         for scheduler_id, reason in computed.failed.items():
             self._fail(scheduler_id, reason)
-        chosen = map(computed.sampled.get, step.sampled)
-        tokens = [-1 if one is None else one.token_id for one in chosen]
+        tokens = [computed.sampled[one].token_id if one in computed.sampled else -1 for one in step.sampled]
         stopped = [
             one for one, token in zip(step.sampled, tokens, strict=True) if stops(self.sequences.get(one), token)
         ]
@@ -208,8 +210,7 @@ class GenerationCore:
         return [one for one, found in self.sequences.items() if found.request_id == request_id]
 
     def _fail(self, scheduler_id: int, message: str, reason: Literal["failed", "refused"] = "failed") -> None:
-        sequence = self.sequences.get(scheduler_id)
-        if sequence is not None:
+        if (sequence := self.sequences.get(scheduler_id)) is not None:
             blocks = [block for one in self._of(sequence.request_id) for block in self.scheduler.discard(one)]
             self.runner.clear(blocks)
             self._forget(sequence.request_id)
@@ -236,8 +237,8 @@ class GenerationCore:
 
     def about(self) -> dict[str, Any]:
         """Return threads, versions and what the runtime takes."""
-        versions = {name: version(name) for name in ("torch", "transformers")}
-        return {"threads": self.threads, "runtime_bytes": self.runtime_bytes, **versions}
+        facts = {"threads": self.threads, "runtime_bytes": self.runtime_bytes}
+        return facts | {name: version(name) for name in ("torch", "transformers")}
 
     def close(self) -> None:
         """End what works beside it, then close the descriptor that the grammars write to."""

@@ -183,6 +183,55 @@ def test_numbers_that_are_not_finite_and_errors_fail_one_request(core, prompts, 
     assert core.tokens(603) == generated(reference, prompts[4], 1)
 
 
+def test_a_message_that_no_step_takes_is_refused_alone(core, prompts, reference):
+    cases = [
+        ({"prompts": [[5], [5, 128]]}, (1, "has token id 128; the vocabulary ends at 127")),
+        ({"prompts": [[-1]]}, (0, "has token id -1")),
+        ({"prompts": [[5], []]}, (1, "has 0 prompt tokens")),
+        ({"prompts": [[5] * 5000]}, (0, "more than max_model_len")),
+        ({"prompts": [[5]], "max_tokens": 0}, (0, "1 prompt tokens and 0 new ones")),
+        ({"prompts": []}, (-1, "0 prompts")),
+        ({"sampling": Sampling(repetition_penalty=1.5, bad_words=[[5, 128]])}, (-1, "its sampling has token id 128")),
+        ({"sampling": Sampling(logit_bias={-129: 1.0})}, (-1, "its sampling has token id -129")),
+        ({"sampling": Sampling(stop_token_ids=[128], min_tokens=1)}, (-1, "its sampling has token id 128")),
+        ({"sampling": Sampling(allowed_token_ids=[128])}, (-1, "its sampling has token id 128")),
+    ]
+    for number, (asked, _) in enumerate(cases):
+        core.ask(630 + number, **{"prompts": [prompts[0]], **asked})
+    core.ask(650, [prompts[1]])
+    core.drain()
+    for number, (_, (item, words)) in enumerate(cases):
+        found = core.failures()[630 + number]
+        assert (found.reason, found.item) == ("refused", item) and words in found.message
+    assert core.tokens(650) == generated(reference, prompts[1])
+
+
+def test_errors_in_what_follows_the_layers_fail_one_request(core, prompts, reference, monkeypatch):
+    runner, sample = core.core.runner, compute.sample
+    logits, together = type(runner).logits, []
+
+    def logits_of_one(self, states):
+        together.append(len(states))
+        if len(states) > 1:
+            raise RuntimeError("too many rows")
+        return logits(self, states)
+
+    def sample_but_one(found, row, sequence):
+        if sequence.request_id == 660:
+            raise IndexError("out of bounds")
+        return sample(found, row, sequence)
+
+    monkeypatch.setattr(type(runner), "logits", logits_of_one)
+    monkeypatch.setattr(compute, "sample", sample_but_one)
+    core.ask(660, [prompts[2]])
+    core.ask(661, [prompts[1]])
+    core.ask(662, [prompts[4]])
+    core.drain()
+    assert max(together) > 1 and core.failures()[660].message == "IndexError: out of bounds"
+    assert core.tokens(661) == generated(reference, prompts[1])
+    assert core.tokens(662) == generated(reference, prompts[4])
+
+
 def test_errors_in_prefill_fail_one_request(core, prompts, reference, monkeypatch):
     runner, together = type(core.core.runner), []
     prefill, report = runner.prefill, compute.token_logprobs

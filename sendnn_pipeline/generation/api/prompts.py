@@ -8,7 +8,7 @@ from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.slices import TooLongError
 from sendnn_pipeline.generation.api.fields import GenerationFields
-from sendnn_pipeline.generation.api.refusals import invalid, too_long
+from sendnn_pipeline.generation.api.refusals import check_ids, invalid, too_long
 from sendnn_pipeline.generation.messages import GenerationRequest, PromptImage, Sampling
 from sendnn_pipeline.generation.plan import generation_plan
 
@@ -88,7 +88,7 @@ async def encode_prompts(
         special: whether to put the special tokens around them.
 
     Raises:
-        RequestError: 400, a text is too long, is not Unicode, or has no tokens.
+        RequestError: 400, a text is too long, is not Unicode, has no tokens, or one that the model has not.
     """
     fits = front.max_input_tokens
     try:
@@ -104,6 +104,7 @@ async def encode_prompts(
     for index, ids in enumerate(encoded):
         if not ids:
             raise RequestError(400, f"{name_of(index)} has no tokens", param=name_of(index), code="empty_input")
+        check_ids(ids, front.run.model.vocab_size, name_of(index))
     return encoded
 
 

@@ -143,4 +143,6 @@ async def _bad_words(front: Frontend, words: list[str]) -> list[list[int]]:
     first, behind = ids[: len(bare)], ids[len(bare) :]
     # Behind a blank that is a token of its own, the word is the same as at the beginning.
     others = [two for one, two in zip(first, behind, strict=True) if len(one) == len(two) and one[0] != two[0]]
-    return [word for word in (*first, *others) if word]
+    # A token that has no logits never comes.
+    vocab_size = front.run.model.vocab_size
+    return [word for word in (*first, *others) if word and max(word) < vocab_size]

@@ -85,7 +85,11 @@ def open_tokenizer(vocabulary: Vocabulary) -> "LLTokenizer":
     from llguidance import LLTokenizer
 
     text = Path(vocabulary.file).read_text(encoding="utf-8")
-    return LLTokenizer(text, n_vocab=vocabulary.size, eos_token=vocabulary.end_ids)
+    try:
+        return LLTokenizer(text, n_vocab=vocabulary.size, eos_token=vocabulary.end_ids)
+    except ValueError:
+        # Of a tokenizer that knows tokens past the logits, which never come, the size is its own.
+        return LLTokenizer(text, eos_token=vocabulary.end_ids)
 
 
 def end_with_parent() -> None:

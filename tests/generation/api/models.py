@@ -7,6 +7,8 @@ from typing import Any
 
 CONTEXT = 256
 BEGIN, END, TURN, END_OF_TURN = "<s>", "</s>", "<|turn|>", "<|end|>"
+# Which the tokenizer knows, and the model has no embedding for.
+BEYOND = "<pic>"
 # Refuses what a template may refuse, knows tools and documents, and begins a text itself.
 TEMPLATE = (
     "{{ bos_token }}"
@@ -40,15 +42,20 @@ def make_tokenizer() -> Any:
 
 
 def make_llama(folder: Path) -> Path:
-    """Write a random llama of two layers; its two ends of text are in one of its files each."""
+    """Write a random llama of two layers; its two ends of text are in one of its files each.
+
+    Its tokenizer has one token more than the model, as those of models that were trained further often do.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = make_tokenizer()
+    vocab_size = tokenizer.get_vocab_size()
+    tokenizer.add_special_tokens([BEYOND])
     tokenizer.save(str(folder / "tokenizer.json"))
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=tokenizer.get_vocab_size(),
+        vocab_size=vocab_size,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,

@@ -5,6 +5,8 @@ import math
 
 import pytest
 
+from tests.generation.api.models import BEYOND
+
 COMPLETIONS, CHATS = "/v1/completions", "/v1/chat/completions"
 TOOL = {"type": "function", "function": {"name": "x", "parameters": {"type": "object"}}}
 DEEP: dict = {}
@@ -92,6 +94,8 @@ OF_COMPLETIONS = [
     ({"prompt": ["x", ""]}, "prompt[1]"),
     ({"prompt": [[5], []]}, "prompt[1]"),
     ({"prompt": [600]}, "prompt"),
+    ({"prompt": f"a {BEYOND}"}, "prompt"),
+    ({"prompt": ["x", BEYOND]}, "prompt[1]"),
     ({"prompt": [[5], [-1]]}, "prompt[1]"),
     ({"prompt": [5, "x"]}, "prompt"),
     ({"prompt": [1.5]}, "prompt[0]"),
@@ -118,6 +122,7 @@ OF_CHATS = [
         "messages[0].content[0]",
     ),
     ({"messages": [{"role": "user", "content": "word " * 400}]}, "messages"),
+    ({"messages": [{"role": "user", "content": f"a {BEYOND}"}]}, "messages"),
     ({"messages": None}, "messages"),
     ({"max_completion_tokens": 10**6}, "max_completion_tokens"),
     ({"max_completion_tokens": 0}, "max_completion_tokens"),
@@ -227,6 +232,12 @@ def test_a_priority_is_refused_in_words(served_llama):
 def test_another_model_is_a_404(served_llama):
     answer = served_llama.post(COMPLETIONS, json={"prompt": "x", "model": "other"})
     assert answer.status_code == 404 and answer.json()["error"]["code"] == "model_not_found"
+
+
+def test_a_bad_word_of_a_token_that_never_comes_changes_nothing(served_llama):
+    body = {"prompt": "x", "max_tokens": 4, "temperature": 0}
+    usual = served_llama.post(COMPLETIONS, json=body).json()["choices"]
+    assert served_llama.post(COMPLETIONS, json={**body, "bad_words": [BEYOND]}).json()["choices"] == usual
 
 
 def test_a_temperature_near_nothing_is_greedy(served_llama):
