@@ -72,6 +72,6 @@ def _parse(raw: bytes, number: int, end: int) -> Line:
     if not isinstance(value, dict):
         return Line(number, end, problem="it is neither an object nor a string")
     if "custom_id" in value and "body" in value:
-        url = str(value.get("url", DEFAULT_URL))
+        url = str(value.get("url") or DEFAULT_URL)
         return Line(number, end, {"custom_id": value["custom_id"]}, url, value["body"])
     return Line(number, end, value)

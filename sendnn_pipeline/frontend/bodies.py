@@ -1,6 +1,7 @@
 """From JSON to the body of a route: one rule for every field, whichever way a body comes."""
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -64,6 +65,19 @@ def convert_body(content: Any, shape: type[T]) -> T:
         raise wrong_body(error) from None
     except RecursionError:
         raise RequestError(400, "the body is nested too deeply", code="invalid_json") from None
+
+
+def check_beside(body: msgspec.Struct, name: str, others: Iterable[str]) -> None:
+    """Refuse fields that are set, and would be ignored because ``name`` is.
+
+    Raises:
+        RequestError: 400, naming both.
+    """
+    unset = {field.name: field.default for field in msgspec.structs.fields(body)}
+    for other in others:
+        if getattr(body, other) != unset[other]:
+            message = f"{other} is not for a request with {name}; send one of them"
+            raise RequestError(400, message, param=other, code="invalid_value")
 
 
 def _without_nulls(content: Any, kind: inspect.Type) -> Any:

@@ -7,7 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from sendnn_pipeline.frontend.bodies import convert_body
+from sendnn_pipeline.frontend.bodies import check_beside, convert_body
 from sendnn_pipeline.frontend.errors import OpenAIError, RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.slices import TooLongError
@@ -21,6 +21,18 @@ from sendnn_pipeline.server.state import ServerState, state_of
 
 # No prompt is longer.
 MAX_TOKENS = 131_072
+# What else /tokenize takes beside one of these, by its name.
+FORMS = {
+    "prompt": (),
+    "inputs": (),
+    "messages": (
+        "add_generation_prompt",
+        "continue_final_message",
+        "chat_template",
+        "chat_template_kwargs",
+        "tools",
+    ),
+}
 # Of all texts together, where every token is described, whatever its length.
 MAX_CHARS = 4 * MAX_TOKENS
 
@@ -79,6 +91,7 @@ async def tokenize(request: Request) -> JSONResponse:
     """Return the token ids of a text, or every token of texts."""
     front = state_of(request).front
     body = await read_body(request, TokenizeRequest, front.run.config.serve.max_body_bytes)
+    _check_form(body)
     if body.inputs is not None:
         request.scope[ERROR_FORM] = tei_error
     front.check_model(body.model)
@@ -93,15 +106,24 @@ async def tokenize(request: Request) -> JSONResponse:
         raise RequestError(400, f"{name} is not valid Unicode: {error}", param=name, code="invalid_value") from None
 
 
+def _check_form(body: TokenizeRequest) -> None:
+    form = next((name for name in FORMS if getattr(body, name) is not None), None)
+    if form is None:
+        raise RequestError(400, "prompt is missing (or inputs, or messages)", param="prompt", code="invalid_value")
+    check_beside(body, form, [name for other, more in FORMS.items() if other != form for name in (other, *more)])
+    if body.prompt_name is not None:
+        message = "prompt_name is not for /tokenize: put the prompt before the text"
+        raise RequestError(400, message, param="prompt_name", code="unsupported_value")
+
+
 async def _tokenize(state: ServerState, body: TokenizeRequest) -> Tokenized | list[list[Token]]:
     front = state.front
     if body.messages is not None:
         ids = await _tokenize_chat(state, body)
-    elif body.prompt is not None:
+    else:
+        assert body.prompt is not None
         special = body.add_special_tokens is not False
         (ids,) = await front.tokenizer.encode([body.prompt], None, special=special, fits=MAX_TOKENS)
-    else:
-        raise RequestError(400, "prompt is missing (or inputs, or messages)", param="prompt", code="invalid_value")
     strings = await front.tokenizer.tokens(ids) if body.return_token_strs else None
     return {"count": len(ids), "max_model_len": front.run.plan.max_model_len, "tokens": ids, "token_strs": strings}
 
@@ -116,9 +138,6 @@ async def _tokenize_chat(state: ServerState, body: TokenizeRequest) -> list[int]
 
 
 async def _describe(front: Frontend, body: TokenizeRequest) -> Tokenized | list[list[Token]]:
-    if body.prompt_name is not None:
-        message = "prompt_name is not for /tokenize: put the prompt before the text"
-        raise RequestError(400, message, param="prompt_name", code="unsupported_value")
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     if not texts:
         raise RequestError(400, "inputs is empty", param="inputs", code="empty_input")

@@ -192,11 +192,15 @@ def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path, batch):
         {"custom_id": "e", "url": "/v1/rerank", "body": {"query": query, "documents": []}},
         {"id": 2, "query": query, "documents": ["dogs " * 200]},
         {"id": 3, "text": "alone"},
+        {"id": 4, **asked, "use_activation": False, "truncate_prompt_tokens": -1},
+        {"id": 5, **asked, "model": "gpt"},
+        {"custom_id": "n", "url": None, "body": {"input": "x"}},
     ]
     source = write(tmp_path / "in.jsonl", values)
     ended = batch(cross_encoder, source, tmp_path / "out.jsonl")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    plain, scored, ranked, unknown, empty, alone = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    answers = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    plain, scored, ranked, unknown, empty, alone, raw, default = answers
     assert plain["id"] == 1 and plain["query"] == query and np.allclose(plain["scores"], scores, atol=1e-5)
     body = scored["response"]["body"]
     assert np.allclose([row["score"] for row in body["data"]], scores, atol=1e-5) and body["usage"]["prompt_tokens"]
@@ -206,7 +210,10 @@ def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path, batch):
     assert [line["response"]["status_code"] for line in (unknown, empty)] == [404, 400]
     assert alone["label"] == "LABEL_0" and len(alone["probs"]) == 1
     bad = [json.loads(line) for line in (tmp_path / "out.jsonl.errors.jsonl").read_text().splitlines()]
-    assert [one["line"] for one in bad] == [4, 5, 6] and "with its query" in bad[2]["error"]
+    assert [one["line"] for one in bad] == [4, 5, 6, 9, 10] and "with its query" in bad[2]["error"]
+    assert np.allclose(raw["scores"], np.log(scores / (1 - scores)), atol=1e-4) and raw.keys() == plain.keys()
+    assert bad[3]["error"].startswith("no model gpt")
+    assert "/v1/embeddings needs" in default["response"]["body"]["error"]["message"]
 
 
 def test_labels_by_the_line_and_as_an_array(classifier, tmp_path, batch):

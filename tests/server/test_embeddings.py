@@ -120,6 +120,10 @@ def test_the_cohere_client(served_minilm, minilm):
     assert np.allclose(cut, mean_pooled(minilm, ["word " * 8]), atol=1e-5)
     with pytest.raises(cohere.BadRequestError):
         client.embed(model="minilm", texts=texts, input_type="search_query", truncate="NONE")
+    whole = {"texts": ["a", "hello world"], "truncate": "NONE"}
+    assert served_minilm.post("/v2/embed", json={**whole, "max_tokens": 4}).status_code == 200
+    error = served_minilm.post("/v2/embed", json={**whole, "max_tokens": 3}).json()["error"]
+    assert error["message"] == "texts[1] has 4 tokens, max_tokens is 3, and truncate is NONE"
     for wrong in ({}, {"images": ["data:"]}, {"texts": []}, {"texts": ["a"], "embedding_types": ["int4"]}):
         assert served_minilm.post("/v2/embed", json=wrong).status_code == 400, wrong
 

@@ -77,6 +77,15 @@ def test_a_request_chooses(served_prompted, reference):
     ):
         rows = [row.embedding for row in _client(served_prompted, TEXTS, **extra)]
         assert np.abs(np.array(rows) - expected).max() < 1e-5, extra
+        pooled = served_prompted.post("/pooling", json={"input": TEXTS, **extra}).json()["data"]
+        assert np.abs(np.array([row["data"] for row in pooled]) - expected).max() < 1e-5, extra
+    vectors = reference.encode(TEXTS, prompt_name="document")
+    cosines = pytest.approx((vectors[1:] @ vectors[0]).tolist(), abs=1e-5)
+    sides = {"text_1": TEXTS[0], "text_2": TEXTS[1:], "prompt_name": "document"}
+    assert [row["score"] for row in served_prompted.post("/score", json=sides).json()["data"]] == cosines
+    asked = {"query": TEXTS[0], "documents": TEXTS[1:], "prompt_name": "document"}
+    ranked = served_prompted.post("/rerank", json=asked).json()["results"]
+    assert [row["relevance_score"] for row in sorted(ranked, key=lambda row: row["index"])] == cosines
     ids = served_prompted.post("/tokenize", json={"prompt": TEXTS[0]}).json()["tokens"]
     (row,) = _client(served_prompted, ids)
     assert np.abs(row.embedding - reference.encode([TEXTS[0]], prompt="")).max() < 1e-5, "ids stay as they are"
@@ -91,8 +100,20 @@ def test_a_request_chooses(served_prompted, reference):
     ],
 )
 def test_what_it_cannot_choose_is_named(served_prompted, extra, message):
-    answer = served_prompted.post("/v1/embeddings", json={"input": "a", **extra})
-    assert answer.status_code == 400 and message in answer.json()["error"]["message"]
+    for path in ("/v1/embeddings", "/pooling"):
+        answer = served_prompted.post(path, json={"input": "a", **extra})
+        assert answer.status_code == 400 and message in answer.json()["error"]["message"]
+
+
+def test_no_prompt_is_chosen_for_token_ids(served_prompted):
+    for path, body in (
+        ("/v1/embeddings", {"input": [[9, 8]], "prompt_name": "document"}),
+        ("/v1/embeddings", {"input": [9, 8], "input_type": "query"}),
+        ("/pooling", {"input": [[9, 8]], "prompt_name": "query"}),
+    ):
+        answer = served_prompted.post(path, json=body)
+        assert answer.status_code == 400 and "the input is token ids" in answer.json()["error"]["message"], answer.text
+    assert served_prompted.post("/embed", json={"inputs": [9, 8], "prompt_name": "query"}).status_code == 422
 
 
 def test_info_and_plan_say_so(served_prompted):

@@ -144,6 +144,27 @@ def test_bad_rankings(served_minilm):
     ):
         answer = served_minilm.post("/v1/rerank", json=body)
         assert answer.status_code == 400 and answer.json()["error"]["param"] == param, answer.text
+    refused = served_minilm.post("/v2/rerank", json={"query": "a", "texts": ["b"]})
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "texts", refused.text
+
+
+def test_what_is_of_the_other_form_is_named_with_that(served_minilm):
+    documents, texts = {"query": "a", "documents": ["b"]}, {"query": "a", "texts": ["b"]}
+    for extra in ({"truncate": True}, {"truncation_direction": "Left"}, {"raw_scores": True}, {"return_text": True}):
+        (name,) = extra
+        error = served_minilm.post("/rerank", json={**documents, **extra}).json()["error"]
+        message = f"{name} is not for a request with documents; send one of them"
+        assert (error["param"], error["message"]) == (name, message)
+    limits = {"max_tokens_per_doc": 5, "max_tokens_per_query": 5, "truncate_prompt_tokens": -1}
+    for name, value in {"documents": ["b"], "use_activation": False, **limits}.items():
+        answer = served_minilm.post("/rerank", json={**texts, name: value})
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["error"] == f"{name} is not for a request with texts; send one of them"
+    same = {"raw_scores": False, "return_text": None, "truncate": None, "truncation_direction": "Right"}
+    assert served_minilm.post("/rerank", json={**documents, **same}).status_code == 200, "as unset"
+    assert served_minilm.post("/rerank", json={**texts, "return_documents": True}).json()[0]["text"] == "b"
+    (shown,) = served_minilm.post("/v2/rerank", json={**documents, "return_documents": True}).json()["results"]
+    assert shown["document"] == {"text": "b"}
 
 
 @pytest.mark.parametrize(

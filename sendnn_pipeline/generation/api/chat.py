@@ -100,7 +100,10 @@ def _check(front: Frontend, body: ChatRequest) -> None:
 
 def _limit(body: ChatRequest) -> str:
     """Return the field that limits an answer."""
-    return "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
+    older, newer = body.max_tokens, body.max_completion_tokens
+    if older != newer and None not in (older, newer):
+        raise invalid("max_tokens", f"is {older}, and max_completion_tokens, its newer name, is {newer}; send one")
+    return "max_tokens" if newer is None else "max_completion_tokens"
 
 
 async def _prepare(front: Frontend, body: ChatRequest) -> Prepared:

@@ -50,7 +50,11 @@ async def grammar_of(front: Frontend, body: GenerationFields, required: Grammar 
 
 
 def _of_format(asked: ResponseFormat | None) -> list[Grammar]:
-    if asked is None or asked.type == "text":
+    if asked is None:
+        return []
+    if asked.type != "json_schema" and asked.json_schema is not None:
+        raise invalid("response_format.json_schema", f"is not for type={asked.type}; use type=json_schema")
+    if asked.type == "text":
         return []
     if asked.type == "json_object":
         return [json_grammar("response_format", OBJECT)]
@@ -67,6 +71,12 @@ def _of_outputs(asked: StructuredOutputs | None) -> list[Grammar]:
         if getattr(asked, other):
             raise unsupported(f"{name}.{other}", "is not implemented")
     whitespace = "" if asked.disable_any_whitespace else asked.whitespace_pattern
+    if asked.disable_any_whitespace and asked.whitespace_pattern is not None:
+        raise invalid(f"{name}.whitespace_pattern", f"is set beside {name}.disable_any_whitespace")
+    if whitespace is not None and asked.json is None and not asked.json_object:
+        raise invalid(
+            f"{name}.{'whitespace_pattern' if whitespace else 'disable_any_whitespace'}", "is for json and json_object"
+        )
     found = []
     if asked.json is not None:
         found.append(json_grammar(f"{name}.json", _parsed(f"{name}.json", asked.json), whitespace))
@@ -79,9 +89,10 @@ def _of_outputs(asked: StructuredOutputs | None) -> list[Grammar]:
 
 
 def _of_guided(body: GenerationFields) -> list[Grammar]:
-    found = []
+    found, whitespace = [], body.guided_whitespace_pattern
+    if whitespace is not None and body.guided_json is None:
+        raise invalid("guided_whitespace_pattern", "is for guided_json")
     if body.guided_json is not None:
-        whitespace = body.guided_whitespace_pattern
         found.append(json_grammar("guided_json", _parsed("guided_json", body.guided_json), whitespace))
     return found + _others(body.guided_regex, body.guided_choice, body.guided_grammar, "guided_")
 

@@ -15,7 +15,7 @@ from sendnn_pipeline.frontend.frontend import Frontend, Usage
 from sendnn_pipeline.pooling.api.embeddings import check_dimensions, text_of_line
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, plan_of
 from sendnn_pipeline.pooling.api.pairs import activation_of
-from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_of
+from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_before
 from sendnn_pipeline.pooling.api.rows import (
     EncodingFormat,
     Rows,
@@ -38,6 +38,8 @@ class ClassifyRequest(msgspec.Struct):
     use_activation: bool | None = None
     truncate_prompt_tokens: CountOrFitting | None = None
     user: str | None = None
+    prompt_name: str | None = None
+    input_type: str | None = None
 
 
 class PoolingRequest(ClassifyRequest):
@@ -94,7 +96,8 @@ async def _prepare_classify(front: Frontend, body: ClassifyRequest) -> Prepared:
 
 async def _prepare(front: Frontend, body: ClassifyRequest) -> Prepared:
     front.check_model(body.model)
-    return await prepare_texts(front, body.input, body.truncate_prompt_tokens, prompt=prompt_of(front))
+    prompt = prompt_before(front, body.input, body.prompt_name, body.input_type)
+    return await prepare_texts(front, body.input, body.truncate_prompt_tokens, prompt=prompt)
 
 
 async def _render_labels(front: Frontend, body: ClassifyRequest, call: Call) -> Labels:

@@ -17,6 +17,7 @@ from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task
 from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_of
 from sendnn_pipeline.pooling.api.rows import Rows, encode_rows, gather_vectors, truncate_dimensions, unit
 from sendnn_pipeline.pooling.config import Task
+from sendnn_pipeline.pooling.messages import PoolingRequest
 
 MOST_OF_A_BYTE = 127
 SIDES: dict[str, Side] = {"NONE": "right", "START": "left", "END": "right"}
@@ -59,7 +60,14 @@ async def _prepare(front: Frontend, body: CohereEmbedRequest) -> Prepared:
     asked = max(body.max_tokens or front.max_input_tokens, front.tokenizer.num_special + 1)
     most = min(front.max_input_tokens, asked)
     cut, side = None if body.truncate == "NONE" else most, SIDES[body.truncate]
-    return await prepare_texts(front, texts, cut, prompt=prompt, name="texts", side=side)
+    prepared = await prepare_texts(front, texts, cut, prompt=prompt, name="texts", side=side)
+    assert isinstance(prepared.payload, PoolingRequest)
+    lengths = [len(ids) for ids in prepared.payload.items]
+    if max(lengths) > most:
+        index = next(index for index, length in enumerate(lengths) if length > most)
+        message = f"texts[{index}] has {lengths[index]} tokens, max_tokens is {body.max_tokens}, and truncate is NONE"
+        raise RequestError(400, message, param=f"texts[{index}]", code="context_length_exceeded")
+    return prepared
 
 
 async def _render(front: Frontend, body: CohereEmbedRequest, call: Call) -> CohereEmbeddings:

@@ -14,7 +14,7 @@ from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Lines
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend, Usage
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, plan_of
-from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_of
+from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_before
 from sendnn_pipeline.pooling.api.rows import EncodingFormat, Rows, encode_rows, gather_vectors, truncate_dimensions
 from sendnn_pipeline.pooling.config import Task
 from sendnn_pipeline.pooling.plan import pooling_plan
@@ -55,7 +55,7 @@ async def _prepare(front: Frontend, body: EmbeddingRequest) -> Prepared:
     front.check_model(body.model)
     check_task(front, Task.embed, "/v1/embeddings")
     check_dimensions(front, body.dimensions)
-    prompt = prompt_of(front, body.prompt_name, body.input_type)
+    prompt = prompt_before(front, body.input, body.prompt_name, body.input_type)
     return await prepare_texts(front, body.input, body.truncate_prompt_tokens, prompt=prompt)
 
 

@@ -51,6 +51,26 @@ def prompt_of(front: Frontend, name: str | None = None, input_type: str | None =
     return plan.prompt
 
 
+def prompt_before(
+    front: Frontend, inputs: EmbeddingInput, name: str | None = None, input_type: str | None = None
+) -> str:
+    """Return the text that goes before each of ``inputs``, as ``prompt_of`` does.
+
+    Raises:
+        RequestError: 400, as of ``prompt_of``; or a prompt is asked for before token ids.
+    """
+    prompt = prompt_of(front, name, input_type)
+    asked = "prompt_name" if name is not None else "input_type" if input_type is not None else ""
+    if asked and prompt and not _has_texts(inputs):
+        message = f"{asked} puts a prompt before texts, and the input is token ids: put the prompt's before them"
+        raise RequestError(400, message, param=asked, code="invalid_value")
+    return prompt
+
+
+def _has_texts(inputs: EmbeddingInput) -> bool:
+    return isinstance(inputs, str) or (bool(inputs) and isinstance(inputs[0], str))
+
+
 async def prepare_texts(
     front: Frontend,
     inputs: EmbeddingInput,
@@ -66,8 +86,7 @@ async def prepare_texts(
         RequestError: 400, naming the field or the one item that is at fault.
     """
     items = await encode_inputs(front, inputs, truncate, name=name, side=side, prompt=prompt)
-    has_texts = isinstance(inputs, str) or isinstance(inputs[0], str)
-    if not prompt or not has_texts or not plan_of(front).excludes_prompt:
+    if not prompt or not _has_texts(inputs) or not plan_of(front).excludes_prompt:
         return prepare_items(items)
     if side == "left":
         raise RequestError(

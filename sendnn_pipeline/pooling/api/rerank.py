@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from sendnn_pipeline.engines.run import Run
-from sendnn_pipeline.frontend.bodies import Count, CountOrAll, CountOrFitting
+from sendnn_pipeline.frontend.bodies import Count, CountOrAll, CountOrFitting, check_beside
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Prepared
 from sendnn_pipeline.frontend.errors import ErrorForm, OpenAIError, RequestError, openai_error
@@ -23,6 +23,9 @@ from sendnn_pipeline.pooling.api.tei_form import Direction, tei_truncation
 from sendnn_pipeline.pooling.api.texts import Text, check_scores, texts_of
 from sendnn_pipeline.pooling.rankings import benches_rankings
 
+# What only one of the two forms has: that of documents, and that of texts.
+OF_DOCUMENTS = ("documents", "use_activation", "truncate_prompt_tokens", "max_tokens_per_query", "max_tokens_per_doc")
+OF_TEXTS = ("texts", "raw_scores", "return_text", "truncate", "truncation_direction")
 # Documents that Cohere counts as one unit of search.
 SEARCH_UNIT = 100
 
@@ -44,6 +47,7 @@ class RerankRequest(msgspec.Struct):
     return_text: bool = False
     truncate: bool | None = None
     truncation_direction: Direction = "Right"
+    prompt_name: str | None = None
 
     @property
     def name(self) -> str:
@@ -104,17 +108,21 @@ class TeiRanked(TypedDict):
 async def _prepare(front: Frontend, body: RerankRequest) -> Prepared:
     front.check_model(body.model)
     check_scores(front, "/rerank")
+    check_beside(body, body.name, OF_TEXTS if body.texts is None else OF_DOCUMENTS)
     if body.texts is None:
         truncation = pair_truncation(
             front, body.max_tokens_per_query, body.max_tokens_per_doc, body.truncate_prompt_tokens
         )
     else:
         truncation = tei_truncation(front, body.truncate, body.truncation_direction)
-    return await prepare_pairs(front, body.pairs(), truncation, ("query", body.name), prompt_of(front))
+    prompt = prompt_of(front, body.prompt_name)
+    return await prepare_pairs(front, body.pairs(), truncation, ("query", body.name), prompt)
 
 
 async def _prepare_truncated(front: Frontend, body: RerankRequest) -> Prepared:
     """Cut what is too long, as Cohere's second version does."""
+    if body.texts is not None:
+        raise RequestError(400, "texts is not for /v2/rerank: send documents", param="texts", code="unsupported_value")
     if body.truncate_prompt_tokens is None:
         body.truncate_prompt_tokens = -1
     return await _prepare(front, body)
@@ -140,7 +148,7 @@ async def _render(front: Frontend, body: RerankRequest, call: Call) -> Ranking |
     if body.texts is not None:
         ranked = await _rank(front, body, call, "identity" if body.raw_scores else "sigmoid")
         texts = [TeiRanked(index=index, score=score) for index, score in ranked]
-        for entry in texts if body.return_text else ():
+        for entry in texts if body.return_text or body.return_documents else ():
             entry["text"] = body.texts[entry["index"]]
         return texts
     documents = body.pairs().seconds
@@ -157,10 +165,14 @@ async def _render(front: Frontend, body: RerankRequest, call: Call) -> Ranking |
 
 async def _render_cohere(front: Frontend, body: RerankRequest, call: Call) -> CohereRanking:
     ranked = await _rank_as_asked(front, body, call)
-    units = math.ceil(len(body.pairs().seconds) / SEARCH_UNIT)
+    documents = body.pairs().seconds
+    results = [Ranked(index=index, relevance_score=score) for index, score in ranked]
+    for result in results if body.return_documents else ():
+        result["document"] = {"text": documents[result["index"]]}
+    units = math.ceil(len(documents) / SEARCH_UNIT)
     return {
         "id": str(uuid.uuid4()),
-        "results": [Ranked(index=index, relevance_score=score) for index, score in ranked],
+        "results": results,
         "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": units}},
     }
 

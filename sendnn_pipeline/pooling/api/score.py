@@ -37,6 +37,7 @@ class ScoreRequest(msgspec.Struct):
     truncate_prompt_tokens: CountOrFitting | None = None
     max_tokens_per_query: Count | None = None
     max_tokens_per_doc: Count | None = None
+    prompt_name: str | None = None
 
     def sides(self) -> tuple[Pairs, tuple[str, str]]:
         """Return the texts of both sides and the names of their fields.
@@ -87,7 +88,7 @@ async def _prepare(front: Frontend, body: ScoreRequest) -> Prepared:
     check_scores(front, "/score")
     pairs, names = body.sides()
     truncation = pair_truncation(front, body.max_tokens_per_query, body.max_tokens_per_doc, body.truncate_prompt_tokens)
-    return await prepare_pairs(front, pairs, truncation, names, prompt_of(front))
+    return await prepare_pairs(front, pairs, truncation, names, prompt_of(front, body.prompt_name))
 
 
 def pair_truncation(front: Frontend, query: int | None, document: int | None, whole: int | None) -> Truncation:
@@ -117,7 +118,8 @@ async def _render(front: Frontend, body: ScoreRequest, call: Call) -> Scores:
 def _ask(_front: Frontend, line: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]] | None:
     if "query" not in line or "documents" not in line:
         return None
-    return {"queries": line["query"], "documents": line["documents"]}, frozenset({"documents"})
+    asked = (frozenset(ScoreRequest.__struct_fields__) - {*FIRSTS, *SECONDS} | {"documents"}) & line.keys()
+    return {"queries": line["query"], **{name: line[name] for name in asked}}, asked
 
 
 def _fields(_body: ScoreRequest, content: Any) -> dict[str, Any]:

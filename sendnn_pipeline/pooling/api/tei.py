@@ -14,7 +14,7 @@ from sendnn_pipeline.frontend.tei_errors import TeiError, always_tei
 from sendnn_pipeline.pooling.api.embeddings import check_dimensions
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
 from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, encode_pairs, prepare_pairs, scores_of
-from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_of
+from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_before, prompt_of
 from sendnn_pipeline.pooling.api.rows import apply_activation, gather_rows, unit
 from sendnn_pipeline.pooling.api.tei_form import Direction, side_of, tei_truncation, truncates
 from sendnn_pipeline.pooling.config import Task
@@ -82,7 +82,7 @@ async def _prepare_embed(front: Frontend, body: EmbedRequest) -> Prepared:
     check_task(front, Task.embed, "/embed")
     check_dimensions(front, body.dimensions)
     truncate, side = -1 if truncates(front, body.truncate) else None, side_of(body.truncation_direction)
-    prompt = prompt_of(front, body.prompt_name)
+    prompt = prompt_before(front, body.inputs, body.prompt_name)
     return await prepare_texts(front, body.inputs, truncate, prompt=prompt, name="inputs", side=side)
 
 

@@ -65,6 +65,20 @@ BOTH = [
     ({"structured_outputs": {"json": "{"}}, "structured_outputs.json"),
     ({"structured_outputs": {"json": "[1]"}}, "structured_outputs.json"),
     ({"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs.structural_tag"),
+    ({"structured_outputs": {"regex": "x", "whitespace_pattern": " "}}, "structured_outputs.whitespace_pattern"),
+    (
+        {"structured_outputs": {"choice": ["x"], "disable_any_whitespace": True}},
+        "structured_outputs.disable_any_whitespace",
+    ),
+    (
+        {"structured_outputs": {"json": {}, "whitespace_pattern": " ", "disable_any_whitespace": True}},
+        "structured_outputs.whitespace_pattern",
+    ),
+    ({"guided_regex": "x", "guided_whitespace_pattern": " "}, "guided_whitespace_pattern"),
+    (
+        {"response_format": {"type": "json_object", "json_schema": {"name": "x", "schema": {}}}},
+        "response_format.json_schema",
+    ),
     ({"guided_json": {}, "guided_regex": "x"}, "guided_regex"),
     ({"guided_json": {"type": "thing"}}, "guided_json"),
     ({"guided_json": {"not": {}}}, "guided_json"),
@@ -126,6 +140,7 @@ OF_CHATS = [
     ({"messages": None}, "messages"),
     ({"max_completion_tokens": 10**6}, "max_completion_tokens"),
     ({"max_completion_tokens": 0}, "max_completion_tokens"),
+    ({"max_completion_tokens": 4, "max_tokens": 5}, "max_tokens"),
     ({"top_logprobs": 3}, "top_logprobs"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     ({"tool_choice": "required"}, "tool_choice"),

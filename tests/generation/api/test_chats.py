@@ -168,6 +168,20 @@ def test_tokenize_takes_messages(served_llama, llama_reference):
     assert text == llama_reference.tokenizer.decode(ids)
     refused = served_llama.post("/tokenize", json={"messages": []})
     assert refused.status_code == 400 and refused.json()["error"]["param"] == "messages"
+    for body, param, form in (
+        ({"prompt": "x", "messages": CHAT}, "messages", "prompt"),
+        ({"inputs": "x", "messages": CHAT}, "messages", "inputs"),
+        ({"inputs": "x", "prompt": "x"}, "inputs", "prompt"),
+        ({"prompt": "x", "tools": []}, "tools", "prompt"),
+        ({"inputs": "x", "add_generation_prompt": False}, "add_generation_prompt", "inputs"),
+    ):
+        answer = served_llama.post("/tokenize", json=body)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"]) == (400, param), answer.text
+        assert error["message"] == f"{param} is not for a request with {form}; send one of them"
+    for form in ({"prompt": "x"}, {"inputs": "x"}, {"messages": CHAT}):
+        answer = served_llama.post("/tokenize", json={**form, "prompt_name": "query"})
+        assert answer.status_code == 400 and answer.json()["error"]["param"] == "prompt_name"
 
 
 def test_the_document_describes_both_routes(served_llama):
