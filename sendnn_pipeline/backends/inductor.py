@@ -177,6 +177,9 @@ class InductorBackend(CompileBackend):
         constants = opened.constants()
         names = {name: checkpoint[original] for name, original in constants.items() if original in checkpoint}
         tensors = {**exported.state_dict, **exported.constants}
+        made = next((one for one in constants.values() if one not in checkpoint and one not in tensors), None)
+        if made is not None:
+            raise BackendError(f"{graph.name} does not compile: its constant {made} is the compiler's own", hint=EAGER)
         others = {
             name: tensors[original].detach().contiguous() for name, original in constants.items() if name not in names
         }

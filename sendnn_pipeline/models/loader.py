@@ -143,13 +143,14 @@ class Part:
     weights: "Mapping[str, torch.Tensor]"
 
 
+# Without ``attention`` transformers takes torch's own, and the model's where that is not implemented for it.
 def _load(
     kind: Any,
     folder: "Path",
     dtype: str,
     may_lack: tuple[str, ...],
     *,
-    attention: "str | dict[str, str]" = "sdpa",
+    attention: "str | dict[str, str] | None" = None,
     layers: int | None = None,
     part: Part | None = None,
 ) -> "nn.Module":

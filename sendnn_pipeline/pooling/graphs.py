@@ -14,6 +14,7 @@ from sendnn_pipeline.models.shards import ShardPlan
 from sendnn_pipeline.pooling.config import pooling_config
 from sendnn_pipeline.pooling.layers import make_layers
 from sendnn_pipeline.pooling.model import OUTPUTS, ClassifierModel, PooledModel
+from sendnn_pipeline.pooling.padding_check import check_padding
 from sendnn_pipeline.pooling.plan import PoolingPlan, pooling_plan
 from sendnn_pipeline.pooling.runner import ThirdInput, pad, pooling_mask, token_type_ids
 from sendnn_pipeline.pooling.shapes import BATCH, LENGTH
@@ -63,9 +64,14 @@ class PoolingGraphs:
         if self.shards is not None:
             sum_parts(model, self.shards)
         if plan.classifies:
-            return ClassifierModel(model)
-        engine, _ = pooling_config(self.run.config)
-        return PooledModel(model, engine.pooling, make_layers(plan.modules, self.weights))
+            whole: nn.Module = ClassifierModel(model)
+        else:
+            engine, _ = pooling_config(self.run.config)
+            whole = PooledModel(model, engine.pooling, make_layers(plan.modules, self.weights))
+        if self.shards is None:
+            # A part alone computes nothing.
+            check_padding(whole, third_input(plan), self.run.model, dtype)
+        return whole
 
     def _part(self) -> Part | None:
         if self.shards is None:

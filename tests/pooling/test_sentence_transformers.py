@@ -172,6 +172,16 @@ def families():
         "distilbert": lambda: t.DistilBertModel(
             t.DistilBertConfig(dim=32, hidden_dim=64, n_layers=2, n_heads=2, max_position_embeddings=64, **vocab)
         ),
+        "mpnet": lambda: t.MPNetModel(
+            t.MPNetConfig(
+                hidden_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=64,
+                max_position_embeddings=66,
+                **vocab,
+            )
+        ),
         "gemma": lambda: t.Gemma3TextModel(
             t.Gemma3TextConfig(
                 hidden_size=32,
@@ -189,9 +199,9 @@ def families():
     }
 
 
-@pytest.mark.parametrize("family", ["t5", "distilbert", "gemma"])
+@pytest.mark.parametrize("family", ["t5", "distilbert", "mpnet", "gemma"])
 def test_what_is_served_most(tiny, tmp_path, family):
-    """sentence-t5 and GTR; distiluse; EmbeddingGemma: encoders of their families with Dense behind the pooling."""
+    """sentence-t5 and GTR; distiluse; all-mpnet; EmbeddingGemma: encoders of their families, Dense behind the pooling."""
     import torch
 
     plain = shutil.copytree(tiny, tmp_path / "plain")
