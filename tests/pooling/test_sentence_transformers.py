@@ -201,7 +201,7 @@ def families():
 
 @pytest.mark.parametrize("family", ["t5", "distilbert", "mpnet", "gemma"])
 def test_what_is_served_most(tiny, tmp_path, family):
-    """sentence-t5 and GTR; distiluse; all-mpnet; EmbeddingGemma: encoders of their families, Dense behind the pooling."""
+    """sentence-t5 and GTR; distiluse; all-mpnet; EmbeddingGemma: encoders of their families, with Dense behind."""
     import torch
 
     plain = shutil.copytree(tiny, tmp_path / "plain")
