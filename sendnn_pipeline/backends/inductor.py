@@ -180,9 +180,7 @@ class InductorBackend(CompileBackend):
         made = next((one for one in constants.values() if one not in checkpoint and one not in tensors), None)
         if made is not None:
             raise BackendError(f"{graph.name} does not compile: its constant {made} is the compiler's own", hint=EAGER)
-        others = {
-            name: tensors[original].detach().contiguous() for name, original in constants.items() if name not in names
-        }
+        others = {name: tensors[one].detach().contiguous() for name, one in constants.items() if name not in names}
         parameters = exported.graph_signature.parameters
         holds_parameters = any(constants[name] in parameters for name in others)
         embedded = embedded_weights(exported, constants.values(), checkpoint)

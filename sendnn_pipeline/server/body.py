@@ -6,6 +6,7 @@ from typing import TypeVar
 import numpy as np
 from starlette.requests import ClientDisconnect, Request
 
+from sendnn_pipeline.files import BOM
 from sendnn_pipeline.frontend.bodies import decode_body
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.server.state import state_of
@@ -22,12 +23,16 @@ async def read_body(request: Request, shape: type[T], max_body_bytes: int) -> T:
     """Read a JSON body as ``shape``.
 
     Raises:
-        RequestError: 413 too large, 415 not JSON by its own word, 400 not JSON or not of that shape, naming the field.
+        RequestError: 413 too large, 415 compressed or not JSON by its own word, 400 not JSON or not of that shape,
+            naming the field.
     """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise RequestError(415, f"content type {kind} is not application/json", code="unsupported_media_type")
-    body = await _bounded(request, max_body_bytes)
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise RequestError(415, f"content encoding {coding} is not taken: send it plain", code="unsupported_media_type")
+    body = (await _bounded(request, max_body_bytes)).removeprefix(BOM)
     if len(body) <= LARGE_BYTES:
         return decode_body(body, shape)
     # However it is made, it is decoded in one go: a thread of its own, and only so much of what is slow to build.

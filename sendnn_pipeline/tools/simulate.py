@@ -22,6 +22,7 @@ from sendnn_pipeline.generation.simulation.predict import begins_of, predict
 from sendnn_pipeline.generation.simulation.program_costs import ProgramCosts, program_costs
 from sendnn_pipeline.generation.simulation.scenario import Entry, read_scenarios
 from sendnn_pipeline.generation.simulation.timeline import Timeline, draw_png, write_html
+from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.programs.times import StepTimes
 
 # What the tool fills in; whatever the file has of it is left out.
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
         ModelError: the run's model was not fetched yet.
     """
     parser = argparse.ArgumentParser(prog="python -m sendnn_pipeline simulate", description=__doc__)
-    parser.add_argument("file", metavar="FILE", type=Path, help="JSON: a list of scenarios")
+    parser.add_argument("file", metavar="FILE", help="JSON: a list of scenarios")
     parser.add_argument("--prefill-ms", type=_milliseconds, metavar="MS", help="what a prefill step takes")
     parser.add_argument("--decode-ms", type=_milliseconds, metavar="MS", help="what a decode step takes")
     parser.add_argument("--html", type=Path, metavar="PAGE", help="draw the timelines into a page")
@@ -50,15 +51,16 @@ def main(argv: Sequence[str]) -> None:
     )
     arguments = parser.parse_intermixed_args(list(argv))
     costs: StepCost | None = _costs(arguments.prefill_ms, arguments.decode_ms)
-    entries, rules = read_scenarios(arguments.file), None
+    file = expand_path(arguments.file, "FILE")
+    entries, rules = read_scenarios(file), None
     if arguments.overrides:
         flags = ["--config-dir", arguments.config_dir] if arguments.config_dir else []
         rules, measured = _of_run([*flags, *arguments.overrides])
         costs = costs or measured
-        _check(entries, rules, arguments.file)
+        _check(entries, rules, file)
     timelines = [_timeline(entry, costs, rules) for entry in entries]
     if (arguments.html or arguments.png) and not timelines:
-        raise ConfigError(f"{arguments.file} has no scenario to draw")
+        raise ConfigError(f"{file} has no scenario to draw")
     if arguments.html:
         _draw(write_html, arguments.html, timelines)
     if arguments.png:

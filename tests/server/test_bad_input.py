@@ -1,5 +1,7 @@
 """What clients get wrong: each answer is in the envelope and names the field, and the server stays up."""
 
+import codecs
+import gzip
 import json
 
 import pytest
@@ -54,6 +56,15 @@ def test_bad_bodies(served_tiny, case):
     assert error["param"] == param, error
     assert error["code"] and error["type"] and "\n" not in error["message"]
     assert served_tiny.post("/v1/embeddings", json={"input": "still here"}).status_code == 200
+
+
+def test_a_mark_before_the_body_is_skipped_and_compressed_ones_are_named(served_tiny):
+    body = json.dumps({"input": "hello"}).encode()
+    marked = served_tiny.post("/v1/embeddings", content=codecs.BOM_UTF8 + body, headers=HEADERS)
+    assert marked.status_code == 200, marked.text
+    packed = {**HEADERS, "content-encoding": "gzip"}
+    answer = served_tiny.post("/v1/embeddings", content=gzip.compress(body), headers=packed)
+    assert answer.status_code == 415 and "content encoding gzip" in answer.json()["error"]["message"]
 
 
 def test_chunked_bodies_are_bounded_too(served_tiny):
