@@ -13,6 +13,7 @@ from sendnn_pipeline.app.help import help_override
 from sendnn_pipeline.app.outside import asks_for_json, log_warnings
 from sendnn_pipeline.app.run import run_composed
 from sendnn_pipeline.app.sweep import conclude, count_jobs, make_task, refuse_parallel, sweep_folder
+from sendnn_pipeline.app.target import create_target
 from sendnn_pipeline.config.aliases import settle_renamed
 from sendnn_pipeline.config.command_line import CommandLine, Override, parse_overrides
 from sendnn_pipeline.config.compose import VERSION_BASE, search_path_override
@@ -123,8 +124,7 @@ def _check(context: AppContext, command: CommandLine) -> tuple[LayeredConfig, li
 
 
 def _refuse_endless(context: AppContext, target: str) -> None:
-    targets = context.plugins.registry("register_serve_targets", "serve target")
-    if not targets.create(target, missing=context.plugins.missing()).ends:
+    if not create_target(context.plugins, target).ends:
         raise ConfigError(
             f"serve.target={target} never ends, so it cannot be swept",
             hint="sweep with serve=bench, or with pipeline=precompile",

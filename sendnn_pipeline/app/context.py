@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sendnn_pipeline.config.command_line import CommandLine, Override, parse_command_line
-from sendnn_pipeline.config.compose import store_schemas
+from sendnn_pipeline.config.compose import store_schemas, typed_node
 from sendnn_pipeline.config.decode import GROUP, is_mapping
 from sendnn_pipeline.config.description import RunDescription
 from sendnn_pipeline.config.environment import (
@@ -19,6 +19,7 @@ from sendnn_pipeline.config.environment import (
     process_environment,
     read_environment,
     read_rows,
+    unknown_keys,
 )
 from sendnn_pipeline.config.exact_words import exact_words
 from sendnn_pipeline.config.foreign_flags import unknown_flag
@@ -143,7 +144,7 @@ def load_context(
     """
     environ, of_services = without_services(environ)
     plugins = load_plugins(environ)
-    schemas = SchemaStore()
+    schemas = SchemaStore(check=typed_node)
     plugins.collect("register_schemas", store=lambda _: schemas)
     # Of those whose types are known: an option without its type would not compose.
     folders = _config_folders(plugins)
@@ -153,11 +154,18 @@ def load_context(
     store_schemas(schemas)
     (rows, of_rows), retired = read_rows(folders), read_retired(folders)
     adopted = retired.find_former(environ, rows) if adopt_retired else {}
-    env, warnings = read_environment(environ, rows, types_of(schemas, tree), adopted)
+    types = types_of(schemas, tree)
+    env, warnings = read_environment(environ, rows, types, adopted)
     ignored = describe_ignored(environ, rows, retired, adopted)
     failed = [f"plugin {f.name} ({f.distribution}) is not loaded: {f.reason}" for f in plugins.failures]
     return AppContext(
-        environ, plugins, tree, schemas, rows, env, (*failed, *of_rows, *warnings, *of_services, *ignored)
+        environ,
+        plugins,
+        tree,
+        schemas,
+        rows,
+        env,
+        (*failed, *of_rows, *unknown_keys(rows, types), *warnings, *of_services, *ignored),
     )
 
 
@@ -177,11 +185,21 @@ def _config_folders(plugins: Plugins) -> dict[str, Path]:
     found = plugins.collect("config_paths")
     for name in plugins.names("config_paths"):
         path = found.get(name)
-        if isinstance(path, str | Path) and Path(path).is_dir():
-            folders[name] = Path(path)
-        else:
+        if not isinstance(path, str | Path) or not Path(path).is_dir():
             plugins.fail(name, f"config_paths failed: {path} is not a folder")
+        elif name == CONFIG_PLUGIN or _has_usable_rows(plugins, name, Path(path)):
+            folders[name] = Path(path)
     return folders
+
+
+def _has_usable_rows(plugins: Plugins, name: str, folder: Path) -> bool:
+    """Return whether the rows of a plugin's folder can be read; where they cannot, the plugin fails, and no other."""
+    try:
+        read_rows({name: folder})
+    except ConfigError as error:
+        plugins.fail(name, str(error))
+        return False
+    return True
 
 
 def types_of(schemas: SchemaStore, tree: OptionTree) -> dict[str, Any]:

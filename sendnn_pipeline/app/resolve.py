@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sendnn_pipeline.app.backend_checks import check_helpers, check_limits
 from sendnn_pipeline.app.context import AppContext
+from sendnn_pipeline.app.named import check_named
 from sendnn_pipeline.app.source import NamedSource, choose_source
 from sendnn_pipeline.app.stored import missing_programs, refuse_missing
 from sendnn_pipeline.app.usage import note_unused_keys
@@ -96,6 +97,7 @@ def find_source(context: AppContext, layered: LayeredConfig) -> ComposedRun:
         if settle is not None and name in ("", draft.choices.get(group)):
             settle(draft)
     check_draft(draft)
+    check_named(context.plugins, context.tree, draft)
     draft.cache_dir = cache_dir_of(draft["cache_dir"], context.environ, draft.where("cache_dir"))
     source = choose_source(context.plugins, draft)
     return ComposedRun(draft, source)
@@ -145,7 +147,7 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
         concurrent_steps=plan.concurrent_steps,
         ranks=plan.ranks,
     )
-    served = config.model.served_name or config.model.path.rstrip("/").rsplit("/", 1)[-1].split("==")[0]
+    served = config.model.served_name or _name_of(draft)
     threads = draft.threads if config.process.update_thread_config else 0
     run = Run(config, draft.facts, plan, draft.cache_dir, served, threads, prefix)
     simple = check_helpers(plugins, draft, plan)
@@ -158,6 +160,13 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     for note in missing.notes:
         draft.note(note)
     return ResolvedRun(run, draft, engine, backend, missing.reasons, missing.library_variables)
+
+
+def _name_of(draft: Draft) -> str:
+    """Return what clients call a model that nobody named: its option where that has the path, else the path's end."""
+    group, _, option = draft.origins["model.path"][0].option.partition("=")
+    path: str = draft["model.path"]
+    return option if group == "model" else path.rstrip("/").rsplit("/", 1)[-1].split("==")[0]
 
 
 def _apply_known(context: AppContext, draft: Draft) -> None:

@@ -19,6 +19,7 @@ from sendnn_pipeline.app.engine_environment import engine_environment
 from sendnn_pipeline.app.engine_start import note_restarts, start_of
 from sendnn_pipeline.app.plan_table import plan_lines, print_plan
 from sendnn_pipeline.app.resolve import ComposedRun, ResolvedRun, find_source, resolve_run
+from sendnn_pipeline.app.target import create_target
 from sendnn_pipeline.config.draft import Draft
 from sendnn_pipeline.config.layers import LayeredConfig
 from sendnn_pipeline.config.schema import StageName
@@ -159,9 +160,7 @@ def _prepare_target(
 ) -> ServeTarget | None:
     if StageName.serve not in run.config.pipeline.stages:
         return None
-    targets = plugins.registry("register_serve_targets", "serve target")
-    where = draft.where("serve.target")
-    target: ServeTarget = targets.create(run.config.serve.target, where=where, missing=plugins.missing())
+    target = create_target(plugins, run.config.serve.target, where=draft.where("serve.target"))
     target.prepare(run, endpoints)
     return target
 

@@ -4,6 +4,7 @@ from sendnn_pipeline.app.context import AppContext
 from sendnn_pipeline.app.endpoints import collect_endpoints
 from sendnn_pipeline.app.engine_environment import engine_environment
 from sendnn_pipeline.app.resolve import ResolvedRun
+from sendnn_pipeline.app.target import create_target
 from sendnn_pipeline.config.schema import StageName
 from sendnn_pipeline.config.secrets import read_api_keys
 
@@ -23,8 +24,7 @@ def check_start(context: AppContext, resolved: ResolvedRun) -> str:
     if StageName.serve not in run.config.pipeline.stages:
         return ""
     name, where = run.config.serve.target, draft.where("serve.target")
-    targets = context.plugins.registry("register_serve_targets", "serve target")
-    target = targets.create(name, where=where, missing=context.plugins.missing())
+    target = create_target(context.plugins, name, where=where)
     check = getattr(target, "check", None)
     if check is None:
         return f"what serve.target={name} opens"

@@ -1,6 +1,7 @@
 """Keys that a run does not use: setting one is never silent."""
 
 from sendnn_pipeline.app.context import AppContext
+from sendnn_pipeline.app.target import create_target
 from sendnn_pipeline.config.draft import Draft
 from sendnn_pipeline.config.schemas import keys_of
 from sendnn_pipeline.engines.base import Engine
@@ -35,8 +36,7 @@ def note_unused_keys(context: AppContext, draft: Draft, engine: Engine) -> None:
 
 def target_keys(context: AppContext, draft: Draft) -> tuple[str, ...]:
     """Return the keys that the run's target uses beside its own group."""
-    registry = context.plugins.registry("register_serve_targets", "serve target")
-    target = registry.create(draft["serve.target"], where=draft.where("serve.target"))
+    target = create_target(context.plugins, draft["serve.target"], where=draft.where("serve.target"))
     return tuple(getattr(target, "keys", ()))
 
 

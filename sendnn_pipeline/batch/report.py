@@ -41,5 +41,5 @@ class Reporter:
 def describe(sink: Sink) -> str:
     """Return how many lines there are, and how many of them are bad."""
     progress = sink.progress
-    bad = f", {progress.num_bad} of them bad: see {sink.side}" if progress.num_bad else ""
+    bad = f", {progress.num_bad} of them bad (see {sink.side})" if progress.num_bad else ""
     return f"{progress.num_lines} lines{bad}"

@@ -127,6 +127,6 @@ async def _feed(session: Session, front: Frontend, work: Work) -> None:
     seconds = time.monotonic() - began
     lines = work.sink.progress.num_lines - first.num_lines
     session.say(
-        f"{describe(work.sink)} in {work.sink.output}; {lines} lines in {seconds:.1f} s, "
+        f"{work.sink.output}: {describe(work.sink)}; {lines} lines in {seconds:.1f} s, "
         f"{lines / seconds:.1f} lines and {real_tokens / seconds:,.0f} tokens a second"
     )

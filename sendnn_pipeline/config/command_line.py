@@ -12,6 +12,7 @@ from sendnn_pipeline.config.flags import Flags, read_flags
 from sendnn_pipeline.errors import ConfigError
 
 HYDRA_NAMESPACE = "hydra"
+BARE_WORD = "write key=value; a tool's name is the first word, and --help lists all of them"
 
 
 @dataclass(frozen=True)
@@ -111,4 +112,4 @@ def _quoted(text: str) -> str:
 
 
 def _hint_of_bare(text: str) -> str:
-    return f"a model is named by model=local model.path={text}" if "/" in text else "write key=value"
+    return f"a model is named by model=local model.path={text}" if "/" in text else BARE_WORD

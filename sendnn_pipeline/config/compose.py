@@ -72,19 +72,23 @@ class Composed:
 def store_schemas(store: SchemaStore) -> None:
     """Hand the typed run and all typed options to Hydra."""
     hydra_store = ConfigStore.instance()
-    root = deepcopy(_node(RunConfig))
+    root = deepcopy(typed_node(RunConfig))
     for group in {group for group, _ in store.schemas}:
-        root[group] = _node(store.base(group))
+        root[group] = typed_node(store.base(group))
     hydra_store.store(name="schema", node=root, provider="sendnn_pipeline")
     for (group, name), schema in store.schemas.items():
         if name:
             name_of_schema = f"{name}{SCHEMA_SUFFIX}"
-            hydra_store.store(group=group, name=name_of_schema, node=_node(schema), provider=schema.__module__)
+            hydra_store.store(group=group, name=name_of_schema, node=typed_node(schema), provider=schema.__module__)
 
 
 @lru_cache(maxsize=256)
-def _node(schema: type) -> Any:
-    """Return a schema as OmegaConf reads it, which copies it wherever it is put."""
+def typed_node(schema: type) -> Any:
+    """Return a schema as OmegaConf reads it, which copies it wherever it is put.
+
+    Raises:
+        OmegaConfBaseException: a field has a type that no key can have.
+    """
     return _thaw(OmegaConf.structured(schema))
 
 

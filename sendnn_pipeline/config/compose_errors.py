@@ -10,7 +10,7 @@ from yaml import YAMLError
 from sendnn_pipeline.config.accepted import accepted, without_none
 from sendnn_pipeline.config.aliases import SHORT_FORMS
 from sendnn_pipeline.config.option_file import GLOBAL
-from sendnn_pipeline.config.options import PROFILE, OptionTree
+from sendnn_pipeline.config.options import PRIMARY, PROFILE, SCHEMA_SUFFIX, OptionTree
 from sendnn_pipeline.config.schemas import SchemaStore
 from sendnn_pipeline.errors import ConfigError, nearest
 
@@ -72,8 +72,8 @@ def _wrong_file(text: str, cause: BaseException, groups: Groups) -> ConfigError 
 
 def _wrong_name(text: str, cause: str, tree: OptionTree, schemas: SchemaStore) -> ConfigError | None:
     """Return the error for an option or a key that does not exist."""
-    if match := re.search(r"Could not (?:find|load) '([\w-]+)/([^']+)'", text):
-        return unknown_option(match[1], match[2], tree)
+    if match := re.search(r"(?:In '([^']+)': )?Could not (?:find|load) '([\w-]+)/([^']+)'", text):
+        return _listed_by(match[1], match[2], match[3], tree) or unknown_option(match[2], match[3], tree)
     if match := re.search(r"Could not override '([^'@]+)", text):
         return unknown_key(match[1], tree.groups, schemas)
     if match := re.search(r"Key '([^']+)' (?:is )?not in", cause):
@@ -120,6 +120,18 @@ def _misused_short_form(text: str) -> ConfigError | None:
                 hint=f"write '{group}: {{{key}: {value}}}' below the defaults list",
             )
     return None
+
+
+def _listed_by(path: str | None, group: str, option: str, tree: OptionTree) -> ConfigError | None:
+    """Return the error for what the defaults list of an option's file names; None where a word does."""
+    file = tree.find(path) if path and path != PRIMARY else None
+    if file is None:
+        return None
+    schema = option.removesuffix(SCHEMA_SUFFIX)
+    hint = nearest(option, tree.groups.get(group, ()))
+    if schema != option:
+        hint = f"a plugin's register_schemas has to call store('{group}', '{schema}', ...)"
+    return ConfigError(f"{file} has {option} in its defaults list, and {group} has no such option", hint=hint)
 
 
 def unknown_option(group: str, option: str, tree: OptionTree) -> ConfigError:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from yaml import YAMLError
 
 from sendnn_pipeline.config.aliases import SHORT_FORMS
 from sendnn_pipeline.config.decode import decode
 from sendnn_pipeline.errors import ConfigError, nearest
-from sendnn_pipeline.files import parse_yaml
+from sendnn_pipeline.files import parse_yaml, read_text
 
 REGISTRY_PREFIX = "SENDNN_INFERENCE_"
 OWN_PREFIX = "SENDNN_PIPELINE_"
@@ -26,6 +27,7 @@ PLUGINS_DENY = "SENDNN_PIPELINE_PLUGINS_DENY"
 PLUGIN_TIMEOUT_SECONDS = "SENDNN_PIPELINE_PLUGIN_TIMEOUT_SECONDS"
 # The file of ``env/`` that has no rows.
 RETIRED_FILE = "retired.yaml"
+FORM_OF_FILE = "a file of env/ is YAML: VARIABLE: {key: group.key, default: ..., doc: ...}"
 OWN_VARIABLES = (API_KEY, CONFIG_DIR, PLUGINS_ALLOW, PLUGINS_DENY, PLUGIN_TIMEOUT_SECONDS)
 
 
@@ -69,14 +71,14 @@ def read_rows(conf_dirs: Mapping[str, Path]) -> tuple[dict[str, EnvRow], list[st
         Rows by variable, and warnings.
 
     Raises:
-        ConfigError: a row is incomplete, or two files define one variable.
+        ConfigError: a file or a row is not of the form, or two files define one variable.
     """
     rows: dict[str, EnvRow] = {}
     files: dict[str, Path] = {}
     warnings = []
     for provider, folder in conf_dirs.items():
         for file in sorted(set((folder / "env").glob("*.yaml")) - {folder / "env" / RETIRED_FILE}):
-            for variable, entry in (parse_yaml(file.read_text(encoding="utf-8")) or {}).items():
+            for variable, entry in _read_file(file, provider).items():
                 row = _read_row(variable, entry, f"{file} ({provider})")
                 if variable in rows:
                     raise ConfigError(
@@ -88,13 +90,49 @@ def read_rows(conf_dirs: Mapping[str, Path]) -> tuple[dict[str, EnvRow], list[st
     return rows, warnings
 
 
+def unknown_keys(rows: Mapping[str, EnvRow], types: Mapping[str, Any]) -> list[str]:
+    """Return a warning for each row whose key does not exist: its variable would end every run that finds it set.
+
+    Args:
+        rows: by variable.
+        types: of every key and group.
+    """
+    lost = [row for row in rows.values() if row.key not in types]
+    return [f"row {row.variable} names the unknown key {row.key}; {nearest(row.key, types)}" for row in lost]
+
+
+def _read_file(file: Path, provider: str) -> Mapping[str, Any]:
+    try:
+        content = parse_yaml(read_text(file)) or {}
+    except (OSError, ValueError, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{file} ({provider}) cannot be read: {reason}", hint=FORM_OF_FILE) from None
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{file} ({provider}) has no rows", hint=FORM_OF_FILE)
+    return content
+
+
 def _read_row(variable: str, entry: Any, where: str) -> EnvRow:
     try:
-        return msgspec.convert({"variable": variable, **entry}, EnvRow)
+        row = {"variable": variable, **entry}
+        return msgspec.convert(row | {"default": _as_text(row["default"])} if "default" in row else row, EnvRow)
     except (msgspec.ValidationError, TypeError) as error:
         raise ConfigError(
             f"row {variable} of {where} is not usable: {error}", hint="a row has key, default and doc"
         ) from None
+
+
+def _as_text(default: Any) -> Any:
+    """Return a default as a variable would have it; YAML makes numbers and booleans of some."""
+    match default:
+        case None:
+            return ""
+        case bool():
+            return str(default).lower()
+        case int() | float():
+            return str(default)
+        case _:
+            return default
 
 
 def read_environment(

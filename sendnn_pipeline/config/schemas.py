@@ -23,19 +23,26 @@ class SchemaStore:
     """Typed options of config groups; passed to ``register_schemas``."""
 
     schemas: dict[tuple[str, str], type] = field(default_factory=dict)
+    check: Callable[[type], object] = lambda schema: None
+    """Raises where a field has a type that no key can have."""
 
     def __call__(self, group: str, name: str, schema: type) -> None:
         """Make ``schema``, a frozen dataclass, known as ``{name}_schema`` of ``group``; without a name, for all of it.
 
         Raises:
             PluginError: the name is taken in that group, or cannot be the name of a part.
-            TypeError: it is not a dataclass that can be made without arguments, or there is no such group.
+            TypeError: it is not a dataclass that can be made without arguments or not of its group, or there is none.
         """
         if not (isinstance(schema, type) and is_dataclass(schema)):
             raise TypeError(f"the schema of {group}/{name} is not a dataclass, but {schema!r}")
         if group not in get_type_hints(RunConfig):
             raise TypeError(f"there is no group {group} for a schema; {nearest(str(group), get_type_hints(RunConfig))}")
         keys_of(schema), asdict(schema())
+        own = get_type_hints(RunConfig)[group]
+        if group != OBSERVE and not issubclass(schema, own):
+            hint = f"write class {schema.__name__}({own.__name__})"
+            raise TypeError(f"the schema of {group}/{name} is not a {own.__name__}; {hint}")
+        self.check(schema)
         if group == OBSERVE and not name.isidentifier():
             raise PluginError(f"schema {schema.__name__} of {OBSERVE} needs a name such as acme, not {name!r}")
         taken = self.schemas.get((group, name), schema)

@@ -151,7 +151,7 @@ class Session:
 
     @asynccontextmanager
     async def warm_engine(self, tokenizer: TextTokenizer | None = None) -> AsyncIterator[WarmEngine]:
-        """Run the engine as ``engine`` does, and enter the block when it is warm.
+        """Run the engine as ``engine`` does, and enter the block when it is warm; it is drained when the block is left.
 
         Args:
             tokenizer: of the run's model, if it is read already; it is closed with the block.
@@ -164,6 +164,9 @@ class Session:
             async with self.engine() as client:
                 await client.wait_ready()
                 yield WarmEngine(Frontend(self.run, client, own), self.endpoints)
+                if not client.draining and client.dead is None:
+                    # Observers hear that the stage of serving finished.
+                    await client.drain(LINGER_SECONDS)
 
 
 class ServeTarget(Protocol):

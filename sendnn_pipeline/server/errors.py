@@ -6,8 +6,10 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import Route
 from starlette.types import Scope
 
+from sendnn_pipeline.errors import nearest
 from sendnn_pipeline.frontend.errors import ErrorForm, RequestError, openai_error
 
 CODES = {
@@ -65,7 +67,7 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
     """Answer an error that the framework made: an unknown route, a wrong method."""
     assert isinstance(error, HTTPException)
     messages = {
-        404: f"no route {request.method} {request.url.path}",
+        404: _no_route(request),
         405: f"{request.url.path} does not take {request.method}",
     }
     message = messages.get(error.status_code, str(error.detail))
@@ -73,6 +75,14 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
     response = write_error(request.scope, RequestError(error.status_code, message, code=code))
     response.headers.update(error.headers or {})
     return response
+
+
+def _no_route(request: Request) -> str:
+    """Return that there is no such route, and which is meant; whether there is one depends on the run's engine."""
+    path = request.url.path
+    hint = nearest(path, [route.path for route in request.app.routes if isinstance(route, Route)])
+    other = hint if hint.startswith("did you mean") else "/docs lists the routes of this run's engine"
+    return f"no route {request.method} {path}; {other}"
 
 
 async def on_crash(request: Request, error: Exception) -> JSONResponse:

@@ -32,7 +32,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("action", choices=("list", "show", "verify", "prune", "export", "import"))
     what = "show: the first digits of an artifact's digest; export, import: a file"
     parser.add_argument("subject", nargs="?", default="", help=what)
-    parser.add_argument("words", nargs="*", metavar="key=value", help="such as artifacts.dir=; export: a whole run")
+    parser.add_argument(
+        "words", nargs="*", default=[], metavar="key=value", help="such as artifacts.dir=; export: a whole run"
+    )
     parser.add_argument("--config-dir", metavar="FOLDER", help="options of your own")
     arguments = parser.parse_intermixed_args(list(argv))
     words = [word for word in (arguments.subject, *arguments.words) if "=" in word]

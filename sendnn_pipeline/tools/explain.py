@@ -10,6 +10,7 @@ from sendnn_pipeline.app.usage import target_keys, unused_by
 from sendnn_pipeline.config.command_line import Override
 from sendnn_pipeline.config.draft import Draft, Layer, Origin, write_value
 from sendnn_pipeline.config.environment import API_KEY
+from sendnn_pipeline.config.option_file import MISSING
 from sendnn_pipeline.config.secrets import REDACTED
 from sendnn_pipeline.errors import ConfigError, PipelineError, nearest
 from sendnn_pipeline.tools import shows_usage
@@ -32,6 +33,8 @@ def main(argv: Sequence[str]) -> None:
     draft, docs = resolution.draft, context.schemas.docs()
     for warning in context.warnings:
         sys.stderr.write(f"warning: {warning}\n")
+    for notice in draft.notices:
+        sys.stderr.write(f"note: {notice}\n")
     for key in _chosen(draft, command.names, changed=CHANGED in argv):
         owner = unused_by(key, resolution.used) if resolution.used else ""
         unused = f"it belongs to {owner}" if owner else draft.unused.get(key, "")
@@ -95,7 +98,9 @@ def _explain(key: str, origins: Sequence[Origin], unused: str, note: str, docs: 
     if key in docs:
         lines.append(f"  {docs[key].replace('`', '')}")
     lines.append(f"  from {first.where} ({first.layer})")
-    lines += [f"  over {_show(origin)} from {origin.where} ({origin.layer})" for origin in lost]
+    lines += [
+        f"  over {_show(origin)} from {origin.where} ({origin.layer})" for origin in lost if origin.value != MISSING
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -46,6 +46,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "overrides",
         nargs="*",
+        default=[],
         metavar="key=value",
         help="a run, such as model= and backend=: by its rules, and by the times that this machine measured of it",
     )

@@ -39,7 +39,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--into", default=".", help="folder that takes warmup/NAME.yaml; give it to --config-dir")
     parser.add_argument("--fixed", action="store_true", help="choose fixed shapes, also where ranges can be compiled")
     parser.add_argument("--config-dir", metavar="FOLDER", help="options of your own")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the run, such as model= and backend=")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="the run, such as model= and backend="
+    )
     arguments = parser.parse_intermixed_args(list(argv))
     if not re.fullmatch(r"[A-Za-z_]\w*", arguments.name):
         raise ConfigError(f"--name {arguments.name} is not a name of an option")

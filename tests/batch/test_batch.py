@@ -65,7 +65,8 @@ def test_every_line_is_answered_in_order_and_bad_ones_by_number(tiny, tmp_path, 
     words = ["not JSON", "neither an object", "nothing that a route", "the vocabulary ends at", "500 tokens"]
     for one, words_of_one in zip(bad, words, strict=True):
         assert words_of_one in one["error"]
-    assert "25 lines, 5 of them bad" in ended.stdout
+    out = tmp_path / "out.jsonl"
+    assert f"{out}: 25 lines, 5 of them bad (see {out}.errors.jsonl); " in ended.stdout
 
 
 def test_a_killed_run_goes_on_with_nothing_lost_or_doubled(tiny, tmp_path, echo):

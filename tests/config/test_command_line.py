@@ -39,7 +39,7 @@ def test_a_comma_in_an_environment_value_is_no_sweep():
         ("model.path=a==b", "quote it: 'model.path=\"a==b\"'"),
         ("+serve.more=1", "adds or deletes"),
         ("~serve", "adds or deletes"),
-        ("serve", "is not an override"),
+        ("serve", "write key=value; a tool's name is the first word, and --help lists"),
         ("serve.port=[1,", "is not an override"),
         ("=1", "is not an override"),
     ],

@@ -271,7 +271,11 @@ def test_a_profile_is_a_layer_of_its_own_whoever_names_it(site):
         ("process=site", "defaults: 3", "process/site.yaml has no list under 'defaults'"),
         ("process=site", "num_cpu: 3", "process=site)); did you mean process.num_cpus?"),
         ("process=site", "num_cpus: many", "process.num_cpus=many must be int"),
-        ("process=site", "defaults: [nowhere]", "unknown option process=nowhere"),
+        (
+            "process=site",
+            "defaults: [nowhere]",
+            "process/site.yaml has nowhere in its defaults list, and process has no such option; known: default",
+        ),
     ],
 )
 def test_an_option_that_cannot_be_used_is_one_line(site, word, text, says):

@@ -220,3 +220,24 @@ def test_a_task_that_is_cancelled_is_cancelled_whatever_the_engine_does(block):
         return task.cancelled()
 
     assert asyncio.run(main()) and ran.engine.killed
+
+
+class Serving(Engine):
+    """Says that it has served when it is told to drain."""
+
+    async def send(self, message):
+        if isinstance(message, Drain):
+            self.words.put_nowait(StageEvent("serve", "finished"))
+        await super().send(message)
+
+
+def test_a_target_that_ends_leaves_an_engine_whose_last_stage_finished():
+    ran = Ran(Serving())
+
+    async def main():
+        ran.engine.words.put_nowait(READY)
+        async with ran.session().warm_engine(SimpleNamespace(close=lambda: None)) as engine:
+            assert not engine.front.client.draining
+
+    asyncio.run(main())
+    assert ran.heard[-1] == StageEvent("serve", "finished") and ran.engine.killed

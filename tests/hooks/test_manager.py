@@ -1,5 +1,7 @@
 """Plugins that fail in every way: the others load, the failure is named, and a run that needs it ends non-zero."""
 
+import re
+
 import pytest
 
 from sendnn_pipeline.app.context import load_context
@@ -74,6 +76,14 @@ SCHEMAS = {
     "an instance": ("make_dataclass('Acme', [('a', int, 1)])()", "is not a dataclass"),
     "no defaults": ("make_dataclass('Acme', [('a', int)])", "TypeError"),
     "a type that is none": ("make_dataclass('Acme', [('a', 'nowhere.Type', 1)])", "NameError"),
+    "another group's": (
+        "make_dataclass('Acme', [('a', int, 1)], frozen=True)",
+        "the schema of backend/acme is not a BackendConfig; write class Acme(BackendConfig)",
+    ),
+    "a type of no key": (
+        "make_dataclass('Acme', [('a', complex, 1j)], bases=(BackendConfig,), frozen=True, kw_only=True)",
+        "Unexpected type annotation: complex",
+    ),
 }
 
 
@@ -84,7 +94,8 @@ def test_a_schema_that_is_none_is_its_plugins_fault(site, kind):
     (site / "conf" / "backend" / "acme.yaml").write_text("defaults: [acme_schema, _self_]\nname: acme\n")
     body = implement("register_schemas(store)", f"store('backend', 'acme', {code})")
     paths = implement("config_paths()", "return HERE / 'conf'")
-    install(site, "odd", "from dataclasses import make_dataclass\n" + body + paths, distribution=f"odd-{len(kind)}")
+    imports = "from dataclasses import make_dataclass\nfrom sendnn_pipeline.config.schema import BackendConfig\n"
+    install(site, "odd", imports + body + paths, distribution=f"odd-{len(kind)}")
     context = load_context(clean_environ())
     (warning,) = context.warnings
     assert warning.startswith("plugin odd") and "register_schemas failed" in warning and reason in warning
@@ -248,6 +259,76 @@ def test_a_variable_of_another_option_is_ignored_with_a_note(acme, in_process):
     assert "cores" not in draft.values["backend"] and "backend.cores" not in draft.origins
     refused = in_process("explain", "backend", "backend=eager", "backend.cores=2", ACME_CORES="2")
     assert refused.returncode == 2 and "unknown key backend.cores" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (
+            "ACME_CORES: {key: backend.cores, default: '1'}\n",
+            "missing required field `doc`; a row has key, default and doc",
+        ),
+        ("ACME_CORES: backend.cores\n", "row ACME_CORES of"),
+        ("- ACME_CORES\n", "has no rows; a file of env/ is YAML: VARIABLE: {key: group.key"),
+        ("ACME_CORES {\n  key: 1\n", "cannot be read: mapping values are not allowed"),
+    ],
+)
+def test_rows_that_cannot_be_read_are_their_plugins_fault(acme, rows, reason, in_process):
+    file = acme / "acme_conf" / "env" / "acme.yaml"
+    file.write_text(rows)
+    context = load_context(clean_environ())
+    (warning,) = context.warnings
+    assert warning.startswith("plugin acme (acme 1.0) is not loaded: ") and reason in warning and str(file) in warning
+    assert context.compose([]).draft["backend.name"] == "inductor"
+    with pytest.raises(ConfigError, match=r"unknown option backend=acme; .*plugin acme failed"):
+        context.compose(parse_overrides(["backend=acme"]))
+    assert in_process("plugins").returncode == 1
+
+
+def test_a_row_of_no_key_is_said_before_anybody_sets_it(acme):
+    (acme / "acme_conf" / "env" / "acme.yaml").write_text("ACME_CORES: {key: backend.coers, default: 1, doc: Cores.}\n")
+    context = load_context(clean_environ())
+    assert context.warnings == ("row ACME_CORES names the unknown key backend.coers; did you mean backend.cores?",)
+
+
+def test_a_row_s_default_is_text_as_a_variable_has_it(acme):
+    entries = ("ACME_A: {{key: backend.cores, default: {}, doc: Cores.}}\n").format
+    for default, text in (("4", "4"), ("true", "true"), ("0.5", "0.5"), ("null", ""), ("'08'", "08")):
+        (acme / "acme_conf" / "env" / "acme.yaml").write_text(entries(default))
+        assert load_context(clean_environ()).rows["ACME_A"].default == text
+
+
+def test_an_option_that_names_no_backend_is_told_the_line_that_it_lacks(acme):
+    file = acme / "acme_conf" / "backend" / "acme.yaml"
+    file.write_text("defaults: [acme_schema, _self_]\n")
+    line = rf"backend=acme does not set backend.name, and would run auto \(set by {file}\); add the line 'name: acme'"
+    with pytest.raises(ConfigError, match=line):
+        compose_run(load_context(clean_environ()), parse_overrides(["backend=acme"]))
+
+
+def test_a_defaults_list_that_names_no_schema_is_located(acme):
+    file = acme / "acme_conf" / "backend" / "acme.yaml"
+    file.write_text("defaults: [acne_schema, _self_]\nname: acme\n")
+    line = rf"{file} has acne_schema in its defaults list, and backend has no such option; a plugin's register_schemas"
+    with pytest.raises(ConfigError, match=line):
+        compose_run(load_context(clean_environ()), parse_overrides(["backend=acme"]))
+
+
+TARGETS = {
+    "without target": ("", "serve=acme does not set serve.target, and would run http .*add the line 'target: acme'"),
+    "without parts": ("target: acme\n", "serve target acme of plugin acme lacks ends, prepare; see ServeTarget in"),
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_a_target_that_is_none_is_told_what_it_lacks(site, tiny, in_process, kind):
+    option, line = TARGETS[kind]
+    (site / "conf" / "serve").mkdir(parents=True)
+    (site / "conf" / "serve" / "acme.yaml").write_text("# Acme.\nport: 0\n" + option)
+    code = "class Target:\n    def run(self, session): ...\n" + implement("config_paths()", "return HERE / 'conf'")
+    install(site, "acme", code + implement("register_serve_targets(register)", "register('acme', Target)"))
+    ended = in_process(*EAGER_FLOAT32, f"model.path={tiny}", "serve=acme")
+    assert ended.returncode in (1, 2) and re.search(line, ended.stderr), ended.stderr
 
 
 def test_a_row_of_the_release_before_is_read_with_a_note(acme):

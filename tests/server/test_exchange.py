@@ -56,7 +56,8 @@ CASES = {
     "model": ("/v1/echo", ASK | {"model": "gpt"}, KEY, 404, "/v1/echo", "model_not_found", "no model gpt"),
     "too many": ("/v1/echo", {"input": ["a"] * 5}, KEY, 400, "/v1/echo", "invalid_value", "the whole queue"),
     "no key": ("/v1/echo", ASK, {}, 401, "/v1/echo", "invalid_api_key", "no API key"),
-    "no route": ("/nowhere/1", ASK, KEY, 404, "other", "not_found", "no route POST /nowhere/1"),
+    "no route": ("/nowhere/1", ASK, KEY, 404, "other", "not_found", "no route POST /nowhere/1; /docs lists the"),
+    "near route": ("/v1/ecko", ASK, KEY, 404, "other", "not_found", "no route POST /v1/ecko; did you mean /v1/echo?"),
     "method": ("/v1/models", ASK, KEY, 405, "/v1/models", "method_not_allowed", "does not take POST"),
 }
 

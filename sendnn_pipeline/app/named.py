@@ -1,0 +1,31 @@
+"""Whether the chosen options say which registered part each of them stands for."""
+
+from sendnn_pipeline.config.draft import Draft, Layer
+from sendnn_pipeline.config.options import OptionTree
+from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.hooks.manager import Plugins
+
+# By group: the key that names what is registered, and where it is.
+NAMING = {
+    "backend": ("backend.name", "register_compile_backends"),
+    "engine": ("engine.name", "register_engines"),
+    "serve": ("serve.target", "register_serve_targets"),
+}
+
+
+def check_named(plugins: Plugins, tree: OptionTree, draft: Draft) -> None:
+    """Refuse an option called as a registered part whose file names none: the group's default would run instead.
+
+    Raises:
+        ConfigError: the file, and the line that it lacks.
+        PluginError: two plugins registered one name.
+    """
+    for group, (key, hook) in NAMING.items():
+        option = draft.choices.get(group, "")
+        if draft.layer(key) == Layer.DEFAULT and option in plugins.registry(hook, group).entries:
+            file, name = tree.find(f"{group}/{option}"), key.rpartition(".")[2]
+            raise ConfigError(
+                f"{group}={option} does not set {key}, and would run {draft[key]}",
+                where=str(file or ""),
+                hint=f"add the line '{name}: {option}' to its file",
+            )

@@ -1,0 +1,29 @@
+"""From a serve target's name to the target."""
+
+from sendnn_pipeline.errors import PluginError
+from sendnn_pipeline.frontend.target import ServeTarget
+from sendnn_pipeline.hooks.manager import Plugins
+
+# `keys` may be left out.
+PARTS = ("ends", "prepare", "run")
+
+
+def create_target(plugins: Plugins, name: str, *, where: str = "") -> ServeTarget:
+    """Make the serve target of this name.
+
+    Args:
+        plugins: that are loaded.
+        name: of the target.
+        where: what chose it, for errors.
+
+    Raises:
+        ConfigError: nothing is registered under the name.
+        PluginError: what is registered cannot be made, or is not a target; the message says what it lacks.
+    """
+    registry = plugins.registry("register_serve_targets", "serve target")
+    target: ServeTarget = registry.create(name, where=where, missing=plugins.missing())
+    lacking = [part for part in PARTS if not hasattr(target, part)]
+    if lacking:
+        hint = "see ServeTarget in frontend/target.py"
+        raise PluginError(f"{registry.describe(name)} lacks {', '.join(lacking)}", hint=hint)
+    return target
