@@ -1,14 +1,18 @@
 """From a serve target's name to the target."""
 
+from typing import TYPE_CHECKING
+
 from sendnn_pipeline.errors import PluginError
-from sendnn_pipeline.frontend.target import ServeTarget
 from sendnn_pipeline.hooks.manager import Plugins
+
+if TYPE_CHECKING:
+    from sendnn_pipeline.frontend.target import ServeTarget
 
 # `keys` may be left out.
 PARTS = ("ends", "prepare", "run")
 
 
-def create_target(plugins: Plugins, name: str, *, where: str = "") -> ServeTarget:
+def create_target(plugins: Plugins, name: str, *, where: str = "") -> "ServeTarget":
     """Make the serve target of this name.
 
     Args:

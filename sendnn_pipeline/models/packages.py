@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.config.schema import ModelConfig
 from sendnn_pipeline.errors import ConfigError, ModelError
 
@@ -65,6 +66,16 @@ class PackageSource:
         return folder
 
 
+def _with_home(folder: Path) -> dict[str, str]:
+    """Return the environment, with ``folder`` as home where there is none: pip does not go without."""
+    environ = process_environment()
+    try:
+        Path.home()
+    except RuntimeError:
+        environ["HOME"] = str(folder)
+    return environ
+
+
 def download_wheel(requirement: str, folder: Path, sha256: str | None) -> Path:
     """Download the wheel of ``name==version`` into ``folder``, without its dependencies, and check its digest.
 
@@ -73,7 +84,7 @@ def download_wheel(requirement: str, folder: Path, sha256: str | None) -> Path:
     """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "--dest", str(folder), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=_with_home(folder))
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
         raise ModelError(

@@ -9,6 +9,7 @@ import pytest
 
 from sendnn_pipeline.app.resolve import cache_dir_of
 from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.models.packages import download_wheel
 from tests.served import EAGER_FLOAT32, ECHO, ROOT, environment, sendnn, with_echo
 
 PRECOMPILE = (*ECHO, "pipeline=precompile")
@@ -31,6 +32,20 @@ def test_without_a_home_the_cache_needs_a_folder(without_home):
         cache_dir_of(None, {})
     assert str(cache_dir_of("/var/cache/x", {})) == "/var/cache/x"
     assert str(cache_dir_of(None, {"XDG_CACHE_HOME": "/var/cache"})) == "/var/cache/sendnn_pipeline"
+
+
+def test_without_a_home_pip_has_the_folder_that_it_downloads_into(without_home, monkeypatch, tmp_path):
+    def download(command, env, **options):
+        (tmp_path / "a-1.0-py3-none-any.whl").write_bytes(b"")
+        homes.append(env["HOME"])
+        return subprocess.CompletedProcess(command, 0)
+
+    homes = []
+    monkeypatch.setattr(subprocess, "run", download)
+    download_wheel("a==1.0", tmp_path, None)
+    monkeypatch.setenv("HOME", "/home/me")
+    download_wheel("a==1.0", tmp_path, None)
+    assert homes == [str(tmp_path), "/home/me"]
 
 
 @pytest.fixture

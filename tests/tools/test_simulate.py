@@ -1,9 +1,10 @@
 """``simulate``, as a user calls it."""
 
 import json
+import re
 
 from tests.generation.tables import SCENARIOS, scenarios
-from tests.served import EAGER_FLOAT32
+from tests.served import EAGER_FLOAT32, ROOT
 
 
 def test_the_known_scenarios_are_filled_in(tmp_path, in_process):
@@ -28,6 +29,14 @@ def test_times_are_predicted_where_costs_are_known(tmp_path, in_process):
     assert only["prediction"]["total_ms"] == 2 * 1 + 2 * 2.5 and only["costs"]["decode_ms"] == 2.5
     (again,) = json.loads(in_process("simulate", str(file), "--prefill-ms=0", "--decode-ms=1").stdout)
     assert again["prediction"]["total_ms"] == 2
+
+
+def test_the_file_of_the_page_gives_what_the_page_says(tmp_path, in_process):
+    page = (ROOT / "sendnn_pipeline" / "generation" / "README.md").read_text()
+    ((content, printed),) = re.findall(r"```json\n(.*?)```.*?```\n(two prompts: .*?\n)```", page, flags=re.DOTALL)
+    (tmp_path / "sim.json").write_text(content)
+    ended = in_process("simulate", str(tmp_path / "sim.json"), "--prefill-ms", "20", "--decode-ms", "10")
+    assert ended.returncode == 0 and ended.stderr == printed
 
 
 def test_a_run_is_predicted_by_what_this_machine_measured(tmp_path, in_process, llama):
