@@ -113,7 +113,8 @@ def test_the_primary_config_is_a_defaults_list_and_nothing_else():
 def test_ci_runs_the_readme_s_test_command_and_the_checks():
     wanted = "pip install --editable '.[dev]' && python -m pytest"
     assert wanted in (ROOT / "README.md").read_text()
-    lines = (ROOT / ".ci" / "run").read_text().replace(" --quiet", "").splitlines()
+    # Flags that say how, not what.
+    lines = (ROOT / ".ci" / "run").read_text().replace(" --quiet", "").replace(" --no-compile", "").splitlines()
     install, test = wanted.split(" && ")
     assert install in lines and any(line.startswith(test) for line in lines)
     assert any(line.startswith("nice .ci/checks ") for line in lines)
