@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from sendnn_pipeline.errors import ConfigError
+
 BOM = codecs.BOM_UTF8
 WIDE_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 # Of a file's beginning, what tells UTF-16 and UTF-32 without a mark: text begins with a character of one byte.
@@ -54,3 +56,17 @@ def parse_yaml(text: str) -> Any:
         YAMLError: it is not YAML.
     """
     return yaml.load(text, YAML_LOADER)
+
+
+def read_yaml(file: Path) -> Any:
+    """Read a file of data.
+
+    Raises:
+        ConfigError: it cannot be read, or is not YAML; the message names it.
+    """
+    try:
+        return parse_yaml(read_text(file))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file} cannot be read as YAML: {error}") from None

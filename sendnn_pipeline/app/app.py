@@ -17,11 +17,14 @@ from sendnn_pipeline.app.target import create_target
 from sendnn_pipeline.config.aliases import settle_renamed
 from sendnn_pipeline.config.command_line import CommandLine, Override, parse_overrides
 from sendnn_pipeline.config.compose import VERSION_BASE, search_path_override
-from sendnn_pipeline.config.exact_words import holds_text
+from sendnn_pipeline.config.exact_words import several_values
 from sendnn_pipeline.config.layers import LayeredConfig
 from sendnn_pipeline.config.options import PRIMARY
 from sendnn_pipeline.errors import ConfigError, EngineError
 from sendnn_pipeline.observe.console import open_console, open_consoles
+
+# What a shell has been typed, where it asks to complete it.
+COMPLETED = "COMP_LINE"
 
 
 def run_app(argv: Sequence[str], started: float) -> None:
@@ -36,6 +39,8 @@ def run_app(argv: Sequence[str], started: float) -> None:
     """
     context, command = load_command_line(argv)
     if command.flags.of_hydra:
+        if COMPLETED not in context.environ and any(word.startswith("query=") for word in command.flags.words):
+            raise ConfigError(f"{COMPLETED} is not set", hint="query= is what shells ask; write install=SHELL")
         _call_hydra(context, [*command.flags.for_hydra, *command.flags.words], lambda _: None)
         return
     notes = progress = open_console()
@@ -105,10 +110,7 @@ def _check(context: AppContext, command: CommandLine) -> tuple[LayeredConfig, li
     overrides = [override for override in command.overrides if not override.of_hydra]
     sweeping = next((override for override in overrides if override.sweeps), None)
     if sweeping is not None and not command.flags.multirun:
-        key, _, value = sweeping.text.partition("=")
-        takes_text = holds_text(context.schemas.keys().get(key))
-        other = f"""quote it: '{key}="{value}"'""" if takes_text else f"write '{key}=[{value}]' for a list"
-        raise ConfigError(f"{sweeping.text} has several values for {key}", hint=f"add -m to sweep, or {other}")
+        raise several_values(sweeping, context.schemas.keys(), "add -m to sweep, or ")
     composed = [context.compose(job) for job in _jobs(overrides)]
     for layered in composed:
         draft = layered.draft

@@ -15,7 +15,7 @@ def help_override(context: AppContext) -> list[str]:
     """Return what makes Hydra's help ours."""
     tree = context.tree
     template: str = yaml.safe_load((tree.own / TEMPLATE_FILE).read_text(encoding="utf-8"))["help"]["template"]
-    groups = [f"  {group}: {', '.join(sorted(options))}" for group, options in sorted(tree.groups.items())]
+    groups = [f"  {group}: {', '.join(sorted(options))}" for group, options in sorted(tree.groups.items()) if options]
     text = template.replace("$GROUPS", "\n".join(groups)).replace("$KEYS", "\n".join(_keys(context)))
     return [f"hydra.help.template={quote(text)}"]
 

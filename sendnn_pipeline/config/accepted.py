@@ -17,6 +17,8 @@ def accepted(kind: Any, message: str = "") -> str:
         kind: the type, with its bounds.
         message: msgspec's, on a value that is not of the type; empty where something else refused the value.
     """
+    if get_origin(without_none(kind)) is dict:
+        return f"mapping of {accepted(get_args(without_none(kind))[1])}"
     choices = _choices(kind)
     if len(choices) > 1:
         return f"{', '.join(choices[:-1])} or {choices[-1]}"

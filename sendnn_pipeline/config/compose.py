@@ -23,7 +23,8 @@ from sendnn_pipeline.config.compose_errors import one_line, unknown_option
 from sendnn_pipeline.config.option_file import find_problem, read_option
 from sendnn_pipeline.config.option_loader import OptionLoader
 from sendnn_pipeline.config.option_source import read_options_ourselves
-from sendnn_pipeline.config.options import PRIMARY, SCHEMA_SUFFIX, OptionTree
+from sendnn_pipeline.config.options import PRIMARY, PROFILE, SCHEMA_SUFFIX, OptionTree
+from sendnn_pipeline.config.references import resolve_references
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.config.schemas import SchemaStore
 from sendnn_pipeline.errors import ConfigError
@@ -72,6 +73,8 @@ class Composed:
 def store_schemas(store: SchemaStore) -> None:
     """Hand the typed run and all typed options to Hydra."""
     hydra_store = ConfigStore.instance()
+    # Hydra copies it whole for each list of options that it shows. What it reads there it copies again.
+    ConfigStore.__deepcopy__ = lambda own, _: own  # type: ignore[attr-defined]
     root = deepcopy(typed_node(RunConfig))
     for group in {group for group, _ in store.schemas}:
         root[group] = typed_node(store.base(group))
@@ -152,8 +155,13 @@ class Composer:
             defaults = self.loader.compute_defaults_list(PRIMARY, words, RunMode.RUN)
             found = [self._option_file(default, defaults.overrides) for default in defaults.defaults]
         except FAILURES as error:
-            raise self._explain(error, overrides) from None
-        return [file for file in found if file is not None]
+            raise self._in_a_file(self._explain(error, overrides), overrides) from None
+        files = [file for file in found if file is not None]
+        # What Hydra passes over in silence there: a choice that comes second, a profile within a profile.
+        profiles = (find_problem(file.file, self.tree.groups, self.types) for file in files if file.group == PROFILE)
+        if (problem := next(filter(None, profiles), None)) is not None:
+            raise problem
+        return files
 
     def _option_file(self, default: Any, overrides: Any) -> OptionFile | None:
         group, _, option = (default.config_path or "").partition("/")
@@ -176,12 +184,22 @@ class Composer:
             if group in self.tree.groups and option not in self.tree.groups[group]:
                 raise unknown_option(group, option, self.tree)
 
+    def _in_a_file(self, error: ConfigError, overrides: Sequence[str]) -> ConfigError:
+        """Return an error of choosing options with the file at fault, where only one is not ours."""
+        files = {file for file in self._chosen(overrides) if not file.is_relative_to(self.tree.own)}
+        if error.where or len(files) != 1 or str(*files) in error.message:
+            return error
+        return ConfigError(error.message, hint=error.hint, where=str(*files), key=error.key)
+
+    def _chosen(self, overrides: Sequence[str]) -> list[Path]:
+        named = [word.replace("=", "/", 1) for word in overrides if word.partition("=")[0] in self.tree.groups]
+        return list(filter(None, map(self.tree.find, named)))
+
     def _explain(self, error: Exception, overrides: Sequence[str]) -> ConfigError:
         """Return the error for a file that is part of the composition and at fault, else for what Hydra says."""
-        named = [word.replace("=", "/", 1) for word in overrides if word.partition("=")[0] in self.tree.groups]
-        named += re.findall(r"'([\w.-]+/[\w.-]+)'", str(error))
-        files = filter(None, map(self.tree.find, named))
-        problems = filter(None, (find_problem(file, self.tree.groups) for file in files))
+        named = re.findall(r"'([\w.-]+/[\w.-]+)'", str(error))
+        files = [*self._chosen(overrides), *filter(None, map(self.tree.find, named))]
+        problems = filter(None, (find_problem(file, self.tree.groups, self.types) for file in files))
         return next(problems, None) or one_line(error, self.tree, self.schemas)
 
     def compose(self, overrides: Sequence[str]) -> Composed:
@@ -195,7 +213,7 @@ class Composer:
             config = self.loader.load_configuration(PRIMARY, words, RunMode.RUN, from_shell=False)
             choices = dict(config.hydra.runtime.choices)
             config = OmegaConf.masked_copy(config, [str(key) for key in config if key != HYDRA])
-            OmegaConf.resolve(config)
+            resolve_references(config)
             missing = sorted(OmegaConf.missing_keys(config))
             if missing:
                 raise ConfigError(f"{missing[0]} has no value", hint=f"set {missing[0]}=...")

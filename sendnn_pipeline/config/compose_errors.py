@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -72,7 +72,7 @@ def _wrong_file(text: str, cause: BaseException, groups: Groups) -> ConfigError 
 
 def _wrong_name(text: str, cause: str, tree: OptionTree, schemas: SchemaStore) -> ConfigError | None:
     """Return the error for an option or a key that does not exist."""
-    if match := re.search(r"(?:In '([^']+)': )?Could not (?:find|load) '([\w-]+)/([^']+)'", text):
+    if match := re.search(r"(?:In '([^']+)': )?Could not (?:find|load) '([\w/-]+)/([^'/]+)'", text):
         return _listed_by(match[1], match[2], match[3], tree) or unknown_option(match[2], match[3], tree)
     if match := re.search(r"Could not override '([^'@]+)", text):
         return unknown_key(match[1], tree.groups, schemas)
@@ -84,17 +84,25 @@ def _wrong_name(text: str, cause: str, tree: OptionTree, schemas: SchemaStore) -
 
 def _wrong_value(text: str, cause: str, schemas: SchemaStore) -> ConfigError:
     """Return the error for a value of another type, or one that cannot be read."""
+    key = re.search(r"full_key: (\S+)", cause)
+    types = schemas.keys()
+    name, item, _ = key[1].partition("[") if key else ("", "", "")
+    if name and re.match("no viable alternative|mismatched input|token recognition", cause):
+        return ConfigError(f"{name} has a reference that is none: {cause.splitlines()[0]}", key=name)
     if "parsing" in text or "mismatched input" in text or "token recognition" in text:
         word = text.splitlines()[0]
         return ConfigError(word, hint="quote values that hold = , { } or spaces: 'key=\"a=b\"'")
-    key = re.search(r"full_key: (\S+)", cause)
-    types = schemas.keys()
-    kind = types.get(key[1].partition("[")[0]) if key else None
+    # Of a mapping's entry, the mapping's.
+    kind = types.get(name, types.get(name.rpartition(".")[0]))
     if key and kind is not None:
-        value = re.search(r"(?:to string:|Invalid value|Value) '(.*?)'", cause)
+        value = re.search(
+            r"(?:to string:|Invalid value|Value) '(.*?)'(?:$|,| of type| could| is not)", cause, re.MULTILINE
+        )
         written = "=null" if "is not Optional" in cause else f"={value[1]}" if value else ""
-        hint = "write it in brackets, such as [64]" if get_origin(without_none(kind)) is list else ""
-        return ConfigError(f"{key[1]}{written} must be {accepted(kind)}", hint=hint, key=key[1].partition("[")[0])
+        is_list = get_origin(without_none(kind)) is list
+        accepts = accepted(get_args(without_none(kind))[0] if item and is_list else kind)
+        hint = "write it in brackets, such as [64]" if is_list and not item else ""
+        return ConfigError(f"{key[1]}{written} must be {accepts}", hint=hint, key=name)
     if key and "Invalid type assigned" in cause:
         hint = f"set one of them, such as {_below(key[1], types)}"
         return ConfigError(f"{key[1]} is a group of keys", hint=hint, key=key[1])
@@ -118,6 +126,7 @@ def _misused_short_form(text: str) -> ConfigError | None:
             return ConfigError(
                 f"{alias} has no options to choose from in a file",
                 hint=f"write '{group}: {{{key}: {value}}}' below the defaults list",
+                key=alias,
             )
     return None
 
@@ -136,9 +145,13 @@ def _listed_by(path: str | None, group: str, option: str, tree: OptionTree) -> C
 
 def unknown_option(group: str, option: str, tree: OptionTree) -> ConfigError:
     """Return the error for an option that there is not: what may be meant."""
-    other = next((file for folder in tree.folders.values() for file in folder.glob(f"{group}/{option}.yml")), None)
+    other = tree.find_other(f"{group}/{option}")
     if other is not None:
         return ConfigError(f"{other} is not read", hint=f"files of options end in .yaml: rename it {option}.yaml")
+    if group == PROFILE and not tree.groups[PROFILE]:
+        return ConfigError(
+            "there are no profiles", hint="put FOLDER/profile/NAME.yaml and use --config-dir FOLDER", key=PROFILE
+        )
     hint = nearest(option, tree.groups.get(group, ()))
     if group == "model" and "did you mean" not in hint:
         hint = f"{hint}; any other model is named by model=local model.path={option}".removeprefix("; ")
@@ -147,8 +160,6 @@ def unknown_option(group: str, option: str, tree: OptionTree) -> ConfigError:
 
 def unknown_key(key: str, groups: Groups, schemas: SchemaStore) -> ConfigError:
     """Return the error for a key that no chosen option has: which options have it, else the nearest that exists."""
-    if key == PROFILE and PROFILE not in groups:
-        return ConfigError("there are no profiles", hint="put FOLDER/profile/NAME.yaml and use --config-dir FOLDER")
     owners = schemas.owners(key)
     if owners:
         verb = "has" if len(owners) == 1 else "have"

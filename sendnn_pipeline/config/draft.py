@@ -164,7 +164,12 @@ class Draft:
             message, _, path = str(error).partition(" - at `$")
             key = name + path.rstrip("`").partition("[")[0]
             accepts = accepted(keys_of(schema, name).get(key), message)
-            raise ConfigError(f"{key}={write_value(self[key])} must be {accepts}", where=self.where(key)) from None
+            where = self.where(key) or next(filter(None, map(self.where, self._below(key))), "")
+            raise ConfigError(f"{key}={write_value(self[key])} must be {accepts}", where=where) from None
+
+    def _below(self, key: str) -> list[str]:
+        """Return the entries of a mapping that somebody set."""
+        return [name for name in self.origins if name.startswith(f"{key}.")]
 
 
 def write_value(value: Any) -> str:

@@ -17,6 +17,7 @@ from hydra.grammar.gen.OverrideParser import OverrideParser
 
 from sendnn_pipeline.config.accepted import without_none
 from sendnn_pipeline.config.command_line import Override, expand, plain
+from sendnn_pipeline.errors import ConfigError
 
 
 class _CharactersVisitor(HydraOverrideVisitor):
@@ -52,6 +53,19 @@ def holds_text(kind: Any) -> bool:
     if get_origin(item) in (list, dict):
         item = without_none(get_args(item)[-1])
     return item is str
+
+
+def several_values(override: Override, types: Mapping[str, Any], before: str = "") -> ConfigError:
+    """Return the error for a word that sweeps where there is one run.
+
+    Args:
+        override: it.
+        types: of keys.
+        before: what else may be done.
+    """
+    key, _, value = override.text.partition("=")
+    other = f"""quote it: '{key}="{value}"'""" if holds_text(types.get(key)) else f"write '{key}=[{value}]' for a list"
+    return ConfigError(f"{override.text} has several values for {key}", hint=f"{before}{other}")
 
 
 def _as_typed(override: Override) -> Override:

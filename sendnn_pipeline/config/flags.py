@@ -1,6 +1,7 @@
 """The flags of the command line, which stand before, between or behind its words."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -10,6 +11,8 @@ from sendnn_pipeline.errors import ConfigError
 # What Hydra shows of the configuration.
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 FIXED = "--config-name and --config-path are fixed"
+SHELLS = ("bash", "fish", "zsh")
+COMPLETION = re.compile(rf"(?:install|uninstall|query)=(?:{'|'.join(SHELLS)})")
 OWN_FOLDER = "put FOLDER/profile/NAME.yaml and use --config-dir FOLDER profile=NAME"
 
 
@@ -53,6 +56,10 @@ def read_flags(argv: Sequence[str]) -> Flags:
     hydra = [f"--{name.replace('_', '-')}" for name in switches if getattr(found, name)]
     hydra += [f"--{name.replace('_', '-')}={value}" for name in valued if (value := getattr(found, name)) is not None]
     of_hydra = found.hydra_help or found.shell_completion
+    if found.shell_completion and (len(found.words) != 1 or not COMPLETION.fullmatch(found.words[0])):
+        raise ConfigError(
+            "--shell-completion takes one word", hint=f"write install=SHELL or uninstall=SHELL, of {', '.join(SHELLS)}"
+        )
     if (found.resolve or found.package) and not found.cfg:
         raise ConfigError("--resolve and --package go with --cfg", hint="write --cfg job")
     return Flags(

@@ -4,11 +4,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
-import yaml
 
 from sendnn_pipeline.config.environment import KEY_PREFIX, OWN_PREFIX, OWN_VARIABLES, REGISTRY_PREFIX, RETIRED_FILE
 from sendnn_pipeline.errors import ConfigError, nearest
-from sendnn_pipeline.files import parse_yaml
+from sendnn_pipeline.files import read_yaml
 
 
 class Retired(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -59,8 +58,8 @@ def read_retired(conf_dirs: Mapping[str, Path]) -> Retired:
         if not file.is_file():
             continue
         try:
-            one = msgspec.convert(parse_yaml(file.read_text(encoding="utf-8")), Retired)
-        except (msgspec.ValidationError, yaml.YAMLError) as error:
+            one = msgspec.convert(read_yaml(file) or {}, Retired)
+        except msgspec.ValidationError as error:
             raise ConfigError(f"{file}: {error}", hint="it has prefixes and replacements") from None
         repeated = one.prefixes.keys() & merged.prefixes.keys() | one.replacements.keys() & merged.replacements.keys()
         if repeated:

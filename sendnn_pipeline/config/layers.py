@@ -8,8 +8,10 @@ from sendnn_pipeline.config.command_line import Override
 from sendnn_pipeline.config.compose import Composed, Composer, OptionFile, open_composer, quote
 from sendnn_pipeline.config.draft import Draft, Layer, Origin
 from sendnn_pipeline.config.environment import EnvValue
-from sendnn_pipeline.config.exact_words import exact_words
+from sendnn_pipeline.config.exact_words import exact_words, several_values
+from sendnn_pipeline.config.option_file import leaves
 from sendnn_pipeline.config.options import PRIMARY, PROFILE, OptionTree, flatten
+from sendnn_pipeline.config.references import show_resolved
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.config.schemas import SchemaStore
 from sendnn_pipeline.errors import ConfigError, nearest
@@ -59,6 +61,9 @@ def compose_layers(
     """
     groups = tree.groups
     overrides = exact_words(overrides, schemas.keys())
+    sweeping = next((one for one in overrides if one.sweeps), None)
+    if sweeping is not None:
+        raise several_values(sweeping, schemas.keys())
     odd = next((one for one in overrides if one.key in groups and not isinstance(one.value, str)), None)
     if odd is not None:
         raise ConfigError(f"{odd.text} is not the name of an option", hint=nearest("", groups[odd.key]))
@@ -69,7 +74,7 @@ def compose_layers(
         choices = [f"{group}={choice.option}" for group, choice in replaced.items()]
         choices += [f"{value.key}={value.value}" for value in env if value.key in groups and value.key not in replaced]
         files = composer.option_files([*choices, *(word.word for word in words if word.key in groups)])
-        origins = _origins(tree, files, overrides, env, replaced)
+        origins = _origins(composer, files, overrides, env, replaced)
         effective, overridden = _split(env, origins, groups)
         reordered, text = _reordered(files, origins), [word.word for word in words]
         composed, homeless = _compose(
@@ -81,6 +86,7 @@ def compose_layers(
     for key, value in _schema_defaults(composed).items():
         origins[key] = (*origins.get(key, ()), Origin(Layer.DEFAULT, "schema default", value))
     draft = Draft(composed.values, composed.schemas, origins, composed.choices)
+    show_resolved(draft)
     for value in homeless:
         owners = " and ".join(schemas.owners(value.key))
         draft.note(f"{value.variable} is ignored: it sets {value.key}, and only {owners} has it")
@@ -103,13 +109,14 @@ def _is_auto(composer: Composer, group: str, overrides: Sequence[Override], env:
 
 
 def _origins(
-    tree: OptionTree,
+    composer: Composer,
     files: Sequence[OptionFile],
     overrides: Sequence[Override],
     env: Sequence[EnvValue],
     replaced: Mapping[str, Choice],
 ) -> dict[str, tuple[Origin, ...]]:
     """Return what each layer sets each key and group to, the one that holds first."""
+    tree = composer.tree
     named = {value.key: (Layer.ENV, value.variable) for value in env}
     named |= {override.key: (Layer.COMMAND_LINE, override.text) for override in overrides}
     found: dict[str, list[Origin]] = {}
@@ -133,7 +140,7 @@ def _origins(
             found.setdefault(value.key, []).append(Origin(Layer.ENV, value.variable, value.value))
     for override in overrides:
         if override.key not in tree.groups:
-            for key, value in _leaves(override):
+            for key, value in _leaves(override, composer.types):
                 found.setdefault(key, []).append(Origin(Layer.COMMAND_LINE, override.text, value))
     return {key: tuple(_by_layer(each)) for key, each in found.items()}
 
@@ -159,9 +166,9 @@ def _chooser(
     return layer, parent.path if layer == Layer.PROFILE else where
 
 
-def _leaves(override: Override) -> list[tuple[str, Any]]:
-    if isinstance(override.value, Mapping):
-        return list(flatten(override.value, override.key))
+def _leaves(override: Override, types: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    if isinstance(override.value, Mapping) and types.get(override.key) is not Any:
+        return list(leaves(override.value, override.key, types))
     return [(override.key, override.value)]
 
 

@@ -8,17 +8,23 @@ from typing import Any
 from hydra.plugins.config_source import ConfigSource
 from yaml import YAMLError
 
+from sendnn_pipeline.config.aliases import SHORT_FORMS
 from sendnn_pipeline.config.exact_words import holds_text
 from sendnn_pipeline.config.option_yaml import read_characters
-from sendnn_pipeline.config.options import PROFILE, flatten
+from sendnn_pipeline.config.options import PROFILE
 from sendnn_pipeline.errors import ConfigError, nearest
 from sendnn_pipeline.files import read_text
 
 DEFAULTS = "defaults"
 MISSING = "???"
+SELF = "_self_"
+# Groups that are Hydra's, and short forms of keys, of which Hydra's own error says more.
+OF_ELSEWHERE = ("hydra/", *SHORT_FORMS)
 GLOBAL = "# @package _global_"
 FORM = f"begin it with the line '{GLOBAL}', then set keys below their groups, such as 'serve: {{port: 8080}}'"
 CHOICE = "choose an option in its defaults list: 'defaults: [override /{group}: {option}]'"
+
+Groups = Mapping[str, Mapping[str, Any]]
 
 
 def read_option(
@@ -34,8 +40,8 @@ def read_option(
         package: where its keys lie, as Hydra found it.
         types: of keys.
     """
-    merged = dict(_leaves(content, package))
-    characters = dict(_leaves(read_characters(read_text(file)), package))
+    merged = dict(_leaves(content, package, types))
+    characters = dict(_leaves(read_characters(read_text(file)), package, types))
     exact = {
         key: _as_merged(characters[key], value) if value is not None and holds_text(_type(key, types)) else value
         for key, value in merged.items()
@@ -48,10 +54,26 @@ def _as_merged(characters: Any, value: Any) -> Any:
     return [characters] if isinstance(value, list) and not isinstance(characters, list) else characters
 
 
-def _leaves(content: Any, package: str) -> Iterator[tuple[str, Any]]:
+def _leaves(content: Any, package: str, types: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     if isinstance(content, dict):
         values = {key: value for key, value in content.items() if key != DEFAULTS}
-        yield from ((key, value) for key, value in flatten(values, package) if value != MISSING)
+        yield from ((key, value) for key, value in leaves(values, package, types) if value != MISSING)
+
+
+def leaves(values: Mapping[str, Any], prefix: str, types: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield every key with its value: mappings below it, too, where a key may be anything.
+
+    Args:
+        values: nested.
+        prefix: the key they lie below; empty at the top.
+        types: of keys.
+    """
+    for name, value in values.items():
+        key = f"{prefix}.{name}" if prefix else str(name)
+        if isinstance(value, Mapping) and value and types.get(key) is not Any:
+            yield from leaves(value, key, types)
+        else:
+            yield key, value
 
 
 def _type(key: str, types: Mapping[str, Any]) -> Any:
@@ -59,12 +81,13 @@ def _type(key: str, types: Mapping[str, Any]) -> Any:
     return types.get(key, types.get(key.rpartition(".")[0]))
 
 
-def find_problem(file: Path, groups: Mapping[str, Mapping[str, Any]]) -> ConfigError | None:
-    """Return what is wrong with a file that did not compose, naming it and the form; None where that is not in sight.
+def find_problem(file: Path, groups: Groups, types: Mapping[str, Any]) -> ConfigError | None:
+    """Return what is wrong with a file, naming it and the form; None where that is not in sight.
 
     Args:
         file: of an option.
         groups: options by group.
+        types: of all keys.
     """
     try:
         text = read_text(file)
@@ -78,12 +101,11 @@ def find_problem(file: Path, groups: Mapping[str, Mapping[str, Any]]) -> ConfigE
     if content is not None and not isinstance(content, dict):
         kind = "a list" if isinstance(content, list) else "a single value"
         return ConfigError(f"{file} is {kind}, and must set keys", hint="write one 'key: value' on each line")
-    return _problem_of_header(file, text, header, groups) or _problem_of_content(file, content or {}, header, groups)
+    problem = _problem_of_header(file, text, header, groups)
+    return problem or _problem_of_content(file, content or {}, header, groups, types)
 
 
-def _problem_of_header(
-    file: Path, text: str, header: str | None, groups: Mapping[str, Mapping[str, Any]]
-) -> ConfigError | None:
+def _problem_of_header(file: Path, text: str, header: str | None, groups: Groups) -> ConfigError | None:
     if header is not None:
         known = header.split(".")[0] in ("_global_", "_group_", *groups)
         return None if known else ConfigError(f"{file} has the header '# @package {header}', no group", hint=FORM)
@@ -93,48 +115,94 @@ def _problem_of_header(
 
 
 def _problem_of_content(
-    file: Path, content: Mapping[str, Any], header: str | None, groups: Mapping[str, Mapping[str, Any]]
+    file: Path, content: Mapping[str, Any], header: str | None, groups: Groups, types: Mapping[str, Any]
 ) -> ConfigError | None:
     is_global = header == "_global_"
-    problem = _problem_of_defaults(file, content.get(DEFAULTS), groups) if is_global or header is None else None
-    return problem or (_problem_of_groups(file, content, groups) if is_global else None)
+    within = "" if is_global else header or file.parent.name
+    problem = None
+    if DEFAULTS in content and (is_global or header is None):
+        problem = _problem_of_defaults(file, content[DEFAULTS], groups)
+    problem = problem or (_problem_of_groups(file, content, groups) if is_global else None)
+    return problem or _problem_of_names(file, content, types, within)
 
 
-def _problem_of_defaults(file: Path, defaults: Any, groups: Mapping[str, Mapping[str, Any]]) -> ConfigError | None:
-    profile = file.parent.name == PROFILE
-    if defaults is not None and not isinstance(defaults, list):
+def _problem_of_defaults(file: Path, defaults: Any, groups: Groups) -> ConfigError | None:
+    if not isinstance(defaults, list):
         return ConfigError(f"{file} has no list under 'defaults'", hint=CHOICE.format(group="GROUP", option="OPTION"))
-    for entry in defaults or ():
-        name, option = next(iter(entry.items())) if isinstance(entry, dict) and entry else (entry, "OPTION")
-        group = str(name).removeprefix("override ").strip().removeprefix("/")
-        if group == PROFILE or (profile and isinstance(entry, str) and entry in groups.get(PROFILE, ())):
-            return ConfigError(
-                f"{file} has a profile in its defaults list", hint="a profile takes no other; write its keys here"
-            )
-        if group in groups and name != f"override /{group}" and (profile or str(name).startswith(("/", "override"))):
-            return ConfigError(
-                f"{file} has '{name}' in its defaults list", hint=CHOICE.format(group=group, option=option)
-            )
-        if name == f"override /{group}" and option not in groups.get(group, (option,)):
-            return ConfigError(f"unknown option {group}={option}", where=str(file), hint=nearest(option, groups[group]))
+    names = []
+    for entry in defaults:
+        pairs = list(entry.items()) if isinstance(entry, dict) else [(entry, None)]
+        if len(pairs) != 1 or not isinstance(pairs[0][0], str):
+            return _not_in_defaults(file, entry, "GROUP", "OPTION")
+        name, option = pairs[0]
+        if name in names:
+            return ConfigError(f"{file} has '{name}' twice in its defaults list", hint="leave one of them")
+        names.append(name)
+        if (problem := _problem_of_entry(file, name, option, groups)) is not None:
+            return problem
     return None
 
 
-def _problem_of_groups(
-    file: Path, content: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]
-) -> ConfigError | None:
+def _problem_of_entry(file: Path, name: str, option: Any, groups: Groups) -> ConfigError | None:
+    """Return what is wrong with one entry of a defaults list, whose option is None where it is a single word."""
+    profile = file.parent.name == PROFILE
+    group = name.removeprefix("override ").strip().removeprefix("/")
+    if group == PROFILE or (profile and option is None and name in groups[PROFILE]):
+        return ConfigError(
+            f"{file} has a profile in its defaults list", hint="a profile takes no other; write its keys here"
+        )
+    if name == f"override /{group}" and group in groups:
+        if option is None:
+            return _not_in_defaults(file, name, group, "OPTION")
+        known = isinstance(option, list) or option in groups[group]
+        return (
+            None
+            if known
+            else ConfigError(
+                f"unknown option {group}={option}", where=str(file), hint=nearest(str(option), groups[group])
+            )
+        )
+    if group in groups and (profile or name.startswith(("/", "override"))):
+        return _not_in_defaults(file, name, group, option or "OPTION")
+    if profile and name != SELF and not group.startswith(OF_ELSEWHERE):
+        return _not_in_defaults(file, name, "GROUP", "OPTION")
+    return None
+
+
+def _not_in_defaults(file: Path, entry: Any, group: str, option: Any) -> ConfigError:
+    shown = repr(entry) if isinstance(entry, str) else entry
+    return ConfigError(f"{file} has {shown} in its defaults list", hint=CHOICE.format(group=group, option=option))
+
+
+def _problem_of_groups(file: Path, content: Mapping[str, Any], groups: Groups) -> ConfigError | None:
     for group, value in content.items():
         above, dot, below = str(group).partition(".")
         if dot and above in groups:
             return ConfigError(f"{file} sets {group} in one line", hint=f"write '{above}: {{{below}: {value}}}'")
-        if group not in groups or isinstance(value, dict) or value is None:
+        if group not in groups or isinstance(value, dict):
             continue
         if isinstance(value, str) and value in groups[group]:
             return ConfigError(
                 f"{file} sets {group}: {value}, and {group} is a group", hint=CHOICE.format(group=group, option=value)
             )
+        shown = "nothing" if value is None else repr(value)
         return ConfigError(
-            f"{file} sets {group} to {value!r}, and {group} is a group of keys",
+            f"{file} sets {group} to {shown}, and {group} is a group of keys",
             hint=f"write '{group}: {{KEY: value}}', or {CHOICE.format(group=group, option='OPTION')}",
         )
+    return None
+
+
+def _problem_of_names(
+    file: Path, content: Mapping[str, Any], types: Mapping[str, Any], within: str = ""
+) -> ConfigError | None:
+    for name, value in content.items():
+        if not isinstance(name, str):
+            return ConfigError(f"{file} has the key {name}, which is no text", hint="keys are names")
+        key = f"{within}.{name}" if within else name
+        above, dot, below = name.partition(".")
+        if dot and key in types:
+            return ConfigError(f"{file} sets {name} in one line", hint=f"write '{above}: {{{below}: {value}}}'")
+        if isinstance(value, dict) and (problem := _problem_of_names(file, value, types, key)) is not None:
+            return problem
     return None

@@ -92,6 +92,9 @@ def _refuse_leaf(key: str, value: Any, types: Mapping[str, Any], where: str) -> 
         raise ConfigError(
             f"{key} is a group of keys, not {value}", where=where, hint=f"set one of them, such as {below}"
         )
+    kind = types.get(key, Any)
+    if isinstance(value, list) and kind is not Any and is_mapping(kind):
+        raise ConfigError(f"{key}={value} must be {accepted(kind)}", where=where)
 
 
 def _is_list(kind: Any) -> bool:

@@ -1,5 +1,6 @@
 """The folders of configuration options: which groups and options exist."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,12 +47,12 @@ class OptionTree:
 
     @cached_property
     def groups(self) -> dict[str, dict[str, Path]]:
-        """The file of every option of every group.
+        """The file of every option of every group; the group of profiles is there without any, too.
 
         Raises:
             PluginError: two providers have an option of one name.
         """
-        found: dict[str, dict[str, Path]] = {}
+        found: dict[str, dict[str, Path]] = {PROFILE: {}}
         for folder in self.folders.values():
             for file in sorted(folder.glob("*/*.yaml")):
                 group, option = file.parent.name, file.stem
@@ -68,8 +69,16 @@ class OptionTree:
 
     def find(self, path: str) -> Path | None:
         """Return the file of ``GROUP/OPTION`` in the first folder that has it, as Hydra searches."""
-        files = (folder / f"{path}.yaml" for folder in self.folders.values())
-        return next((file for file in files if file.is_file()), None)
+        return self._find(f"{path}.yaml")
+
+    def find_other(self, path: str) -> Path | None:
+        """Return a file of ``GROUP/OPTION`` with the other ending of YAML, which nothing reads."""
+        return self._find(f"{path}.yml")
+
+    def _find(self, name: str) -> Path | None:
+        files = (folder / name for folder in self.folders.values())
+        # A name that no file system takes is no file's; pathlib raises of one.
+        return next((file for file in files if os.path.isfile(file)), None)  # noqa: PTH113
 
     def display(self, file: Path) -> str:
         """Name an option's file: ours from ``conf/`` on, others in full."""

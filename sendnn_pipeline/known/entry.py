@@ -8,7 +8,7 @@ import msgspec
 import yaml
 
 from sendnn_pipeline.errors import ConfigError
-from sendnn_pipeline.files import parse_yaml, read_text
+from sendnn_pipeline.files import parse_yaml, read_text, read_yaml
 from sendnn_pipeline.known.registry_form import convert_models
 from sendnn_pipeline.paths import expand_path
 
@@ -117,7 +117,7 @@ def read_known_file(path: str, where: str) -> tuple[KnownConfiguration, ...]:
     file = expand_path(path, "known.file", where)
     if not file.is_file():
         raise ConfigError(f"known.file={path} is not a file", where=where, hint="name a YAML file")
-    content = _parse(_read(file), file)
+    content = read_yaml(file)
     if isinstance(content, Mapping) and "models" in content:
         content = convert_models(content["models"] or {}, str(file))
     entries = content if isinstance(content, list) else [content] if content else []

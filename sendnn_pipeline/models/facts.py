@@ -31,10 +31,15 @@ class TextConfig(msgspec.Struct):
     n_embd: Count | None = None
     max_position_embeddings: int | None = None
     n_positions: int | None = None
-    num_hidden_layers: int | None = None
-    n_layers: int | None = None
-    n_layer: int | None = None
-    num_layers: int | None = None
+    num_hidden_layers: Count | None = None
+    n_layers: Count | None = None
+    n_layer: Count | None = None
+    num_layers: Count | None = None
+    num_attention_heads: Count | None = None
+    n_head: Count | None = None
+    num_key_value_heads: Count | None = None
+    head_dim: Count | None = None
+    intermediate_size: Count | None = None
     pad_token_id: int | None = None
 
 

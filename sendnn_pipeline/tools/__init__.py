@@ -1,7 +1,11 @@
 """Tools beside the run: each is a module with ``main(argv)``, reached as ``python -m sendnn_pipeline NAME``."""
 
+import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
+
+from sendnn_pipeline.errors import ConfigError
 
 TOOLS = {
     "explain": "sendnn_pipeline.tools.explain",
@@ -27,3 +31,18 @@ def shows_usage(argv: Sequence[str], tool: str, words: str, *lines: str) -> bool
     if asked:
         sys.stdout.write("\n".join([f"usage: python -m sendnn_pipeline {tool} {words}", *lines, ""]))
     return asked
+
+
+class ToolParser(argparse.ArgumentParser):
+    """Reads a tool's words; what is wrong with them is one line."""
+
+    def __init__(self, tool: str, description: str | None) -> None:
+        super().__init__(prog=f"python -m sendnn_pipeline {tool}", description=description)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the words.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(message, hint=f"{self.prog} --help shows what it takes")

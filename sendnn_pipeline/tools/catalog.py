@@ -1,6 +1,5 @@
 """``catalog list|show|verify|prune|export|import``: the store of compiled Programs."""
 
-import argparse
 import shutil
 import sys
 import time
@@ -18,8 +17,10 @@ from sendnn_pipeline.observe.console import open_console
 from sendnn_pipeline.programs.artifact import MANIFEST, Artifact, file_digest
 from sendnn_pipeline.programs.bundle import export_artifacts, import_artifacts
 from sendnn_pipeline.programs.store import ArtifactStore, store_at
+from sendnn_pipeline.tools import ToolParser
 
 DAY_SECONDS = 86400.0
+TAKING_SUBJECT = ("show", "export", "import")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -28,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         PipelineError: no artifact has the digest asked for; a file cannot be exported or imported.
     """
-    parser = argparse.ArgumentParser(prog="python -m sendnn_pipeline catalog", description=__doc__)
+    parser = ToolParser("catalog", __doc__)
     parser.add_argument("action", choices=("list", "show", "verify", "prune", "export", "import"))
     what = "show: the first digits of an artifact's digest; export, import: a file"
     parser.add_argument("subject", nargs="?", default="", help=what)
@@ -44,6 +45,10 @@ def main(argv: Sequence[str]) -> None:
     options, console = composed.draft.config().artifacts, open_console()
     store = _store(context, composed)
     subject = "" if "=" in arguments.subject else arguments.subject
+    if subject and arguments.action not in TAKING_SUBJECT:
+        raise ConfigError(f"catalog {arguments.action} takes no {subject}", hint="it is about the whole store")
+    if arguments.action == "show" and not subject:
+        raise ConfigError("catalog show needs the first digits of a digest", hint="catalog list names them")
     if arguments.action in ("export", "import") and not subject:
         raise ConfigError(f"catalog {arguments.action} needs a file", hint=f"catalog {arguments.action} run.artifacts")
     if arguments.action == "list":

@@ -7,6 +7,7 @@ from rich.table import Column, Table
 
 from sendnn_pipeline.app.context import load_context
 from sendnn_pipeline.config.environment import PLUGINS_ALLOW, PLUGINS_DENY, process_environment
+from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.observe.console import open_console
 from sendnn_pipeline.tools import shows_usage
 
@@ -23,6 +24,9 @@ def main(argv: Sequence[str]) -> None:
     """Print the list; ends with exit code 1 when a plugin failed. ``-v`` adds tracebacks."""
     if shows_usage(argv, "plugins", "[-v]"):
         return
+    unknown = [word for word in argv if word != "-v"]
+    if unknown:
+        raise ConfigError(f"plugins takes no {unknown[0]}", hint="-v shows tracebacks")
     plugins = load_context(process_environment()).plugins
     for hook in REGISTERING:
         plugins.registry(hook, hook)

@@ -24,6 +24,7 @@ from sendnn_pipeline.generation.simulation.scenario import Entry, read_scenarios
 from sendnn_pipeline.generation.simulation.timeline import Timeline, draw_png, write_html
 from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.programs.times import StepTimes
+from sendnn_pipeline.tools import ToolParser
 
 # What the tool fills in; whatever the file has of it is left out.
 FILLED = ("events", "prediction", "steps")
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
         ConfigError: a scenario is wrong, a file cannot be read or written, or nothing was measured of the run.
         ModelError: the run's model was not fetched yet.
     """
-    parser = argparse.ArgumentParser(prog="python -m sendnn_pipeline simulate", description=__doc__)
+    parser = ToolParser("simulate", __doc__)
     parser.add_argument("file", metavar="FILE", help="JSON: a list of scenarios")
     parser.add_argument("--prefill-ms", type=_milliseconds, metavar="MS", help="what a prefill step takes")
     parser.add_argument("--decode-ms", type=_milliseconds, metavar="MS", help="what a decode step takes")

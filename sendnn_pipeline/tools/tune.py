@@ -1,6 +1,5 @@
 """``tune TRACE``: the cheapest shapes for a workload, written as an option of ``warmup``."""
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from sendnn_pipeline.pooling.plan import pooling_plan
 from sendnn_pipeline.pooling.shapes import shape_of
 from sendnn_pipeline.pooling.step_cost import UNMEASURED
 from sendnn_pipeline.programs.times import StepTimes
+from sendnn_pipeline.tools import ToolParser
 
 POOLING = "pooling"
 BUDGETS = (1, 2, 3, 4, 6, 8, 12, 16)
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
         ConfigError: the trace cannot be used, or the file cannot be written.
         ModelError: the model was not fetched yet.
     """
-    parser = argparse.ArgumentParser(prog="python -m sendnn_pipeline tune", description=__doc__)
+    parser = ToolParser("tune", __doc__)
     parser.add_argument("trace", help="a number of tokens a line, or JSON lines such as the perf log's")
     parser.add_argument("--name", default="tuned", help="of the option that is written")
     parser.add_argument("--into", default=".", help="folder that takes warmup/NAME.yaml; give it to --config-dir")

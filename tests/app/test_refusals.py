@@ -140,6 +140,27 @@ def test_every_flag_of_hydra_s_that_is_offered_works(words, in_process):
     assert ended.returncode == 0 and SHOWN[words] in ended.stdout, ended.stderr
 
 
+REFUSED = {
+    "-sc": "--shell-completion takes one word; write install=SHELL or uninstall=SHELL",
+    "-sc install=csh": "--shell-completion takes one word; write install=SHELL or uninstall=SHELL",
+    "-sc query=bash": "COMP_LINE is not set; query= is what shells ask",
+    "explain serve.port=1,2": "serve.port=1,2 has several values for serve.port",
+    "plugins -x": "plugins takes no -x; -v shows tracebacks",
+    "catalog list x": "catalog list takes no x",
+    "catalog show": "catalog show needs the first digits of a digest",
+    "catalog nothing": "argument action: invalid choice: 'nothing'",
+    "simulate": "the following arguments are required: FILE; ",
+    "tune": "the following arguments are required: trace; ",
+}
+
+
+@pytest.mark.parametrize("words", list(REFUSED))
+def test_words_that_a_tool_does_not_take_are_one_line(words, in_process):
+    ended = in_process(*words.split())
+    (line,) = ended.stderr.splitlines()
+    assert ended.returncode == 2 and line.startswith(f"error: {REFUSED[words]}"), line
+
+
 @pytest.mark.parametrize("word", ["serve.prt=1", "serve.api_key_file=/no/such/file"])
 def test_a_process_ends_with_its_error_and_its_exit_code(word, minilm, in_process):
     ended = sendnn(word, "model.dtype=float32")

@@ -76,8 +76,9 @@ def test_flags_and_overrides_are_told_apart_in_any_order():
         *("--multirun", "--config-dir=/x"),
         *("inserted=1", "workload.seed=1,2", "hydra.sweep.dir=/y"),
     ]
-    for flag in ("--cfg=job", "--help", "--info", "--info=config", "--hydra-help", "-sc"):
+    for flag in ("--cfg=job", "--help", "--info", "--info=config", "--hydra-help"):
         assert parse_command_line([flag, "serve=bench"]).flags.shows_only
+    assert parse_command_line(["-sc", "install=bash"]).flags.shows_only
 
 
 def test_the_short_form_of_a_key_is_written_in_full(context):

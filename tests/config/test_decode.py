@@ -88,7 +88,7 @@ def test_text_becomes_a_value_of_the_key_s_own_type(text, kind, value):
         ("64 128", list[Positive], "whole numbers separated by commas, such as 64,128"),
         ("64,0", list[Positive] | None, "int >= 1"),
         ("a", int | float | None, "int | float"),
-        ("a: 1", dict[str, str], "mapping"),
+        ("a: 1", dict[str, str], "mapping of text"),
         ("${oc.env:HOME}", str, "plain text without ${"),
         ("a,${b}", list[str], "plain text without ${"),
         ("a b", GROUP, "a name"),
@@ -135,7 +135,7 @@ class Options(EngineConfig):
         ("rows", "many", "engine.rows=many must be int"),
         ("share", 1.5, "engine.share=1.5 must be float <= 1.0"),
         ("share", float("nan"), "engine.share=nan must be float > 0.0"),
-        ("names", {"a": "b"}, "engine.names={'a': 'b'} must be int"),
+        ("names", {"a": "b"}, "engine.names={'a': 'b'} must be mapping of int"),
     ],
 )
 def test_values_of_files_are_checked_by_the_same_types(context, key, value, says):

@@ -160,6 +160,15 @@ def test_an_adopted_variable_gives_way_to_its_successor(newer, value):
         load_context(clean_environ(VLLM_SPYRE_NUM_CPUS="x"), adopt_retired=True)
 
 
+@pytest.mark.parametrize("name", ["site.yaml", "retired.yaml"])
+@pytest.mark.parametrize("text", [b"- a", b"a", b"a: [", b"\xff", b"\0"])
+def test_a_file_of_variables_that_cannot_be_read_is_named(tmp_path, name, text):
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / name).write_bytes(text)
+    with pytest.raises(ConfigError, match=rf"env/{name}"):
+        load_context(clean_environ(), str(tmp_path))
+
+
 def test_a_wrong_file_of_retired_variables_is_named(tmp_path):
     (tmp_path / "env").mkdir()
     file = tmp_path / "env" / "retired.yaml"

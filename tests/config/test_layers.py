@@ -17,6 +17,7 @@ from tests.known.test_entry import entry
 from tests.served import FLOAT32
 
 GLOBAL = "# @package _global_\n"
+ONCE = "override /backend: eager"
 BERT = {"model_type": "bert"}
 KNOWN, PROFILE, ENV, COMMAND_LINE = SETTERS = (Layer.KNOWN, Layer.PROFILE, Layer.ENV, Layer.COMMAND_LINE)
 
@@ -258,6 +259,27 @@ def test_a_profile_is_a_layer_of_its_own_whoever_names_it(site):
         ("profile=site", f"{GLOBAL}defaults: {{a: b}}", "site.yaml has no list under 'defaults'; choose an option"),
         ("profile=site", f"{GLOBAL}defaults: [override /backend: egaer]", "site.yaml); did you mean eager?"),
         ("profile=site", "# @package global\nserve: {port: 1}", "has the header '# @package global', no group; begin"),
+        ("profile=site", f"{GLOBAL}warmup:", "sets warmup to nothing, and warmup is a group of keys; write"),
+        ("profile=site", f"{GLOBAL}null: 1", "site.yaml has the key None, which is no text"),
+        ("profile=site", f"{GLOBAL}metrics: {{perf_log.dir: /x}}", "site.yaml sets perf_log.dir in one line; write"),
+        ("profile=site", f"{GLOBAL}model: {{path: [a]}}", "model.path=['a'] must be text (set by /"),
+        ("profile=site", f"{GLOBAL}model: {{aliases: [null]}}", "model.aliases[0] must be text (set by /"),
+        (
+            "profile=site",
+            f"{GLOBAL}serve:\n  host: ${{oc.env:NO_SUCH}}",
+            "variable 'NO_SUCH' not found (set by /",
+        ),
+        ("profile=site", f"{GLOBAL}serve:\n  port: ${{serve.prt}}", "serve.port=${serve.prt} refers to nothing: "),
+        ("profile=site", f"{GLOBAL}serve:\n  host: ${{", "serve.host has a reference that is none: "),
+        ("profile=site", f"{GLOBAL}known: none", "known has no options to choose from in a file (set by /"),
+        ("profile=site", f"{GLOBAL}defaults: [override /nowhere: a]", "has 'override /nowhere' in its defaults list"),
+        ("profile=site", f"{GLOBAL}defaults: [override /backend eager]", "has 'override /backend eager' in its"),
+        ("profile=site", f"{GLOBAL}defaults: [override /backend: null]", "'defaults: [override /backend: OPTION]'"),
+        ("profile=site", f"{GLOBAL}defaults: [{ONCE}, {ONCE}]", "has 'override /backend' twice in its defaults list"),
+        ("profile=site", f"{GLOBAL}defaults: [override /profile: other]", "a profile takes no other"),
+        ("profile=site", f"{GLOBAL}defaults: [5]", "site.yaml has '5' in its defaults list"),
+        ("profile=site", f"{GLOBAL}defaults: [{{}}]", "site.yaml has {} in its defaults list"),
+        ("profile=site", f"{GLOBAL}defaults:", "site.yaml has no list under 'defaults'"),
         ("profile=sit", GLOBAL, "unknown option profile=sit; did you mean site?"),
         ("process=site", "defaults: [site]", "the defaults lists of the chosen options go in a circle"),
         ("serve=site", "defaults: [override /process: default]", "serve/site overrides process below its own group"),
@@ -284,11 +306,55 @@ def test_an_option_that_cannot_be_used_is_one_line(site, word, text, says):
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_file_of_the_other_ending_is_named(site, tmp_path):
-    folder = site(profile__other=GLOBAL)
+@pytest.mark.parametrize("others", [{"profile__other": GLOBAL}, {"serve__other": "port: 1"}])
+def test_a_file_of_the_other_ending_is_named(site, tmp_path, others):
+    folder = site(**others)
+    (tmp_path / "profile").mkdir(exist_ok=True)
     (tmp_path / "profile" / "site.yml").write_text(GLOBAL)
     with pytest.raises(ConfigError, match=r"profile/site\.yml is not read; files of options end in \.yaml: rename it"):
         compose("profile=site", folder=folder)
+
+
+@pytest.mark.parametrize("variables", [{}, {"SENDNN_PIPELINE__profile": "site"}])
+def test_a_profile_that_there_is_not_is_refused_whoever_names_it(tmp_path, variables):
+    (tmp_path / "profile").mkdir()
+    with pytest.raises(ConfigError, match="there are no profiles; put FOLDER/profile/NAME"):
+        compose(*([] if variables else ["profile=site"]), folder=tmp_path, **variables)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a*", "../eager"])
+def test_a_name_that_is_no_file_s_is_an_unknown_option(name):
+    with pytest.raises(ConfigError, match="unknown option backend="):
+        compose(f"backend={name}")
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "words"),
+    [
+        ("warmup.shapes", "warmup: {shapes: {a: 1}}", []),
+        ("backend.environment", "backend: {environment: {A: {B: 1}}}", ["backend=sendnn"]),
+    ],
+)
+def test_a_mapping_where_none_fits_is_the_file_s_that_has_it(site, key, text, words):
+    folder = site(profile__site=f"{GLOBAL}{text}\n")
+    draft = compose("profile=site", *words, folder=folder)
+    if key == "warmup.shapes":
+        assert draft[key] == {"a": 1} and draft.where(key) == f"{folder}/profile/site.yaml (profile=site)"
+        assert compose("warmup.shapes={a:1}").where(key) == "warmup.shapes={a:1}"
+        return
+    with pytest.raises(ConfigError, match=r"must be mapping of text \(set by /.*/profile/site\.yaml"):
+        draft.config()
+
+
+def test_a_reference_is_shown_as_what_it_comes_to(site, monkeypatch):
+    monkeypatch.setenv("WHERE_TO_LISTEN", "127.0.0.7")
+    draft = compose("profile=site", folder=site(profile__site=f"{GLOBAL}serve:\n  host: ${{oc.env:WHERE_TO_LISTEN}}\n"))
+    assert draft["serve.host"] == draft.origins["serve.host"][0].value == "127.0.0.7"
+
+
+def test_one_run_takes_no_sweep():
+    with pytest.raises(ConfigError, match=r"serve\.port=1,2 has several values for serve\.port; write 'serve\.port="):
+        compose("serve.port=1,2")
 
 
 def test_a_value_that_an_option_leaves_open_hides_nobody_s(site):

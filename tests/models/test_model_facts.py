@@ -185,6 +185,9 @@ WRONG = {
     "architectures": ("BertModel", "list"),
     "model_type": (3, "text"),
     "text_config": ([], "mapping"),
+    "intermediate_size": ([64], "int"),
+    "num_attention_heads": (float("nan"), "int"),
+    "num_key_value_heads": (0, "int >= 1"),
 }
 
 
