@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -112,8 +113,12 @@ class Served(Address):
         self.session = httpx.Client(timeout=60)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
-        if self.wait:
-            self.wait_ready()
+        with ExitStack() as stack:
+            stack.push(self)
+            if self.wait:
+                self.wait_ready()
+            # Else it ends with the block.
+            stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:

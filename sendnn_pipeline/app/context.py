@@ -89,7 +89,11 @@ class AppContext:
         registries = self.plugins.registry("register_config_registries", "config registry")
         for name, entry in registries.entries.items():
             try:
-                configs += entry.factory().configs()
+                found = entry.factory().configs()
+                others = [repr(one) for one in found if not isinstance(one, KnownConfiguration)]
+                if others:
+                    raise TypeError(f"{others[0]} is not a KnownConfiguration")
+                configs += found
             except PipelineError:
                 raise
             except Exception as error:

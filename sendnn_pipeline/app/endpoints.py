@@ -11,7 +11,7 @@ def collect_endpoints(plugins: Plugins, engine: str) -> dict[str, Endpoint[Any]]
     """Return the endpoints that plugins register for an engine.
 
     Raises:
-        PluginError: two register one path.
+        PluginError: two register one path, or one registers something else.
     """
     found: dict[str, tuple[str, Endpoint[Any]]] = {}
 
@@ -22,6 +22,9 @@ def collect_endpoints(plugins: Plugins, engine: str) -> dict[str, Endpoint[Any]]
         def register(name: str, path: str, endpoint: Endpoint[Any]) -> None:
             if name != engine:
                 return
+            if not isinstance(endpoint, Endpoint):
+                hint = "see Endpoint in frontend/endpoint.py"
+                raise PluginError(f"path {path} of engine {engine} by {owner} is no endpoint: {endpoint!r}", hint=hint)
             if path in found:
                 raise PluginError(
                     f"path {path} of engine {engine} is registered by {found[path][0]} and {owner}",

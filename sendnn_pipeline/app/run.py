@@ -19,7 +19,7 @@ from sendnn_pipeline.app.engine_environment import engine_environment
 from sendnn_pipeline.app.engine_start import note_restarts, start_of
 from sendnn_pipeline.app.plan_table import plan_lines, print_plan
 from sendnn_pipeline.app.resolve import ComposedRun, ResolvedRun, find_source, resolve_run
-from sendnn_pipeline.app.target import create_target
+from sendnn_pipeline.app.target import create_target, describe_target
 from sendnn_pipeline.config.draft import Draft
 from sendnn_pipeline.config.layers import LayeredConfig
 from sendnn_pipeline.config.schema import StageName
@@ -31,7 +31,7 @@ from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.target import RunningEngine, ServeTarget, Session
 from sendnn_pipeline.hooks.manager import Plugins
-from sendnn_pipeline.hooks.timeout import located
+from sendnn_pipeline.hooks.timeout import blame, located
 from sendnn_pipeline.machine.threads import plan_threads
 from sendnn_pipeline.messages import Ready
 from sendnn_pipeline.observe.console import ConsoleProgress, open_consoles
@@ -160,8 +160,10 @@ def _prepare_target(
 ) -> ServeTarget | None:
     if StageName.serve not in run.config.pipeline.stages:
         return None
-    target = create_target(plugins, run.config.serve.target, where=draft.where("serve.target"))
-    target.prepare(run, endpoints)
+    name = run.config.serve.target
+    target = create_target(plugins, name, where=draft.where("serve.target"))
+    with blame(describe_target(plugins, name)):
+        target.prepare(run, endpoints)
     return target
 
 

@@ -4,9 +4,10 @@ from sendnn_pipeline.app.context import AppContext
 from sendnn_pipeline.app.endpoints import collect_endpoints
 from sendnn_pipeline.app.engine_environment import engine_environment
 from sendnn_pipeline.app.resolve import ResolvedRun
-from sendnn_pipeline.app.target import create_target
+from sendnn_pipeline.app.target import create_target, describe_target
 from sendnn_pipeline.config.schema import StageName
 from sendnn_pipeline.config.secrets import read_api_keys
+from sendnn_pipeline.hooks.timeout import blame
 
 
 def check_start(context: AppContext, resolved: ResolvedRun) -> str:
@@ -28,5 +29,6 @@ def check_start(context: AppContext, resolved: ResolvedRun) -> str:
     check = getattr(target, "check", None)
     if check is None:
         return f"what serve.target={name} opens"
-    check(run, collect_endpoints(context.plugins, run.config.engine.name))
+    with blame(describe_target(context.plugins, name)):
+        check(run, collect_endpoints(context.plugins, run.config.engine.name))
     return ""

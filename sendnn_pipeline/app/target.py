@@ -7,6 +7,7 @@ from sendnn_pipeline.hooks.manager import Plugins
 
 if TYPE_CHECKING:
     from sendnn_pipeline.frontend.target import ServeTarget
+    from sendnn_pipeline.hooks.registry import Registry
 
 # `keys` may be left out.
 PARTS = ("ends", "prepare", "run")
@@ -24,10 +25,19 @@ def create_target(plugins: Plugins, name: str, *, where: str = "") -> "ServeTarg
         ConfigError: nothing is registered under the name.
         PluginError: what is registered cannot be made, or is not a target; the message says what it lacks.
     """
-    registry = plugins.registry("register_serve_targets", "serve target")
+    registry = _registry(plugins)
     target: ServeTarget = registry.create(name, where=where, missing=plugins.missing())
     lacking = [part for part in PARTS if not hasattr(target, part)]
     if lacking:
         hint = "see ServeTarget in frontend/target.py"
         raise PluginError(f"{registry.describe(name)} lacks {', '.join(lacking)}", hint=hint)
     return target
+
+
+def describe_target(plugins: Plugins, name: str) -> str:
+    """Return a target that there is in words, with its plugin."""
+    return _registry(plugins).describe(name)
+
+
+def _registry(plugins: Plugins) -> "Registry[ServeTarget]":
+    return plugins.registry("register_serve_targets", "serve target")

@@ -6,8 +6,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from sendnn_pipeline.config.dtypes import Dtype
-
-Positive = Annotated[int, Meta(ge=1)]
+from sendnn_pipeline.config.numbers import Positive
 
 
 @dataclass(frozen=True, kw_only=True)

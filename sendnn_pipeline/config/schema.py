@@ -12,9 +12,8 @@ from msgspec import Meta
 
 from sendnn_pipeline.config.dtypes import Dtype
 from sendnn_pipeline.config.multimodal import MultimodalConfig
+from sendnn_pipeline.config.numbers import Positive
 from sendnn_pipeline.config.serving import LogConfig, MetricsConfig, ServeConfig, WorkloadConfig
-
-Positive = Annotated[int, Meta(ge=1)]
 
 
 @dataclass(frozen=True, kw_only=True)

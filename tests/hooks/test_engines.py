@@ -50,6 +50,12 @@ def test_two_endpoints_of_one_path_name_both_plugins(site, with_echo, tiny, in_p
     assert "load" not in ended.stdout
 
 
+def test_what_is_no_endpoint_is_named(site, with_echo):
+    install(site, "more", implement("register_endpoints(register)", "register('echo', '/v2/echo', 3)"))
+    with pytest.raises(PluginError, match="path /v2/echo of engine echo by more is no endpoint: 3; see Endpoint in"):
+        collect_endpoints(plugins(), "echo")
+
+
 def test_one_path_of_two_engines_is_no_conflict(site, with_echo):
     install(site, "more", endpoint("pooling", "/v1/echo"))
     assert collect_endpoints(plugins(), "echo").keys() == {"/v1/echo"}

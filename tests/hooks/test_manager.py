@@ -314,18 +314,21 @@ def test_a_defaults_list_that_names_no_schema_is_located(acme):
         compose_run(load_context(clean_environ()), parse_overrides(["backend=acme"]))
 
 
+FAILS = "ends = True\n    def prepare(self, run, endpoints): raise OSError('no room')"
 TARGETS = {
-    "without target": ("", "serve=acme does not set serve.target, and would run http .*add the line 'target: acme'"),
-    "without parts": ("target: acme\n", "serve target acme of plugin acme lacks ends, prepare; see ServeTarget in"),
+    "without target": ("", "", "serve=acme does not set serve.target, .* run http .*add the line 'target: acme'"),
+    "that fails": ("target: acme\n", FAILS, r"serve target acme of plugin acme failed: OSError: no room \(acme"),
+    "without parts": ("target: acme\n", "", "serve target acme of plugin acme lacks ends, prepare; see ServeTarget"),
 }
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_a_target_that_is_none_is_told_what_it_lacks(site, tiny, in_process, kind):
-    option, line = TARGETS[kind]
+def test_what_is_wrong_with_a_target_is_one_line(site, tiny, in_process, kind):
+    option, parts, line = TARGETS[kind]
     (site / "conf" / "serve").mkdir(parents=True)
     (site / "conf" / "serve" / "acme.yaml").write_text("# Acme.\nport: 0\n" + option)
-    code = "class Target:\n    def run(self, session): ...\n" + implement("config_paths()", "return HERE / 'conf'")
+    code = f"class Target:\n    def run(self, session): ...\n    {parts}\n"
+    code += implement("config_paths()", "return HERE / 'conf'")
     install(site, "acme", code + implement("register_serve_targets(register)", "register('acme', Target)"))
     ended = in_process(*EAGER_FLOAT32, f"model.path={tiny}", "serve=acme")
     assert ended.returncode in (1, 2) and re.search(line, ended.stderr), ended.stderr
@@ -359,6 +362,13 @@ def test_a_denied_plugin_is_not_imported_by_a_run_either(site, tiny, with_echo, 
     assert listed.returncode == 0 and "disabled" in listed.stdout
     asked = whole_run("backend=bomb", **denied)
     assert asked.returncode == 2 and "unknown option backend=bomb" in asked.stderr
+
+
+def test_what_is_no_configuration_is_named(site):
+    code = "class Numbers:\n    def configs(self): return [1]\n"
+    install(site, "lists", code + implement("register_config_registries(register)", "register('lists', Numbers)"))
+    _, problems = load_context(clean_environ()).collect_known(None, "")
+    assert problems == ("config registry lists of plugin lists failed: TypeError: 1 is not a KnownConfiguration",)
 
 
 def test_a_registry_of_configurations_that_fails_is_named_and_the_run_goes_on(site, tiny, with_echo, whole_run):

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from sendnn_pipeline.config.serving import Positive, ServeConfig
+from sendnn_pipeline.config.numbers import Positive
+from sendnn_pipeline.config.serving import ServeConfig
 
 Seconds = Annotated[float, Meta(gt=0)]
 # How often Ray counts requests; it averages over more than that.

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from sendnn_pipeline.config.numbers import Positive
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.generation.rules import Rules, sendnn_rules
 
-Positive = Annotated[int, Meta(ge=1)]
 TokenId = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Milliseconds = Annotated[float, Meta(ge=0)]
 
