@@ -47,3 +47,15 @@ def test_what_mixes_it_in_is_refused_by_name(kind):
     module, third, facts = made(kind, "mean", ILL[kind])
     with pytest.raises(ModelError, match=f"there: in models of the type {kind} what pads a text changes its answer"):
         check_padding(module, third, facts, "float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_logit_that_is_near_zero_is_not_far_off_because_of_it(dtype):
+    class Logit(torch.nn.Module):
+        """A sum of rounded numbers, which another length adds up in another order."""
+
+        def forward(self, ids, mask):
+            return (torch.tensor([[1e-7 * ids.shape[1]]]),)
+
+    facts = SimpleNamespace(folder="there", model_type="bert", vocab_size=20, pad_token_id=1)
+    check_padding(Logit(), None, facts, dtype)
