@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 
@@ -14,7 +15,16 @@ from sendnn_pipeline.generation.sampling.sampler import Sampled, sample
 from sendnn_pipeline.generation.sequence import Sequence
 from sendnn_pipeline.generation.steps import Chunk, DecodeStep, PrefillStep, Step
 
-NOT_FINITE = "the model gave numbers that are not finite"
+
+class Failure(NamedTuple):
+    """Why a sequence got nothing."""
+
+    message: str
+    detail: str = ""
+    """For the log alone: a library's own words."""
+
+
+NOT_FINITE = Failure("gave numbers that are not finite")
 
 
 @dataclass
@@ -22,8 +32,7 @@ class Computed:
     """What a step gave each of its sequences, by the scheduler's ids."""
 
     sampled: dict[int, Sampled] = field(default_factory=dict)
-    failed: dict[int, str] = field(default_factory=dict)
-    """Why, of those that got nothing."""
+    failed: dict[int, Failure] = field(default_factory=dict)
 
 
 def compute(runner: StepRunner, step: Step, sequences: Mapping[int, Sequence]) -> Computed:
@@ -52,7 +61,7 @@ def _prefill(
                 if sequence.sampling.prompt_logprobs >= 0:
                     _report_prompt(runner, chunk, states, sequence)
             except Exception as error:
-                computed.failed[chunk.request_id] = _reason(error)
+                computed.failed[chunk.request_id] = _failure(error)
                 continue
             if chunk.is_last:
                 hidden[chunk.request_id] = states[-1:]
@@ -67,7 +76,7 @@ def _chunks(runner: StepRunner, chunks: Several[Chunk], computed: Computed) -> I
         raise
     except Exception as error:
         if len(chunks) == 1:
-            computed.failed[chunks[0].request_id] = _reason(error)
+            computed.failed[chunks[0].request_id] = _failure(error)
             return
         for chunk in chunks:
             yield from _chunks(runner, [chunk], computed)
@@ -90,7 +99,7 @@ def _decode(runner: StepRunner, step: DecodeStep, computed: Computed) -> dict[in
         raise
     except Exception as error:
         if len(step.request_ids) == 1:
-            computed.failed[step.request_ids[0]] = _reason(error)
+            computed.failed[step.request_ids[0]] = _failure(error)
             return {}
     hidden: dict[int, torch.Tensor] = {}
     for row in range(len(step.request_ids)):
@@ -113,7 +122,7 @@ def _sample(
         raise
     except Exception as error:
         if len(hidden) == 1:
-            computed.failed.update(dict.fromkeys(hidden, _reason(error)))
+            computed.failed.update(dict.fromkeys(hidden, _failure(error)))
             return
         for scheduler_id, states in hidden.items():
             _sample(runner, {scheduler_id: states}, sequences, computed)
@@ -125,10 +134,10 @@ def _sample(
         try:
             computed.sampled[scheduler_id] = sample(logits, row, sequences[scheduler_id])
         except ValueError as error:
-            computed.failed[scheduler_id] = str(error)
+            computed.failed[scheduler_id] = Failure(str(error))
         except Exception as error:
-            computed.failed[scheduler_id] = _reason(error)
+            computed.failed[scheduler_id] = _failure(error)
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or ['?'])[0][:200]}"
+def _failure(error: Exception) -> Failure:
+    return Failure("could not be computed", f"{type(error).__name__}: {(str(error).splitlines() or ['?'])[0][:200]}")

@@ -140,7 +140,7 @@ class GenerationCore:
         """Let the sequences run whose grammars are ready, and refuse those whose grammars cannot be."""
         for scheduler_id in self.grammars.take_ready():
             if error := self.grammars.mask(scheduler_id).error if scheduler_id in self.sequences else "":
-                self._fail(scheduler_id, error, "refused")
+                self._fail(scheduler_id, error, reason="refused")
             self._arrived(scheduler_id)
 
     def _admit_pictured(self, pictured: Pictured) -> None:
@@ -186,8 +186,8 @@ class GenerationCore:
                 sequence.ran(taken)
             else:
                 sequence.waited(taken, prefill=prefill)
-        for scheduler_id, reason in computed.failed.items():
-            self._fail(scheduler_id, reason)
+        for scheduler_id, failure in computed.failed.items():
+            self._fail(scheduler_id, *failure)
         tokens = [computed.sampled[one].token_id if one in computed.sampled else -1 for one in step.sampled]
         stopped = [
             one for one, token in zip(step.sampled, tokens, strict=True) if stops(self.sequences.get(one), token)
@@ -209,12 +209,12 @@ class GenerationCore:
     def _of(self, request_id: int) -> list[int]:
         return [one for one, found in self.sequences.items() if found.request_id == request_id]
 
-    def _fail(self, scheduler_id: int, message: str, reason: Literal["failed", "refused"] = "failed") -> None:
-        if (sequence := self.sequences.get(scheduler_id)) is not None:
-            blocks = [block for one in self._of(sequence.request_id) for block in self.scheduler.discard(one)]
+    def _fail(self, one: int, message: str, detail: str = "", reason: Literal["failed", "refused"] = "failed") -> None:
+        if (sequence := self.sequences.get(one)) is not None:
+            blocks = [block for other in self._of(sequence.request_id) for block in self.scheduler.discard(other)]
             self.runner.clear(blocks)
             self._forget(sequence.request_id)
-            self.send(RequestFailed(sequence.request_id, reason, sequence.prompt_index, message))
+            self.send(RequestFailed(sequence.request_id, reason, sequence.prompt_index, message, detail))
 
     def _forget(self, request_id: int, index: int = -1) -> None:
         """Free the blocks of one sequence of a request, or of all of them."""
