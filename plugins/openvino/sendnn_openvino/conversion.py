@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sendnn_openvino.library import DEVICE, failing_as, import_openvino
+from sendnn_openvino.signal_stack import signal_stack_put_back
 from sendnn_pipeline.backends.export import export_graph
 from sendnn_pipeline.errors import BackendError
 
@@ -45,6 +46,6 @@ def convert(graph: "Graph", properties: Mapping[str, Any]) -> "openvino.Compiled
         # It has `any` of one dimension, and lacks `all`.
         decompositions: Any = get_decompositions([*get_inf_decomposition_list(), torch.ops.aten.all.dim])
         trace = make_fx(functional, decompositions, tracing_mode="fake", _allow_non_fake_inputs=True)
-        with torch.no_grad():
+        with torch.no_grad(), signal_stack_put_back():
             traced = trace(*graph.example)
             return openvino_compile(traced, *graph.example, options={"device": DEVICE, "config": dict(properties)})

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sendnn_openvino.library import DEVICE, failing_as, import_openvino
+from sendnn_openvino.signal_stack import signal_stack_put_back
 from sendnn_pipeline.backends.base import CompiledCall, CompiledProgram
 
 if TYPE_CHECKING:
@@ -50,6 +51,6 @@ def open_program(folder: Path, name: str, properties: Mapping[str, Any]) -> Open
     Raises:
         BackendError: OpenVINO cannot open it.
     """
-    with failing_as(f"OpenVINO cannot open {folder / BLOB}"):
+    with failing_as(f"OpenVINO cannot open {folder / BLOB}"), signal_stack_put_back():
         core = import_openvino().Core()
         return OpenVINOProgram(core.import_model((folder / BLOB).read_bytes(), DEVICE, dict(properties)), name)
