@@ -207,7 +207,7 @@ def test_another_number_of_blocks_is_not_what_was_compiled(llama, card, monkeypa
     monkeypatch.setattr(DeviceRunner, "reset", more_blocks)
     monkeypatch.setattr(DeviceRunner, "seen", False)
     (failed,) = generate(card, Port(prompts_of(5)), llama).failures()
-    assert "recompile" in failed.message and card.device.kv.blocks == 20
+    assert "recompile" in failed.detail and card.device.kv.blocks == 20
 
 
 def test_sizes_of_one_are_compiled_as_any_and_only_then(llama, card, monkeypatch):
