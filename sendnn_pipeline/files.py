@@ -69,4 +69,4 @@ def read_yaml(file: Path) -> Any:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{file} cannot be read as YAML: {error}") from None
+        raise ConfigError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from None

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from sendnn_pipeline.errors import PluginError
 from sendnn_pipeline.hooks.manager import Plugins
+from sendnn_pipeline.hooks.registry import check_parts
 
 if TYPE_CHECKING:
     from sendnn_pipeline.frontend.target import ServeTarget
@@ -27,10 +27,7 @@ def create_target(plugins: Plugins, name: str, *, where: str = "") -> "ServeTarg
     """
     registry = _registry(plugins)
     target: ServeTarget = registry.create(name, where=where, missing=plugins.missing())
-    lacking = [part for part in PARTS if not hasattr(target, part)]
-    if lacking:
-        hint = "see ServeTarget in frontend/target.py"
-        raise PluginError(f"{registry.describe(name)} lacks {', '.join(lacking)}", hint=hint)
+    check_parts(registry.describe(name), target, PARTS, "see ServeTarget in frontend/target.py")
     return target
 
 

@@ -9,6 +9,7 @@ import msgspec
 from sendnn_pipeline.backends.base import DTYPES, CompileBackend, CompiledCall, CompiledProgram, Graph, Limits
 from sendnn_pipeline.backends.guard import blaming
 from sendnn_pipeline.errors import BackendError, PluginError
+from sendnn_pipeline.hooks.registry import check_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,9 +45,7 @@ def check_backend(backend: Any, what: str) -> CompileBackend:
     Raises:
         PluginError: it lacks a part, or promises artifacts that it cannot open.
     """
-    lacking = [name for name in _members(CompileBackend) if not hasattr(backend, name)]
-    if lacking:
-        raise PluginError(f"{what} lacks {', '.join(lacking)}", hint="see CompileBackend in backends/base.py")
+    check_parts(what, backend, _members(CompileBackend), "see CompileBackend in backends/base.py")
     if not isinstance(backend.limits, Limits):
         raise PluginError(f"{what} has limits that are not a Limits, but {backend.limits!r}", hint=CONTRACT)
     try:

@@ -15,7 +15,7 @@ def asked_by_flags() -> Iterator[None]:
     """Have inductor learn, while the block runs, what the compiler can by a call of milliseconds for each set.
 
     What the CPU has, torch knows. For AVX-512's bfloat16, VNNI and AMX it then builds programs and opens each in a
-    process of its own, which takes three seconds of a first start.
+    process of its own, which takes more than two seconds of a first start.
     """
     from torch._inductor.cpu_vec_isa import VecISA
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from yaml import YAMLError
 
 from sendnn_pipeline.config.aliases import SHORT_FORMS
 from sendnn_pipeline.config.decode import decode
 from sendnn_pipeline.errors import ConfigError, nearest
-from sendnn_pipeline.files import parse_yaml, read_text
+from sendnn_pipeline.files import read_yaml
 
 REGISTRY_PREFIX = "SENDNN_INFERENCE_"
 OWN_PREFIX = "SENDNN_PIPELINE_"
@@ -102,11 +101,7 @@ def unknown_keys(rows: Mapping[str, EnvRow], types: Mapping[str, Any]) -> list[s
 
 
 def _read_file(file: Path, provider: str) -> Mapping[str, Any]:
-    try:
-        content = parse_yaml(read_text(file)) or {}
-    except (OSError, ValueError, YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{file} ({provider}) cannot be read: {reason}", hint=FORM_OF_FILE) from None
+    content = read_yaml(file) or {}
     if not isinstance(content, Mapping):
         raise ConfigError(f"{file} ({provider}) has no rows", hint=FORM_OF_FILE)
     return content

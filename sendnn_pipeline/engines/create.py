@@ -3,8 +3,9 @@
 from functools import partial
 
 from sendnn_pipeline.engines.base import Engine, UsesPlugins
-from sendnn_pipeline.errors import ConfigError, PluginError
+from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.hooks.manager import Plugins
+from sendnn_pipeline.hooks.registry import check_parts
 from sendnn_pipeline.models.facts import ModelFacts
 
 
@@ -22,10 +23,8 @@ def create_engine(plugins: Plugins, name: str, *, where: str = "") -> Engine:
     """
     registry = plugins.registry("register_engines", "engine")
     engine: Engine = registry.create(name, where=where, missing=plugins.missing())
-    names = {*Engine.__annotations__, *vars(Engine)}
-    lacking = sorted(part for part in names if not part.startswith("_") and not hasattr(engine, part))
-    if lacking:
-        raise PluginError(f"{registry.describe(name)} lacks {', '.join(lacking)}", hint="see Engine in engines/base.py")
+    parts = {name for name in (*Engine.__annotations__, *vars(Engine)) if not name.startswith("_")}
+    check_parts(registry.describe(name), engine, parts, "see Engine in engines/base.py")
     if isinstance(engine, UsesPlugins):
         engine.use_plugins(plugins)
     return engine

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from sendnn_pipeline.engines.vocabulary import why_outside
 from sendnn_pipeline.generation.messages import GenerationRequest, Sampling
 from sendnn_pipeline.generation.rules import Rules
 
@@ -30,20 +31,14 @@ class Door:
             counts = f"{len(request.prompts)} prompts and {len(request.max_tokens)} lengths"
             return Fault(-1, f"it has {counts}; both must be as many, and 1 or more")
         for index, (prompt, most) in enumerate(zip(request.prompts, request.max_tokens, strict=True)):
-            wrong = self._outside(prompt)
+            wrong = why_outside(prompt, self.vocab_size)
             if wrong:
                 return Fault(index, wrong)
             never = self.rules.why_never(len(prompt), most)
             if never:
                 return Fault(index, f"has {never}")
-        wrong = self._outside(_ids_of(request.sampling))
+        wrong = why_outside(_ids_of(request.sampling), self.vocab_size)
         return Fault(-1, f"its sampling {wrong}") if wrong else None
-
-    def _outside(self, ids: Sequence[int]) -> str:
-        if not ids or (min(ids) >= 0 and max(ids) < self.vocab_size):
-            return ""
-        wrong = next(token_id for token_id in ids if not 0 <= token_id < self.vocab_size)
-        return f"has token id {wrong}; the vocabulary ends at {self.vocab_size - 1}"
 
 
 def _ids_of(sampling: Sampling) -> Sequence[int]:

@@ -1,6 +1,6 @@
 """Names and what is registered under them; a name has one owner."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -8,6 +8,23 @@ from sendnn_pipeline.errors import ConfigError, PluginError, nearest
 from sendnn_pipeline.hooks.timeout import blame
 
 T = TypeVar("T")
+
+
+def check_parts(what: str, made: object, parts: Iterable[str], hint: str) -> None:
+    """Refuse what lacks a part of its contract.
+
+    Args:
+        what: what was made, and its plugin.
+        made: it.
+        parts: names of its contract's.
+        hint: where the contract is.
+
+    Raises:
+        PluginError: naming what it lacks.
+    """
+    lacking = sorted(part for part in parts if not hasattr(made, part))
+    if lacking:
+        raise PluginError(f"{what} lacks {', '.join(lacking)}", hint=hint)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sendnn_pipeline.engines.vocabulary import why_outside
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -48,10 +50,8 @@ class Door:
     def _fault_of(self, index: int, ids: Sequence[int]) -> Fault | None:
         if not ids:
             return Fault(index, "empty_input", "has no tokens")
-        if min(ids) < 0 or max(ids) >= self.vocab_size:
-            wrong = next(token_id for token_id in ids if not 0 <= token_id < self.vocab_size)
-            message = f"has token id {wrong}; the vocabulary ends at {self.vocab_size - 1}"
-            return Fault(index, "invalid_value", message)
+        if wrong := why_outside(ids, self.vocab_size):
+            return Fault(index, "invalid_value", wrong)
         if len(ids) > self.max_tokens:
             message = f"has {len(ids)} tokens; the longest Program takes {self.max_tokens}"
             return Fault(index, "context_length_exceeded", message)

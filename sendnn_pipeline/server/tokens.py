@@ -7,6 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from sendnn_pipeline.engines.vocabulary import why_outside
 from sendnn_pipeline.frontend.bodies import check_beside, convert_body
 from sendnn_pipeline.frontend.errors import OpenAIError, RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
@@ -183,11 +184,8 @@ def _check_count(num_ids: int, name: str) -> None:
 
 def _check_ids(front: Frontend, ids: Sequence[int], name: str) -> None:
     _check_count(len(ids), name)
-    vocab_size = front.run.model.vocab_size
-    wrong = next((token_id for token_id in ids if not 0 <= token_id < vocab_size), None)
-    if wrong is not None:
-        message = f"{name} has id {wrong}; the vocabulary ends at {vocab_size - 1}"
-        raise RequestError(400, message, param=name, code="invalid_value")
+    if wrong := why_outside(ids, front.run.model.vocab_size):
+        raise RequestError(400, f"{name} {wrong}", param=name, code="invalid_value")
 
 
 routes = [

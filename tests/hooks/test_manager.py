@@ -270,7 +270,7 @@ def test_a_variable_of_another_option_is_ignored_with_a_note(acme, in_process):
         ),
         ("ACME_CORES: backend.cores\n", "row ACME_CORES of"),
         ("- ACME_CORES\n", "has no rows; a file of env/ is YAML: VARIABLE: {key: group.key"),
-        ("ACME_CORES {\n  key: 1\n", "cannot be read: mapping values are not allowed"),
+        ("ACME_CORES {\n  key: 1\n", "cannot be read as YAML: mapping values are not allowed"),
     ],
 )
 def test_rows_that_cannot_be_read_are_their_plugins_fault(acme, rows, reason, in_process):

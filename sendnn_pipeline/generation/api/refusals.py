@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from sendnn_pipeline.engines.vocabulary import why_outside
 from sendnn_pipeline.frontend.errors import RequestError
 
 
@@ -43,9 +44,8 @@ def check_ids(ids: Sequence[int], vocab_size: int, param: str) -> None:
     Raises:
         RequestError: 400, naming the first one.
     """
-    if ids and not (min(ids) >= 0 and max(ids) < vocab_size):
-        wrong = next(token_id for token_id in ids if not 0 <= token_id < vocab_size)
-        raise invalid(param, f"has token id {wrong}; the vocabulary ends at {vocab_size - 1}")
+    if wrong := why_outside(ids, vocab_size):
+        raise invalid(param, wrong)
 
 
 def check_count(items: Sequence[Any], most: int, param: str) -> None:
