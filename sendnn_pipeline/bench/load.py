@@ -18,7 +18,7 @@ class Sample(msgspec.Struct, frozen=True):
     due: float
     """When it was to be sent; in a closed loop, when a client was free for it."""
     answers: list[float]
-    """When each part of the answer came: one for vectors, one a token for text."""
+    """When each part of the answer came: one for vectors, about one a token for text."""
     num_items: int
     num_tokens: int
     queued_seconds: float | None = None
@@ -26,6 +26,29 @@ class Sample(msgspec.Struct, frozen=True):
     error: str = ""
     num_cut: int = 0
     """Items that the workload has longer than any Program takes."""
+    choices: list[int] = []
+    """To which of several texts each part belongs; empty where the answer came whole."""
+    num_output_tokens: int = 0
+
+    @property
+    def streams(self) -> list[list[float]]:
+        """When the parts of each text came; empty where the answer came whole."""
+        found: dict[int, list[float]] = {}
+        for choice, answered in zip(self.choices, self.answers, strict=False):
+            found.setdefault(choice, []).append(answered)
+        return list(found.values())
+
+    @property
+    def first_seconds(self) -> list[float]:
+        """From due to the first part of each text, or to the whole answer."""
+        return [times[0] - self.due for times in self.streams] or [self.latency_seconds]
+
+    @property
+    def token_seconds(self) -> list[float]:
+        """Of each text, what a token after the first took; empty where there are none."""
+        streams = self.streams
+        after = self.num_output_tokens / len(streams) - 1 if streams else 0
+        return [(times[-1] - times[0]) / after for times in streams] if after > 0 else []
 
     @property
     def latency_seconds(self) -> float:
@@ -45,6 +68,29 @@ class Ask:
     """Items that the workload has longer."""
 
 
+@dataclass
+class Parts:
+    """The parts of an answer that streams."""
+
+    times: list[float] = field(default_factory=list)
+    """When they came; empty where it came whole."""
+    choices: list[int] = field(default_factory=list)
+    """To which text each belongs."""
+    num_tokens: int = 0
+    """Of the prompts, as the usage says, which comes last."""
+    num_output_tokens: int = 0
+
+    def take(self, event: Any) -> None:
+        """Note an event as it comes: a part of the answer, or its usage, which comes last."""
+        known = event if isinstance(event, Mapping) else {}
+        choices, usage = known.get("choices"), known.get("usage")
+        if choices or not usage:
+            self.times.append(time.monotonic())
+            self.choices.append(choices[0].get("index", 0) if choices else 0)
+        if usage:
+            self.num_tokens, self.num_output_tokens = usage["prompt_tokens"], usage.get("completion_tokens", 0)
+
+
 @dataclass(frozen=True)
 class Received:
     """What is known of an answer."""
@@ -53,8 +99,7 @@ class Received:
     """Real tokens that were computed."""
     queued_seconds: float | None = None
     compute_seconds: float | None = None
-    times: list[float] = field(default_factory=list)
-    """When its parts came; empty where it came whole."""
+    parts: Parts = field(default_factory=Parts)
 
 
 Send = Callable[[Ask], Awaitable[Received]]
@@ -77,9 +122,10 @@ async def drive(send: Send, asks: Sequence[Ask], concurrency: int, open_loop: bo
             received = await send(ask)
         except Exception as problem:
             error = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
-        times = received.times or [time.monotonic()]
+        parts = received.parts
+        times = parts.times or [time.monotonic()]
         known = (received.num_tokens, received.queued_seconds, received.compute_seconds)
-        return Sample(due, times, ask.num_items, *known, error, ask.num_cut)
+        return Sample(due, times, ask.num_items, *known, error, ask.num_cut, parts.choices, parts.num_output_tokens)
 
     if open_loop:
         tasks = []
@@ -117,14 +163,8 @@ def drive_http(url: str, asks: Sequence[Ask], concurrency: int, open_loop: bool)
     return asyncio.run(run())
 
 
-def is_part(event: Any) -> bool:
-    """Return whether an event of a stream is a part of the answer, rather than its usage, which comes last."""
-    return not (isinstance(event, Mapping) and event.get("usage") and not event.get("choices"))
-
-
 async def _stream(session: Any, url: str, ask: Ask) -> Received:
-    times: list[float] = []
-    num_tokens = 0
+    parts = Parts()
     async with session.stream("POST", url, json=ask.body) as answer:
         answer.raise_for_status()
         async for line in answer.aiter_lines():
@@ -133,7 +173,5 @@ async def _stream(session: Any, url: str, ask: Ask) -> Received:
             event = msgspec.json.decode(line.removeprefix("data: "))
             if "error" in event:
                 raise ServeError(f"the stream broke off: {event['error']['message']}")
-            if is_part(event):
-                times.append(time.monotonic())
-            num_tokens = (event.get("usage") or {}).get("prompt_tokens", num_tokens)
-    return Received(num_tokens, times=times)
+            parts.take(event)
+    return Received(parts.num_tokens, parts=parts)

@@ -1,6 +1,6 @@
 """From samples and steps to figures: what a bench says, as data and as tables. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,12 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from sendnn_pipeline.bench.load import Sample
+from sendnn_pipeline.config.serving import GoodputConfig
 from sendnn_pipeline.messages import StepDone
 
 PERCENTILES = (50, 90, 99)
 
 
-def summarise(rounds: Sequence[tuple[Sequence[Sample], Sequence[StepDone]]]) -> dict[str, Any]:
+def summarise(rounds: Sequence[tuple[Sequence[Sample], Sequence[StepDone]]], goodput: GoodputConfig) -> dict[str, Any]:
     """Return the figures of all rounds: rates as median with minimum and maximum, the rest over everything."""
     samples = [sample for found, _ in rounds for sample in found]
     steps = [step for _, found in rounds for step in found]
@@ -26,15 +27,24 @@ def summarise(rounds: Sequence[tuple[Sequence[Sample], Sequence[StepDone]]]) -> 
     if not good:
         return figures
     figures["cut"] = sum(sample.num_cut for sample in samples) / sum(sample.num_items for sample in samples)
-    figures["texts_per_second"] = _spread([_rate(found, "num_items") for found, _ in rounds])
-    figures["tokens_per_second"] = _spread([_rate(found, "num_tokens") for found, _ in rounds])
+
+    def rate(count: Callable[[Sample], int]) -> dict[str, float]:
+        return _spread([_rate(found, count) for found, _ in rounds])
+
+    figures["requests_per_second"] = rate(lambda _: 1)
+    figures["texts_per_second"] = rate(lambda sample: sample.num_items)
+    figures["tokens_per_second"] = rate(lambda sample: sample.num_tokens)
+    if any(sample.num_output_tokens for sample in good):
+        figures["output_tokens_per_second"] = rate(lambda sample: sample.num_output_tokens)
+    if goodput != GoodputConfig():
+        figures["good_requests_per_second"] = rate(lambda sample: int(meets(sample, goodput)))
     figures["latency_ms"] = _percentiles([sample.latency_seconds for sample in good])
-    if all(len(sample.answers) > 1 for sample in good):
-        first = [sample.answers[0] - sample.due for sample in good]
-        figures["ttft_ms"] = _percentiles(first)
-        figures["itl_ms"] = _percentiles([gap for sample in good for gap in np.diff(sample.answers)])
-        tpot = [(sample.answers[-1] - sample.answers[0]) / (len(sample.answers) - 1) for sample in good]
-        figures["tpot_ms"] = _percentiles(tpot)
+    streams = [times for sample in good for times in sample.streams]
+    if streams:
+        figures["ttft_ms"] = _percentiles([first for sample in good for first in sample.first_seconds])
+        gaps = [gap for times in streams for gap in np.diff(times)]
+        each = [seconds for sample in good for seconds in sample.token_seconds]
+        figures |= {name: _percentiles(found) for name, found in (("itl_ms", gaps), ("tpot_ms", each)) if found}
     for name in ("queued_seconds", "compute_seconds"):
         known = [value for sample in good if (value := getattr(sample, name)) is not None]
         if known:
@@ -43,12 +53,22 @@ def summarise(rounds: Sequence[tuple[Sequence[Sample], Sequence[StepDone]]]) -> 
     return figures
 
 
-def _rate(samples: Sequence[Sample], what: str) -> float:
+def meets(sample: Sample, goodput: GoodputConfig) -> bool:
+    """Return whether a request that was answered took no longer than asked for, with each of its texts."""
+    measured = (
+        (goodput.ttft_ms, sample.first_seconds),
+        (goodput.tpot_ms, sample.token_seconds),
+        (goodput.latency_ms, [sample.latency_seconds]),
+    )
+    return all(limit is None or max(found, default=0.0) * 1000 <= limit for limit, found in measured)
+
+
+def _rate(samples: Sequence[Sample], count: Callable[[Sample], int]) -> float:
     good = [sample for sample in samples if not sample.error]
     if not good:
         return 0.0
     seconds = max(sample.answers[-1] for sample in good) - min(sample.due for sample in good)
-    return float(sum(getattr(sample, what) for sample in good) / seconds)
+    return sum(map(count, good)) / seconds
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
@@ -80,9 +100,8 @@ def _of_steps(steps: Sequence[StepDone]) -> dict[str, Any]:
 def print_figures(console: Console, figures: Mapping[str, Any], startup: Mapping[str, float]) -> None:
     """Print what was measured."""
     table = Table("", "median", "min", "max", box=None, pad_edge=False)
-    for name in ("texts_per_second", "tokens_per_second"):
-        if name in figures:
-            spread = figures[name]
+    for name, spread in figures.items():
+        if name.endswith("_per_second"):
             table.add_row(name.replace("_", " "), *(f"{spread[key]:,.1f}" for key in ("median", "min", "max")))
     console.print(table)
     timed = [name for name in figures if name.endswith("_ms")]

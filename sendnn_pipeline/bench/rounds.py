@@ -6,16 +6,18 @@ import math
 import multiprocessing
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from sendnn_pipeline.bench.config import BenchConfig
-from sendnn_pipeline.bench.load import Ask, Received, Sample, drive, drive_http, is_part
+from sendnn_pipeline.bench.load import Ask, Parts, Received, Sample, drive, drive_http
+from sendnn_pipeline.bench.pictures import draw_images
 from sendnn_pipeline.bench.requests import draw_requests, make_items, prose
+from sendnn_pipeline.bench.route import Route
 from sendnn_pipeline.frontend.client import EngineClient
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.frontend import Frontend
@@ -27,16 +29,8 @@ from sendnn_pipeline.server.http import edge
 Round = tuple[list[Sample], list[StepDone]]
 
 
-@dataclass(frozen=True)
-class Route:
-    """Where requests go."""
-
-    path: str
-    endpoint: Endpoint[Any]
-
-
-async def make_asks(session: Session, tokenizer: TextTokenizer, route: Route) -> list[Ask]:
-    """Return the requests of every round."""
+async def make_asks(session: Session, tokenizer: TextTokenizer, route: Route) -> Callable[[int], list[Ask]]:
+    """Draw the requests, and return what makes those of a round."""
     run, bench = session.run, route.endpoint.bench
     assert bench is not None
     workload, max_tokens = run.config.workload, run.plan.max_input_tokens
@@ -50,10 +44,15 @@ async def make_asks(session: Session, tokenizer: TextTokenizer, route: Route) ->
             "takes: this is less work than the workload's"
         )
     items = await make_items(draws, corpus, tokenizer)
-    return [
-        Ask(bench.body(run, item), len(draw.spans), draw.at, draw.num_cut)
-        for item, draw in zip(items, draws, strict=True)
-    ]
+
+    def of_round(number: int) -> list[Ask]:
+        fresh = (replace(item, round=number, images=draw_images(workload, number, at)) for at, item in enumerate(items))
+        return [
+            Ask(bench.body(run, item), len(draw.spans), draw.at, draw.num_cut)
+            for item, draw in zip(fresh, draws, strict=True)
+        ]
+
+    return of_round
 
 
 async def run_rounds(
@@ -70,7 +69,7 @@ async def run_rounds(
     """
     options, workload = session.run.config.serve, session.run.config.workload
     assert isinstance(options, BenchConfig)
-    asks = await make_asks(session, tokenizer, route)
+    asks_of = await make_asks(session, tokenizer, route)
     await client.wait_ready()
     session.say(f"ready in {time.monotonic() - session.started:.1f} s")
     rounds: list[Round] = []
@@ -78,6 +77,7 @@ async def run_rounds(
     async with _way(session, client, tokenizer, route) as way:
         # The first round warms up what no Program does: connections, allocators, this loop.
         for number in range(options.rounds + 1):
+            asks = asks_of(number)
             steps.clear()
             samples = await way.run(asks, workload.concurrency, open_loop)
             if number:
@@ -98,17 +98,16 @@ class _Direct:
 
     async def _send(self, ask: Ask) -> Received:
         body = msgspec.convert(ask.body, self.endpoint.body)
-        times: list[float] = []
+        parts = Parts()
         async with self.front.ask(self.endpoint, body, math.inf) as call:
             if self.endpoint.streams(body):
                 assert self.endpoint.stream is not None
                 async for event in self.endpoint.stream(self.front, body, call):
-                    if is_part(event):
-                        times.append(time.monotonic())
+                    parts.take(event)
             else:
                 await self.endpoint.render(self.front, body, call)
         queued, computed = call.started - call.enqueued, call.finished - call.started
-        return Received(call.work.num_tokens, queued, computed, times)
+        return Received(call.work.num_tokens, queued, computed, parts)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from sendnn_pipeline.bench.config import BenchConfig
 from sendnn_pipeline.bench.plot import plot_bench
 from sendnn_pipeline.bench.report import print_figures, summarise
 from sendnn_pipeline.bench.requests import check_workload
-from sendnn_pipeline.bench.rounds import Round, Route, run_rounds
+from sendnn_pipeline.bench.rounds import Round, run_rounds
+from sendnn_pipeline.bench.route import Route, choose_route
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ConfigError, ServeError
 from sendnn_pipeline.frontend.endpoint import Endpoint
@@ -45,7 +46,7 @@ class BenchTarget:
         options = run.config.serve
         assert isinstance(options, BenchConfig)
         self.left_out = check_workload(run.config.workload)
-        self.route = _route(run, endpoints)
+        self.route = choose_route(run, endpoints)
         self.tokenizer = load_tokenizer(run.model.folder)
         try:
             if options.output is None:
@@ -68,18 +69,6 @@ class BenchTarget:
         _write(session, rounds, self.folder)
 
 
-def _route(run: Run, endpoints: Mapping[str, Endpoint[Any]]) -> Route:
-    """Return the route that benches of the run go to, under its first path.
-
-    Raises:
-        ConfigError: the engine has none.
-    """
-    for path, endpoint in endpoints.items():
-        if endpoint.bench is not None and endpoint.bench.applies(run):
-            return Route(path, endpoint)
-    raise ConfigError(f"the engine {run.config.engine.name} has no route that can be benched")
-
-
 async def _run(session: Session, tokenizer: TextTokenizer, route: Route) -> list[Round]:
     steps: list[StepDone] = []
 
@@ -98,7 +87,7 @@ def _write(session: Session, rounds: Sequence[Round], folder: Path) -> None:
         ServeError: a request failed.
     """
     run = session.run
-    figures = summarise(rounds)
+    figures = summarise(rounds, run.config.workload.goodput)
     startup = dict(session.startup.phases)
     console = open_console()
     print_figures(console, figures, startup)

@@ -72,6 +72,18 @@ class BenchTask(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GoodputConfig:
+    """What a request of `serve=bench` must not take longer than, to count as good."""
+
+    ttft_ms: Annotated[float, Meta(gt=0)] | None = None
+    """To the first token, in milliseconds; of a whole answer, to the answer."""
+    tpot_ms: Annotated[float, Meta(gt=0)] | None = None
+    """A token after the first, in milliseconds; of an engine that generates."""
+    latency_ms: Annotated[float, Meta(gt=0)] | None = None
+    """To the end of the answer, in milliseconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkloadConfig:
     """The requests of `serve=bench`: real tokens, the same for the same seed."""
 
@@ -99,6 +111,12 @@ class WorkloadConfig:
     """Tokens of each answer, of an engine that generates; cut to what the context leaves."""
     texts_per_request: Positive = 8
     """Texts of each request; under `rerank` its documents."""
+    images_per_request: Annotated[int, Meta(ge=0)] = 0
+    """Images of each request, of a model that reads them; its texts are one message then."""
+    image_width: Positive = 640
+    """Pixels of an image."""
+    image_height: Positive = 480
+    """Pixels of an image."""
     task: BenchTask = BenchTask.auto
     """`texts`, each by itself, or `rerank`, a query with its documents; `auto` reranks with a cross-encoder."""
     query_tokens: Positive = 12
@@ -107,8 +125,9 @@ class WorkloadConfig:
     """Clients that each send their next request when the last one is answered (closed loop)."""
     rate: Annotated[float, Meta(gt=0)] | None = None
     """Requests a second, sent whether the last ones are answered or not (open loop); null is a closed loop."""
+    goodput: GoodputConfig = field(default_factory=GoodputConfig)
     seed: int = 0
-    """Of lengths, texts and arrivals."""
+    """Of lengths, texts, images and arrivals."""
 
 
 @dataclass(frozen=True, kw_only=True)

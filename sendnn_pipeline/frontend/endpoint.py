@@ -38,6 +38,10 @@ class BenchItems:
     """The same without special tokens."""
     query: str
     """A short text, for routes that compare."""
+    images: Sequence[bytes] = ()
+    """PNG files, for routes that take images."""
+    round: int = 0
+    """How often the same texts were asked before, for routes that would remember them."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Bench:
     """Whether benches of the run go to this route; of one route alone."""
     body: "Callable[[Run, BenchItems], dict[str, Any]]"
     """Makes the body of a request."""
+    images: bool = False
+    """Whether it is the route of requests with images, rather than of those without."""
 
 
 @dataclass(frozen=True)

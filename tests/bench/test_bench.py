@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from sendnn_pipeline.bench.comparison import figures_of, label_of, mark_pareto, swept_of, title_of
-from sendnn_pipeline.bench.load import Ask, Received, Sample, drive, is_part
+from sendnn_pipeline.bench.load import Ask, Parts, Received, Sample, drive
 from sendnn_pipeline.bench.report import summarise
 from sendnn_pipeline.bench.requests import draw_requests, make_items
-from sendnn_pipeline.config.serving import WorkloadConfig
+from sendnn_pipeline.config.serving import GoodputConfig, WorkloadConfig
 from sendnn_pipeline.frontend.tokenizer import load_tokenizer
 from sendnn_pipeline.messages import StepDone
 from tests.served import EAGER_FLOAT32, ECHO, sendnn
@@ -93,7 +93,7 @@ def test_a_request_that_fails_is_counted_not_lost():
         return Received(2, 0.0, 0.0)
 
     requests = [ask(), ask(num_items=2)]
-    figures = summarise([(asyncio.run(drive(send, requests, 1, False)), [])])
+    figures = summarise([(asyncio.run(drive(send, requests, 1, False)), [])], GoodputConfig())
     assert (figures["num_requests"], figures["num_failed"]) == (2, 1) and figures["errors"] == ["ValueError: no"]
 
 
@@ -104,15 +104,44 @@ def step(real, computed, items, rows):
 def test_figures_against_numpy():
     latencies = np.random.default_rng(0).uniform(0.01, 1, 200)
     samples = [Sample(10.0, [10.0 + taken], 2, 30) for taken in latencies]
-    figures = summarise([(samples, [step(20, 32, 3, 4), step(30, 32, 4, 4)])])
+    figures = summarise([(samples, [step(20, 32, 3, 4), step(30, 32, 4, 4)])], GoodputConfig())
     assert figures["latency_ms"]["p99"] == pytest.approx(np.percentile(latencies, 99) * 1000)
     assert figures["texts_per_second"]["median"] == pytest.approx(400 / latencies.max())
     assert figures["padding"] == pytest.approx(1 - 50 / 64) and figures["fill"] == pytest.approx(7 / 8)
     assert figures["programs"]["pool[batch=4,len=8]"]["busy_ms"] == pytest.approx(1000)
-    streamed = [Sample(0.0, [0.5, 0.6, 0.8], 1, 10)] * 3
-    figures = summarise([(streamed, [])])
-    assert figures["ttft_ms"]["p50"] == pytest.approx(500) and figures["itl_ms"]["p50"] == pytest.approx(150)
-    assert figures["tpot_ms"]["p50"] == pytest.approx(150)
+    assert "ttft_ms" not in figures and "output_tokens_per_second" not in figures
+
+
+def test_parts_of_several_texts_are_told_apart():
+    # Two texts of three tokens each, whose parts come in turns; of the second one, two tokens came as one part.
+    sample = Sample(0.0, [0.5, 0.6, 0.7, 0.9, 1.0], 2, 10, choices=[0, 1, 0, 0, 1], num_output_tokens=6)
+    figures = summarise([([sample] * 3, [])], GoodputConfig())
+    assert figures["ttft_ms"]["p50"] == pytest.approx(550) and figures["latency_ms"]["p50"] == pytest.approx(1000)
+    assert figures["itl_ms"]["p50"] == pytest.approx(200) and figures["itl_ms"]["p99"] == pytest.approx(400)
+    assert figures["tpot_ms"]["p50"] == pytest.approx(200)
+    assert figures["requests_per_second"]["median"] == pytest.approx(3)
+    assert figures["output_tokens_per_second"]["median"] == pytest.approx(18)
+
+
+@pytest.mark.parametrize(
+    ("limits", "good"),
+    [
+        ({"ttft_ms": 550}, 1),
+        ({"ttft_ms": 620}, 2),
+        ({"tpot_ms": 190}, 0),
+        ({"tpot_ms": 210}, 1),
+        ({"latency_ms": 999}, 0),
+        ({"latency_ms": 1000, "ttft_ms": 550}, 1),
+        ({"latency_ms": 1000, "tpot_ms": 260}, 2),
+    ],
+)
+def test_goodput_counts_requests_that_stay_below_every_limit(limits, good):
+    two_texts = Sample(0.0, [0.5, 0.6, 0.7, 0.9, 1.0], 2, 10, choices=[0, 1, 0, 0, 1], num_output_tokens=6)
+    one_text = Sample(0.0, [0.5, 0.9, 1.0], 1, 10, choices=[0, 0, 0], num_output_tokens=3)
+    failed = Sample(0.0, [0.1], 1, 0, error="no")
+    figures = summarise([([two_texts, one_text, failed], [])], GoodputConfig(**limits))
+    # All of them were answered within a second.
+    assert figures["good_requests_per_second"]["median"] == pytest.approx(good)
 
 
 def test_the_pareto_front_is_what_nothing_beats():
@@ -153,9 +182,13 @@ def test_texts_that_the_workload_has_longer_are_counted(tiny, tmp_path, whole_ru
 
 
 def test_the_usage_of_a_stream_is_no_part_of_it():
-    assert is_part({"token": "a"}) and is_part({"choices": [{}], "usage": {"prompt_tokens": 3}}) and is_part("text")
-    assert is_part({"choices": [{}], "usage": None})
-    assert not is_part({"usage": {"prompt_tokens": 3}}) and not is_part({"choices": [], "usage": {"prompt_tokens": 3}})
+    parts = Parts()
+    for event in ({"token": "a"}, "text", {"choices": [{"index": 1}], "usage": {"prompt_tokens": 3}}):
+        parts.take(event)
+    parts.take({"choices": [{"index": 0}], "usage": None})
+    parts.take({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}})
+    parts.take({"usage": {"prompt_tokens": 3}})
+    assert len(parts.times) == 4 and parts.choices == [0, 0, 1, 0] and parts.num_tokens == 3
 
 
 def test_labels_say_what_differs():
@@ -206,6 +239,10 @@ def test_a_bench_prints_and_writes_its_figures(tiny, tmp_path, transport, whole_
         (["workload=trace", "workload.trace=/nowhere"], ["the trace /nowhere cannot be read"]),
         (["workload.min_tokens=9", "workload.max_tokens=8"], ["workload.max_tokens=8 is less"]),
         (["serve.rounds=0"], ["serve.rounds=0 must be", ">= 1"]),
+        (["workload.images_per_request=1"], ["workload.images_per_request=1, and", "reads text alone"]),
+        (["workload.images_per_request=99"], ["workload.images_per_request=99 is more than multimodal.max_images="]),
+        (["workload.goodput.tpot_ms=5"], ["workload.goodput.tpot_ms=5, and /v1/embeddings answers whole"]),
+        (["workload.goodput.ttft_ms=0"], ["workload.goodput.ttft_ms=0.0 must be", "> 0.0"]),
         (["workload.task=sing"], ["workload.task", "sing", "texts", "rerank"]),
     ],
 )

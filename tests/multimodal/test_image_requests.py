@@ -2,12 +2,16 @@
 
 import asyncio
 import base64
+import io
+import json
 import time
 
 import httpx
 import pytest
 from PIL import Image
 
+from sendnn_pipeline.bench.pictures import draw_images
+from sendnn_pipeline.config.serving import WorkloadConfig
 from tests.multimodal.test_vision_models import reference
 from tests.multimodal.vision_models import file_of, make_vision_model, picture, tokenizer
 from tests.served import EAGER_FLOAT32
@@ -136,3 +140,30 @@ def left(server):
 def test_a_body_past_the_limit_is_refused(server):
     answer = ask(server, [part(bytes(7 * 2**20))])
     assert answer.status_code == 413 and "serve.max_body_bytes" in answer.text
+
+
+def test_a_bench_asks_with_images_that_no_cache_has(folder, tmp_path, whole_run):
+    words = [*EAGER_FLOAT32, f"model.path={folder}", "multimodal.dtype=float32", "serve=bench", "serve.rounds=1"]
+    workload = {"images_per_request": 2, "image_width": 64, "image_height": 40, "num_requests": 3, "concurrency": 2}
+    workload |= {"texts_per_request": 1, "max_tokens": 6, "output_tokens": 4, "goodput.latency_ms": 60_000}
+    words += [f"workload.{name}={value}" for name, value in workload.items()]
+    found = {}
+    for transport in ("engine", "http"):
+        ended = whole_run(*words, f"serve.transport={transport}", f"serve.output={tmp_path / transport}")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        figures = json.loads((tmp_path / transport / "bench.json").read_text())["figures"]
+        assert figures["num_requests"] == 3 and "good requests per second" in ended.stdout
+        samples = json.loads((tmp_path / transport / "samples.json").read_text())
+        assert [sample["num_output_tokens"] for sample in samples] == [4] * 3
+        found[transport] = sorted(sample["num_tokens"] for sample in samples)
+        # Two images of four by two places each, with their line breaks, and the text.
+        assert min(found[transport]) > 2 * 3 * 2
+    assert found["engine"] == found["http"]
+
+
+def test_the_images_of_a_workload_are_the_same_for_its_seed_alone():
+    two = WorkloadConfig(images_per_request=2, image_width=50, image_height=30)
+    files = {file for number in range(2) for request in range(2) for file in draw_images(two, number, request)}
+    assert len(files) == 8 and draw_images(two, 1, 1) == draw_images(two, 1, 1)
+    assert {Image.open(io.BytesIO(file)).size for file in files} == {(50, 30)}
+    assert draw_images(WorkloadConfig(), 0, 0) == []

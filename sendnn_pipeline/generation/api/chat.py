@@ -8,9 +8,10 @@ from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Endpoint, Lines, Prepared
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.generation.api.answers import STOP, Answer, Piece, follow, gather, make_answers
+from sendnn_pipeline.generation.api.bench import CHAT
 from sendnn_pipeline.generation.api.chat_prompt import encode_chat, template_of
+from sendnn_pipeline.generation.api.chat_request import ChatRequest, check_chat, limit_of
 from sendnn_pipeline.generation.api.conversation import ASSISTANT
-from sendnn_pipeline.generation.api.fields import GenerationFields, Number, NumLogprobs
 from sendnn_pipeline.generation.api.logprobs import (
     ChatLogprobs,
     PromptLogprobs,
@@ -19,39 +20,10 @@ from sendnn_pipeline.generation.api.logprobs import (
     prompt_logprobs,
 )
 from sendnn_pipeline.generation.api.prompts import prepare_prompts, truncation_of
-from sendnn_pipeline.generation.api.refusals import check_unset, invalid, unsupported
-from sendnn_pipeline.generation.api.sampling import check_fields, sampling_of
+from sendnn_pipeline.generation.api.sampling import sampling_of
 from sendnn_pipeline.generation.api.tool_calls import CallFinder, NewToolCall, ToolCall
 from sendnn_pipeline.generation.api.tools import tools_of
 from sendnn_pipeline.generation.api.usage import GenerationUsage, measured, usage_of, usage_of_chunk
-
-
-class ChatRequest(GenerationFields, kw_only=True):
-    """The body of /v1/chat/completions."""
-
-    messages: list[dict[str, Any]]
-    """Each has a ``role``, and as ``content`` a text or a list of text parts, which are joined by line breaks."""
-    max_completion_tokens: Number | None = None
-    """The newer name of ``max_tokens``."""
-    logprobs: bool = False
-    top_logprobs: NumLogprobs | None = None
-    add_generation_prompt: bool = True
-    continue_final_message: bool = False
-    add_special_tokens: bool = False
-    """Templates write them."""
-    chat_template: str | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
-    documents: list[dict[str, Any]] | None = None
-    tools: list[dict[str, Any]] | None = None
-    """Written into the prompt; calls of them are found in the answer."""
-    tool_choice: str | dict[str, Any] | None = None
-    """``none``, ``auto``, ``required``, or the function that is to be called."""
-    parallel_tool_calls: bool = True
-    reasoning_effort: str | None = None
-    modalities: list[str] | None = None
-    audio: Any = None
-    functions: Any = None
-    function_call: Any = None
 
 
 class ChatMessage(TypedDict):
@@ -87,28 +59,9 @@ class Chat(TypedDict):
     prompt_token_ids: NotRequired[list[int]]
 
 
-def _check(front: Frontend, body: ChatRequest) -> None:
-    check_fields(front, body)
-    check_unset(body, ("audio", "functions", "function_call"))
-    if body.modalities not in (None, ["text"]):
-        raise unsupported("modalities", "is text alone here")
-    if body.top_logprobs is not None and not body.logprobs:
-        raise invalid("top_logprobs", "needs logprobs=true")
-    if getattr(body, _limit(body)) == 0:
-        raise invalid(_limit(body), "is 0, which gives nothing")
-
-
-def _limit(body: ChatRequest) -> str:
-    """Return the field that limits an answer."""
-    older, newer = body.max_tokens, body.max_completion_tokens
-    if older != newer and None not in (older, newer):
-        raise invalid("max_tokens", f"is {older}, and max_completion_tokens, its newer name, is {newer}; send one")
-    return "max_tokens" if newer is None else "max_completion_tokens"
-
-
 async def _prepare(front: Frontend, body: ChatRequest) -> Prepared:
-    _check(front, body)
-    limit = _limit(body)
+    check_chat(front, body)
+    limit = limit_of(body)
     max_tokens: int | None = getattr(body, limit)
     encoded = await encode_chat(front, body, truncation_of(front, body, max_tokens))
     grammar = tools_of(body).grammar(template_of(front, body))
@@ -246,5 +199,6 @@ ENDPOINTS: dict[str, Endpoint[Any]] = {
         summary="The next message of a chat.",
         lines=Lines(_ask, _fields),
         tokenize=encode_prompt,
+        bench=CHAT,
     )
 }
