@@ -20,7 +20,7 @@ class MultimodalConfig:
     async_encoder: bool = True
     """Encode in a process of its own, beside which text goes on."""
     share_across_ranks: bool = True
-    """Encode on rank 0 and share the result; images run in one rank so far."""
+    """Without `async_encoder`, of several ranks the first encodes and the others get its rows; false: each encodes."""
     cache_mb: Annotated[int, Meta(ge=0)] = 512
     """MiB of encoded images that are not encoded again, by what they show; 0 keeps none."""
     max_images: Positive = 16

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from itertools import count
 from typing import Any, Literal
 
 import msgspec
@@ -16,6 +15,7 @@ from sendnn_pipeline.backends.base import CompiledProgram, Graph
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.group import close_group, open_group
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.generation.arrivals import Arrivals
 from sendnn_pipeline.generation.compute import Computed, compute
 from sendnn_pipeline.generation.content import NO_MARKS
 from sendnn_pipeline.generation.door import Door
@@ -27,9 +27,8 @@ from sendnn_pipeline.generation.messages import GenerationRequest, StepTime
 from sendnn_pipeline.generation.pictured import Pictured
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.rehearsal import rehearse
+from sendnn_pipeline.generation.row_table import FollowingTable, RowTable
 from sendnn_pipeline.generation.runner import GenerationRunner, StepRunner, bind_runner
-from sendnn_pipeline.generation.sampling.guide import begin_guide
-from sendnn_pipeline.generation.sampling.processors import make_processors
 from sendnn_pipeline.generation.scheduler import Scheduler
 from sendnn_pipeline.generation.sequence import Sequence, stops
 from sendnn_pipeline.generation.step_report import step_done
@@ -65,12 +64,16 @@ class GenerationCore:
     scheduler: Scheduler = field(init=False)
     grammars: Grammars = field(init=False)
     """Of which nothing runs before the first one is asked for."""
+    open_images: Callable[[], tuple[RowTable, Pictured | None]] | None = None
+    """Of a model that reads images; several ranks call it once they have met."""
+    images: RowTable | None = None
     pictured: Pictured | None = None
-    """Of a model that reads images."""
+    """What fills it, in the first rank."""
     growth: Growth = field(default_factory=Growth)
     sequences: dict[int, Sequence] = field(default_factory=dict)
     """By the scheduler's ids."""
-    ids: "count[int]" = field(default_factory=count)
+    arrivals: Arrivals = field(init=False)
+    """Makes sequences."""
 
     def __post_init__(self) -> None:
         self.grammars = open_grammars(self.run, self.wake)
@@ -82,7 +85,9 @@ class GenerationCore:
 
     def install(self, compiled: Mapping[Program, CompiledProgram]) -> None:
         """Bind the weights; the model that was traced goes."""
-        rows = None if self.pictured is None else self.pictured.open()
+        if self.pictured is not None:
+            self.pictured.desk.open()
+        rows = None if self.images is None else self.images.rows
         self.runner = self.layered = bind_runner(self.run, compiled, self.weights, self.caches, rows)
         if self.world.channel is not None:
             self.runner = LeadingRunner(self.layered, self.world.channel)
@@ -91,10 +96,16 @@ class GenerationCore:
     def meet(self) -> None:
         """Form the group of all ranks, which a compiler asks for their number."""
         open_group(self.world)
+        self.place_images()
+
+    def place_images(self) -> None:
+        """Have the device ready that encodes images."""
+        if self.open_images is not None:
+            self.images, self.pictured = self.open_images()
 
     def obey(self, command: Any) -> None:
         """Compute this rank's part of a step that the first rank decided."""
-        obey(self.layered, command)
+        obey(self.layered, self.images if isinstance(self.images, FollowingTable) else None, command)
 
     def rehearse(self, program: Program, sizes: Sizes, *, check: bool) -> float:
         """Run a full step on made-up tokens."""
@@ -103,6 +114,7 @@ class GenerationCore:
     def start(self, times: Mapping[Program, StepMs], send: Callable[[FromEngine], None]) -> None:
         """Begin with nothing to do; what warmup wrote is finite, and masked until it is written again."""
         self.send, self.scheduler = send, Scheduler(generation_plan(self.run).rules)
+        self.arrivals = Arrivals(self.scheduler, self.grammars, self.run.model.vocab_size)
 
     def take(self, message: Request | Cancel) -> None:
         """Queue the sequences of a request, refuse it whole where no step takes it, or forget one."""
@@ -113,28 +125,10 @@ class GenerationCore:
         if (fault := Door(self.run.model.vocab_size, self.scheduler.rules).find_fault(request)) is not None:
             self.send(RequestFailed(message.request_id, "refused", fault.index, fault.message))
             return
-        now, sampling, marks = self.clock(), request.sampling, NO_MARKS
+        marks = NO_MARKS
         if self.pictured is not None and request.images:
             marks = self.pictured.begin(message.request_id, request.prompts[0], request.images)
-        for index, (prompt, most) in enumerate(zip(request.prompts, request.max_tokens, strict=True)):
-            for answer in range(request.n):
-                scheduler_id = next(self.ids)
-                # What is reported of every token of a prompt cannot be taken from the cache.
-                salt = request.salt if sampling.prompt_logprobs < 0 else scheduler_id.to_bytes(8, "little")
-                seeded = msgspec.structs.replace(sampling, seed=sampling.seed + answer)
-                guide = begin_guide(self.grammars, scheduler_id, sampling.grammar)
-                awaited = (guide is not None) + bool(marks)
-                self.sequences[scheduler_id] = Sequence(
-                    message.request_id,
-                    index * request.n + answer,
-                    index,
-                    seeded,
-                    self.scheduler.add(scheduler_id, prompt, most, salt=salt, marks=marks, is_ready=not awaited),
-                    make_processors(seeded, prompt, self.run.model.vocab_size, guide),
-                    now,
-                    message.deadline,
-                    awaited,
-                )
+        self.sequences |= self.arrivals.begin(message, request, marks, self.clock())
 
     def _admit_guided(self) -> None:
         """Let the sequences run whose grammars are ready, and refuse those whose grammars cannot be."""
@@ -145,12 +139,11 @@ class GenerationCore:
 
     def _admit_pictured(self, pictured: Pictured) -> None:
         """Let the sequences run whose images are encoded."""
-        for request_id, found in pictured.take_ready():
-            for scheduler_id in self._of(request_id):
-                if isinstance(found, str):
-                    self._fail(scheduler_id, found)
-                    break
-                pictured.rows[scheduler_id] = found
+        for ids, fault in pictured.take_ready(self._of):
+            for scheduler_id in ids:
+                if fault:
+                    # All of a request fail with its first.
+                    self._fail(scheduler_id, fault)
                 self._arrived(scheduler_id)
 
     def _arrived(self, scheduler_id: int) -> None:

@@ -128,7 +128,9 @@ class GenerationEngine:
             from sendnn_pipeline.generation.pictured import open_pictured
 
             device = device_registry(self._plugins).create(run.config.multimodal.device)
-            core.pictured = open_pictured(run, adapter, device, core.wake)
+            core.open_images = lambda: open_pictured(run, adapter, device, world, core.wake)
+            if world.size == 1:
+                core.place_images()
         return core
 
 

@@ -34,7 +34,7 @@ from sendnn_pipeline.generation.programs import (
 from sendnn_pipeline.generation.programs import (
     LOGITS as LOGITS_PART,
 )
-from sendnn_pipeline.models.loader import load_causal, load_causal_part, load_language
+from sendnn_pipeline.models.loader import Part, load_causal, load_causal_part, load_language
 from sendnn_pipeline.models.parameters import checkpoint_names
 from sendnn_pipeline.models.shards import ShardPlan
 from sendnn_pipeline.programs.program import Program
@@ -88,20 +88,19 @@ class GenerationGraphs:
             ModelError: it is not made of layers that can be compiled by themselves.
         """
         folder, dtype, attention = self.run.model.folder, self.run.config.model.dtype, register_attention()
+        plan, part = generation_plan(self.run), None
+        if self.shards is not None:
+            part = Part(sizes_of_rank(self.run.model.text_config, plan.ranks, plan.facts.head_size), self.weights)
         if self.images is not None:
-            model = load_language(folder, dtype, attention, self.images.parts.vision)
-            check_layers(model, folder, self.cache)
-            return model
-        if self.shards is None:
+            model = load_language(folder, dtype, attention, self.images.parts.vision, part)
+        elif part is not None:
+            model = load_causal_part(folder, dtype, attention, part)
+        else:
             model = load_causal(folder, dtype, attention)
-            check_layers(model, folder, self.cache)
-            return model
-        plan = generation_plan(self.run)
-        sizes = sizes_of_rank(self.run.model.text_config, plan.ranks, plan.facts.head_size)
-        model = load_causal_part(folder, dtype, attention, sizes, self.weights)
         # Before anything is summed: ranks that find their Programs in the store do not come here.
         check_layers(model, folder, self.cache)
-        sum_parts(model, self.shards)
+        if self.shards is not None:
+            sum_parts(model, self.shards)
         return model
 
     @cached_property

@@ -35,17 +35,11 @@ def find_adapter(plugins: Plugins, model: ModelFacts) -> ImageAdapter | None:
 
 
 def refuse_images(draft: Draft, limits: Limits) -> None:
-    """Refuse where rows of images have no place yet: a backend that takes a decoder whole, and several ranks.
+    """Refuse where rows of images have no place yet: a backend that takes a decoder whole.
 
     Raises:
         ConfigError: it is such a run.
     """
-    if draft[RANKS] > 1:
-        raise ConfigError(
-            f"{RANKS}={draft[RANKS]}, and {draft.model.architecture} runs in one rank so far",
-            where=draft.where(RANKS),
-            hint=f"use {RANKS}=1",
-        )
     if limits.whole_decoder is not None:
         raise ConfigError(
             f"backend={draft['backend.name']} does not run {draft.model.architecture} yet: its decoders take token ids "
@@ -65,7 +59,10 @@ def resolve_images(plugins: Plugins, draft: Draft) -> None:
     device, reason = resolve_device(draft[DEVICE_KEY], device_registry(plugins), where, plugins.missing())
     if device != draft[DEVICE_KEY]:
         draft.put(DEVICE_KEY, device, Layer.CHOSEN, reason or "lower case")
-    draft.note_unused("multimodal.share_across_ranks", "an engine has one rank so far")
+    if draft[RANKS] == 1:
+        draft.note_unused("multimodal.share_across_ranks", "the engine has one rank")
+    elif draft["multimodal.async_encoder"]:
+        draft.note_unused("multimodal.share_across_ranks", "with multimodal.async_encoder one process encodes")
     dtype, reason = resolve_dtype(draft[DTYPE_KEY])
     if reason:
         draft.put(DTYPE_KEY, dtype, Layer.CHOSEN, reason)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from sendnn_pipeline.errors import RanksApartError
+from sendnn_pipeline.generation.row_table import FollowingTable
 from sendnn_pipeline.generation.runner import GenerationRunner, Logits
 from sendnn_pipeline.generation.steps import Chunk, DecodeStep
 
@@ -62,13 +63,15 @@ class LeadingRunner:
             ) from error
 
 
-def obey(runner: GenerationRunner, command: Any) -> None:
+def obey(runner: GenerationRunner, images: FollowingTable | None, command: Any) -> None:
     """Compute what the first rank told."""
     what, value = command
     if what == PREFILL:
         runner.prefill(msgspec.convert(value, list[Chunk]))
     elif what == DECODE:
         runner.decode(msgspec.convert(value, DecodeStep))
-    else:
-        assert what == CLEAR
+    elif what == CLEAR:
         runner.clear(value)
+    else:
+        assert images is not None, "rows of images are told of models that read them alone"
+        images.obey(what, value)

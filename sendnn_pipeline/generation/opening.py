@@ -9,6 +9,7 @@ from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.engines.threads import set_torch_threads
 from sendnn_pipeline.generation.core import GenerationCore
 from sendnn_pipeline.generation.graphs import GenerationGraphs
+from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.runner import make_caches
 from sendnn_pipeline.models.shards import ShardedWeights, read_shard_plan
 from sendnn_pipeline.models.weights import CheckpointWeights
@@ -20,7 +21,8 @@ def open_core(run: Run, world: World) -> GenerationCore:
     files, dtype = run.model.weight_files, run.config.model.dtype
     weights, shards = CheckpointWeights(files, dtype), None
     if world.size > 1:
-        shards = read_shard_plan(run.model.folder)
+        images = generation_plan(run).images
+        shards = read_shard_plan(run.model.folder, () if images is None else images.parts.vision)
         weights = ShardedWeights(files, dtype, shards, world.rank, world.size)
     runtime_bytes = psutil.Process().memory_info().rss
     caches = make_caches(run)

@@ -2,17 +2,19 @@
 
 import os
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import shake_128
 
 import torch
 
+from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import PipelineError
 from sendnn_pipeline.generation.image_rows import ImageRows
 from sendnn_pipeline.generation.messages import PromptImage
 from sendnn_pipeline.generation.plan import generation_plan
+from sendnn_pipeline.generation.row_table import FollowingTable, LeadingTable, RowTable
 from sendnn_pipeline.generation.steps import PrefillStep
 from sendnn_pipeline.multimodal.adapters import ImageAdapter
 from sendnn_pipeline.multimodal.desk import Desk, EncodedHere
@@ -31,19 +33,10 @@ class Pictured:
     desk: Desk
     token_id: int
     """The token in whose places rows are read."""
-    rows: dict[int, ImageRows] = field(default_factory=dict)
-    """By the scheduler's ids, of prompts that are not computed to their ends; the runner reads them."""
+    table: RowTable
+    """Takes the rows of those that do not wait."""
     _waiting: dict[int, tuple[Sequence[int], Sequence[PromptImage]]] = field(default_factory=dict)
     """Places and images of requests, by the edge's ids."""
-
-    def open(self) -> Mapping[int, ImageRows]:
-        """Wait until images can be encoded, and return what the runner reads; Programs were compiled meanwhile.
-
-        Raises:
-            EngineError: they cannot be.
-        """
-        self.desk.open()
-        return self.rows
 
     def begin(self, request_id: int, prompt: Sequence[int], images: Sequence[PromptImage]) -> Mapping[int, int]:
         """Have the images of a request encoded; return what stands for their places where prefixes are compared."""
@@ -52,36 +45,39 @@ class Pictured:
         self.desk.begin(request_id, [(image.digest, image.data) for image in images])
         return marks_of(places, images)
 
-    def take_ready(self) -> Iterator[tuple[int, ImageRows | str]]:
-        """Yield requests whose images are encoded, with their rows, or with why there are none."""
+    def take_ready(self, sequences_of: Callable[[int], Sequence[int]]) -> Iterator[tuple[Sequence[int], str]]:
+        """Put the rows of images that are encoded into the table.
+
+        Args:
+            sequences_of: returns the scheduler's ids of a request.
+
+        Yields:
+            The sequences of each request, and why there are no rows for them; empty where there are.
+        """
         for request_id, encoded in self.desk.take_ready():
             places, images = self._waiting.pop(request_id, (None, ()))
             if places is None:
                 continue
-            if isinstance(encoded, str):
-                yield request_id, encoded
-                continue
-            numbers = [len(rows) for rows in encoded]
-            if numbers != [image.num_rows for image in images] or sum(numbers) != len(places):
-                yield (
-                    request_id,
-                    f"the encoder gave {numbers} rows for the {len(places)} places of images in the prompt",
-                )
-                continue
-            yield request_id, ImageRows(places, torch.cat(list(encoded)) if len(encoded) > 1 else encoded[0])
+            ids, fault = sequences_of(request_id), encoded if isinstance(encoded, str) else ""
+            if not isinstance(encoded, str):
+                numbers = [len(rows) for rows in encoded]
+                if numbers == [image.num_rows for image in images] and sum(numbers) == len(places):
+                    self.table.give(ids, ImageRows(places, torch.cat(list(encoded))), images)
+                else:
+                    fault = f"the encoder gave {numbers} rows for the {len(places)} places of images in the prompt"
+            yield ids, fault
 
     def forget(self, request_id: int, scheduler_id: int, *, others: bool) -> None:
         """Free what a sequence has, and unless its request has others, what that waits for."""
-        self.rows.pop(scheduler_id, None)
+        self.table.drop(scheduler_id)
         if not others and self._waiting.pop(request_id, None) is not None:
             self.desk.cancel(request_id)
 
     def computed(self, step: PrefillStep) -> None:
         """Free the rows of prompts that end with a step."""
-        if self.rows:
-            for chunk in step.chunks:
-                if chunk.is_last:
-                    self.rows.pop(chunk.request_id, None)
+        for chunk in step.chunks:
+            if chunk.is_last:
+                self.table.drop(chunk.request_id)
 
 
 def marks_of(places: Sequence[int], images: Sequence[PromptImage]) -> dict[int, int]:
@@ -93,14 +89,20 @@ def marks_of(places: Sequence[int], images: Sequence[PromptImage]) -> dict[int, 
     return dict(zip(places, marks, strict=False))
 
 
-def open_pictured(run: Run, adapter: ImageAdapter, device: MultimodalDevice, wake: int) -> Pictured:
+def open_pictured(
+    run: Run, adapter: ImageAdapter, device: MultimodalDevice, world: World, wake: int
+) -> tuple[RowTable, Pictured | None]:
     """Load what only images need and place it on its device, or have a process begin to.
 
     Args:
         run: its model and options.
         adapter: of the model's architecture.
         device: that encodes.
+        world: of this rank; its ranks form a group already.
         wake: an event's descriptor, written to when images are encoded.
+
+    Returns:
+        The rows that the runner reads, and in the first rank what fills them.
 
     Raises:
         PipelineError: it cannot be loaded, or the device cannot be used.
@@ -109,11 +111,21 @@ def open_pictured(run: Run, adapter: ImageAdapter, device: MultimodalDevice, wak
     if images is None:
         raise PipelineError(f"{run.model.architecture} has an adapter in the engine's process alone")
     cache, out = RowCache(options.cache_mb * 2**20), run.config.model.dtype
+    each_encodes = not (options.async_encoder or options.share_across_ranks)
+
+    def encode_here() -> EncodedHere:
+        return EncodedHere(open_encoder(run.model, adapter, device, dtype=options.dtype, out=out).encode, cache)
+
+    if world.rank > 0:
+        return FollowingTable(dtype=getattr(torch, out), encoder=encode_here() if each_encodes else None), None
+    table = RowTable()
+    if world.channel is not None:
+        table = LeadingTable(channel=world.channel, each_encodes=each_encodes)
     if options.async_encoder:
         spec = EncoderSpec(
             folder=str(run.model.folder), device=options.device, dtype=options.dtype, out=out, threads=run.threads
         )
         desk: Desk = EncodedApart(lambda: EncoderProcess(spec, lambda: os.eventfd_write(wake, 1)), cache)
     else:
-        desk = EncodedHere(open_encoder(run.model, adapter, device, dtype=options.dtype, out=out).encode, cache)
-    return Pictured(desk, images.layout.token_id)
+        desk = encode_here()
+    return table, Pictured(desk, images.layout.token_id, table)

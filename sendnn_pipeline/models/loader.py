@@ -72,7 +72,9 @@ def load_causal(folder: "Path", dtype: str, attention: str) -> "nn.Module":
     return _load(AutoModelForCausalLM, folder, dtype, (), attention=attention)
 
 
-def load_language(folder: "Path", dtype: str, attention: str, vision: "Sequence[str]") -> "nn.Module":
+def load_language(
+    folder: "Path", dtype: str, attention: str, vision: "Sequence[str]", part: "Part | None" = None
+) -> "nn.Module":
     """Load a model that reads images, with its head and without what only images need, ready for inference.
 
     Args:
@@ -80,13 +82,15 @@ def load_language(folder: "Path", dtype: str, attention: str, vision: "Sequence[
         dtype: name of a torch dtype.
         attention: name of the implementation of the text model's, which transformers knows.
         vision: the parts below ``model.`` that only images need.
+        part: one rank's of the text model; None is all of it.
 
     Raises:
         ModelError: the architecture is unknown, a file is broken, or weights are missing.
     """
-    from transformers import AutoModelForImageTextToText
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoModelForImageTextToText
 
-    model: Any = _load(AutoModelForImageTextToText, folder, dtype, (), attention={"text_config": attention})
+    kind = AutoModelForImageTextToText if part is None else MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    model: Any = _load(kind, folder, dtype, (), attention={"text_config": attention}, part=part)
     for name in vision:
         setattr(model.model, name, None)
     return model  # type: ignore[no-any-return]
@@ -114,32 +118,29 @@ def load_vision(folder: "Path", dtype: str, vision: "Sequence[str]") -> "nn.Modu
     return inner  # type: ignore[no-any-return]
 
 
-def load_causal_part(
-    folder: "Path", dtype: str, attention: str, sizes: "Mapping[str, int]", weights: "Mapping[str, torch.Tensor]"
-) -> "nn.Module":
+def load_causal_part(folder: "Path", dtype: str, attention: str, part: "Part") -> "nn.Module":
     """Load one rank's part of a causal model with its head, ready for inference.
 
     Args:
         folder: the model's folder.
         dtype: name of a torch dtype.
         attention: name of the implementation, which transformers knows.
-        sizes: of the part, by their names in config.json.
-        weights: of the part.
+        part: that the rank has.
 
     Raises:
         ModelError: as ``load_causal``.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    part = Part(sizes, weights)
     return _load(MODEL_FOR_CAUSAL_LM_MAPPING, folder, dtype, (), attention=attention, part=part)
 
 
 @dataclass(frozen=True)
 class Part:
-    """Of a model."""
+    """One rank's, of a text model."""
 
     sizes: "Mapping[str, int]"
+    """By their names in config.json."""
     weights: "Mapping[str, torch.Tensor]"
 
 
@@ -171,7 +172,7 @@ def _load(
         source: dict[str, Any] = {"pretrained_model_name_or_path": str(folder)}
         if part is not None:
             for name, size in part.sizes.items():
-                setattr(config, name, size)
+                setattr(config.get_text_config(), name, size)
             kind = kind[type(config)]
             source = {"pretrained_model_name_or_path": None, "state_dict": dict(part.weights)}
         model, report = kind.from_pretrained(

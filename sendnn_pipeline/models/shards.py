@@ -26,10 +26,14 @@ class ShardPlan:
     by_output: tuple[str, ...]
     """Names of modules, with ``*`` for a number."""
     by_input: tuple[str, ...]
+    whole: tuple[str, ...] = ()
+    """Parts of the model that are not divided, whatever their modules are called."""
 
     def axis(self, name: str) -> int | None:
         """Return the axis along which the weight of this name is divided; None where every rank has it whole."""
         module, _, kind = name.rpartition(".")
+        if not set(self.whole).isdisjoint(module.split(".")):
+            return None
         if _among(module, self.by_output):
             return 0
         return 1 if _among(module, self.by_input) and kind == "weight" else None
@@ -44,15 +48,21 @@ class ShardPlan:
         return _among(module, self.by_input)
 
 
-def read_shard_plan(folder: "Path") -> ShardPlan:
-    """Return the plan that transformers has for a model.
+def read_shard_plan(folder: "Path", whole: tuple[str, ...] = ()) -> ShardPlan:
+    """Return the plan that transformers has for a model, or for the text model of one that reads images.
+
+    Args:
+        folder: the model's folder.
+        whole: parts that are not divided.
 
     Raises:
         ModelError: it has none, or one of other parts than products.
     """
     from transformers import CONFIG_MAPPING
 
-    kind = str(read_config_json(folder).get("model_type"))
+    config = read_config_json(folder)
+    text = config.get("text_config")
+    kind = str((text if isinstance(text, dict) else config).get("model_type"))
     plan: Mapping[str, str] = getattr(CONFIG_MAPPING[kind], "base_model_tp_plan", None) or {}
     hint = "leave parallel.tensor_parallel at 1"
     if not {BY_OUTPUT, BY_INPUT} <= set(plan.values()):
@@ -61,7 +71,7 @@ def read_shard_plan(folder: "Path") -> ShardPlan:
     if other is not None:
         raise ModelError(f"{folder}: layers of {kind} are divided by {other}, which is not done here", hint=hint)
     by_output, by_input = (tuple(name for name, way in plan.items() if way == style) for style in (BY_OUTPUT, BY_INPUT))
-    return ShardPlan(by_output, by_input)
+    return ShardPlan(by_output, by_input, whole)
 
 
 class ShardedWeights(CheckpointWeights):

@@ -68,7 +68,7 @@ class EncodedHere:
             return ()
         job, pictures = self._jobs.popitem(last=False)
         try:
-            return ((job, [self._rows(digest, data) for digest, data in pictures]),)
+            return ((job, [self.rows(digest, data) for digest, data in pictures]),)
         except Exception as error:  # whatever a vision model can do; the request fails alone
             return ((job, why_not(error)),)
 
@@ -77,7 +77,8 @@ class EncodedHere:
         """Whether a job waits."""
         return bool(self._jobs)
 
-    def _rows(self, digest: bytes, data: bytes) -> "torch.Tensor":
+    def rows(self, digest: bytes, data: bytes) -> "torch.Tensor":
+        """Return the rows of a picture, encoded unless they are in the cache."""
         rows = self.cache.get(digest)
         if rows is None:
             rows = self.encode(data)

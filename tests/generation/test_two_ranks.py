@@ -12,7 +12,7 @@ from sendnn_pipeline.engines import group
 from sendnn_pipeline.errors import ConfigError, ModelError
 from sendnn_pipeline.generation.model.attention import register_attention
 from sendnn_pipeline.generation.model.decoder import ChunkLayer, Embed, Head
-from sendnn_pipeline.models.loader import load_causal_part
+from sendnn_pipeline.models.loader import Part, load_causal_part
 from sendnn_pipeline.models.shards import ShardedWeights, read_shard_plan
 from tests.conftest import resolved_run
 from tests.served import EAGER_FLOAT32, Served
@@ -79,7 +79,7 @@ def logits_of_rank(folder: Path, rank: int, size: int, config, tokens):
     sizes = {name: getattr(config, name) // size for name in names}
     head = config.hidden_size // config.num_attention_heads
     with LOADING:
-        model = load_causal_part(folder, "float32", register_attention(), {"head_dim": head, **sizes}, weights)
+        model = load_causal_part(folder, "float32", register_attention(), Part({"head_dim": head, **sizes}, weights))
     # Of what is divided, a rank has its share, and no more.
     assert model.model.layers[0].mlp.down_proj.weight.shape == (config.hidden_size, sizes["intermediate_size"])
     assert model.model.layers[0].self_attn.k_proj.weight.shape[0] == head * sizes["num_key_value_heads"]

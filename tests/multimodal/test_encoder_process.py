@@ -61,7 +61,7 @@ def fresh(core):
     yield core
     core.drain()
     desk = core.core.pictured.desk
-    assert core.core.pictured.rows == {} == core.core.pictured._waiting
+    assert core.core.images.rows == {} == core.core.pictured._waiting
     assert not desk._jobs and not desk._waiting
 
 

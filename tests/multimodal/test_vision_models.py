@@ -63,7 +63,7 @@ def test_logits_and_text_are_those_of_transformers(name, tmp_path):
     assert core.tokens(2) == core.tokens(2, 1) == tokens
     top = dict(core.outputs(2)[0][0].logprobs[0].top)
     torch.testing.assert_close(torch.tensor([*top.values()]), logprobs[[*top]], atol=1e-5, rtol=1e-5)
-    assert core.core.pictured.rows == {}
+    assert core.core.images.rows == {}
     alone = Core(resolved)
     alone.ask(1, [plain], GREEDY, 12)
     alone.drain()
@@ -138,7 +138,7 @@ def test_what_cannot_be_encoded_fails_alone_and_nothing_is_left(tmp_path, monkey
     assert failures.keys() == {1, 3} and "could not be encoded: UnidentifiedImageError" in failures[1]
     assert "the encoder gave [9] rows for the 7 places" in failures[3] or "places" in failures[3]
     assert len(core.tokens(2)) == 4 and core.tokens(4) == []
-    assert core.core.pictured.rows == {} and core.core.pictured._waiting == {}
+    assert core.core.images.rows == {} and core.core.pictured._waiting == {}
 
 
 @pytest.mark.slow
