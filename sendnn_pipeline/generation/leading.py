@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from sendnn_pipeline.errors import RanksApartError
-from sendnn_pipeline.generation.runner import GenerationRunner, Logits
+from sendnn_pipeline.generation.runner import Logits, StepRunner
 from sendnn_pipeline.generation.steps import Chunk, DecodeStep
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ PREFILL, DECODE, CLEAR = "prefill", "decode", "clear"
 class LeadingRunner:
     """Computes steps with all ranks. Logits are the first's alone: only it chooses tokens."""
 
-    own: GenerationRunner
+    own: StepRunner
     channel: "Channel"
 
     @property
@@ -62,7 +62,7 @@ class LeadingRunner:
             ) from error
 
 
-def obey(runner: GenerationRunner, command: Any) -> None:
+def obey(runner: StepRunner, command: Any) -> None:
     """Compute what the first rank told."""
     what, value = command
     if what == PREFILL:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from sendnn_pipeline.models.facts import ModelFacts
+
 BY_OUTPUT, BY_INPUT = "colwise", "rowwise"
 # What every rank has whole: norms, whose gradients alone would differ.
 WHOLE = "replicated_with_grad_allreduce"
@@ -81,6 +83,18 @@ class ShardedWeights(CheckpointWeights):
         mine = slice(self._rank * each, (self._rank + 1) * each)
         part: torch.Tensor = whole[mine] if axis == 0 else whole[:, mine]
         return part.contiguous()
+
+
+def open_weights(model: "ModelFacts", dtype: str, rank: int, size: int) -> tuple[CheckpointWeights, ShardPlan | None]:
+    """Return the weights of one of ``size`` ranks, none of which is read, and how they are divided; None of one rank.
+
+    Raises:
+        ModelError: there is no way to divide the model.
+    """
+    if size == 1:
+        return CheckpointWeights(model.weight_files, dtype), None
+    plan = read_shard_plan(model.folder)
+    return ShardedWeights(model.weight_files, dtype, plan, rank, size), plan
 
 
 def _among(module: str, patterns: tuple[str, ...]) -> bool:
