@@ -181,7 +181,7 @@ def _apply_known(context: AppContext, draft: Draft) -> None:
         raise PluginError(problems[0], hint="keep the plugin out, or mend it")
     for problem in problems:
         draft.note(problem)
-    where = Platform(draft["backend.name"], platform.machine(), context.environ)
+    where = Platform(draft["backend.name"], platform.machine(), context.environ, draft[RANKS])
     apply_known(draft, configs, draft.model.config, where)
 
 

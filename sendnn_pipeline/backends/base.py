@@ -90,6 +90,8 @@ class Bounds:
     """KV blocks, where they are compiled in; 0 where nothing is generated."""
     shapes: tuple[tuple[int, int], ...] = ()
     """Length and batch of each Program of fixed sizes; none where something is generated."""
+    ranks: int = 1
+    """Processes that compute together, each with a device of its own."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch._C._distributed_c10d import TCPStore
+from torch._C._distributed_c10d import TCPStore, _register_process_group
+from torch.distributed.distributed_c10d import GroupName, _get_default_group
 
 from sendnn_pipeline.errors import EngineError
 from sendnn_pipeline.models.shards import ShardPlan
@@ -14,8 +15,8 @@ from sendnn_pipeline.models.shards import ShardPlan
 if TYPE_CHECKING:
     from sendnn_pipeline.distributed.world import World
 
-# What torch calls the group of all ranks; in compiled code, too.
-GROUP = "0"
+# The group of all ranks, in compiled code, too: the name by which a device's compiler knows it.
+GROUP = "default"
 
 
 def open_group(world: "World") -> None:
@@ -31,6 +32,7 @@ def open_group(world: "World") -> None:
     try:
         store = TCPStore(place.host, place.port, world.size, world.rank == 0, timeout, **descriptor)
         dist.init_process_group("gloo", store=store, rank=world.rank, world_size=world.size, timeout=timeout)
+        _register_process_group(GroupName(GROUP), _get_default_group())
     except (RuntimeError, ValueError) as error:
         raise EngineError(
             f"the ranks did not meet at {place.host}:{place.port}: {' '.join(str(error).split())[:300]}",

@@ -119,7 +119,7 @@ class GenerationEngine:
         if isinstance(run.plan, DevicePlan):
             from sendnn_pipeline.generation.device.core import open_device_core
 
-            return open_device_core(run)
+            return open_device_core(run, world)
         from sendnn_pipeline.generation.opening import open_core
 
         core = open_core(run, world)

@@ -8,7 +8,7 @@ import msgspec
 
 from sendnn_pipeline.errors import RanksApartError
 from sendnn_pipeline.generation.row_table import FollowingTable
-from sendnn_pipeline.generation.runner import GenerationRunner, Logits
+from sendnn_pipeline.generation.runner import Logits, StepRunner
 from sendnn_pipeline.generation.steps import Chunk, DecodeStep
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ PREFILL, DECODE, CLEAR = "prefill", "decode", "clear"
 class LeadingRunner:
     """Computes steps with all ranks. Logits are the first's alone: only it chooses tokens."""
 
-    own: GenerationRunner
+    own: StepRunner
     channel: "Channel"
 
     @property
@@ -63,7 +63,7 @@ class LeadingRunner:
             ) from error
 
 
-def obey(runner: GenerationRunner, images: FollowingTable | None, command: Any) -> None:
+def obey(runner: StepRunner, images: FollowingTable | None, command: Any) -> None:
     """Compute what the first rank told."""
     what, value = command
     if what == PREFILL:

@@ -11,19 +11,15 @@ from sendnn_pipeline.generation.core import GenerationCore
 from sendnn_pipeline.generation.graphs import GenerationGraphs
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.runner import make_caches
-from sendnn_pipeline.models.shards import ShardedWeights, read_shard_plan
-from sendnn_pipeline.models.weights import CheckpointWeights
+from sendnn_pipeline.models.shards import open_weights
 
 
 def open_core(run: Run, world: World) -> GenerationCore:
     """Return the engine of a run in this process; no weight is read before a Program is bound to it."""
     threads = set_torch_threads(run.threads)
-    files, dtype = run.model.weight_files, run.config.model.dtype
-    weights, shards = CheckpointWeights(files, dtype), None
-    if world.size > 1:
-        images = generation_plan(run).images
-        shards = read_shard_plan(run.model.folder, () if images is None else images.parts.vision)
-        weights = ShardedWeights(files, dtype, shards, world.rank, world.size)
+    images = generation_plan(run).images
+    whole = () if images is None else images.parts.vision
+    weights, shards = open_weights(run.model, run.config.model.dtype, world.rank, world.size, whole)
     runtime_bytes = psutil.Process().memory_info().rss
     caches = make_caches(run)
     graphs = GenerationGraphs(run, weights, caches[0], shards)

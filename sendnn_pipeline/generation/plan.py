@@ -23,6 +23,7 @@ from sendnn_pipeline.generation.programs import (
 )
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, Rules
 from sendnn_pipeline.models.facts import ModelFacts
+from sendnn_pipeline.programs.key import Fields
 from sendnn_pipeline.programs.program import Program
 
 BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -127,7 +128,7 @@ def make_plan(
         key_fields=(
             ("transformers", version("transformers")),
             ("code", _traced_digest()),
-            *((("ranks", str(ranks)),) if ranks > 1 else ()),
+            *rank_fields(ranks),
         ),
         memory_bytes={"weights": model.num_parameters * size // ranks, "KV cache": cache},
         ranks=ranks,
@@ -136,7 +137,7 @@ def make_plan(
             PlanLine("context", f"{rules.max_model_len} tokens, prompts in chunks of {rules.chunk_size}"),
             PlanLine("KV cache", f"{tokens}, {cache / 2**20:,.0f} MiB", "cache.num_blocks"),
             *(() if images is None else (images_line(config),)),
-            *_rank_lines(ranks, facts),
+            *rank_lines(ranks, facts),
             PlanLine("sampling", f"the model's own defaults: {defaults}"),
         ),
         measures=measures_of(rules.max_model_len),
@@ -153,7 +154,13 @@ def make_plan(
     )
 
 
-def _rank_lines(ranks: int, facts: GenerationFacts) -> tuple[PlanLine, ...]:
+def rank_fields(ranks: int) -> Fields:
+    """Return what several ranks add to the fields of a key: one whole model is another Program than a part of it."""
+    return (("ranks", str(ranks)),) if ranks > 1 else ()
+
+
+def rank_lines(ranks: int, facts: GenerationFacts) -> tuple[PlanLine, ...]:
+    """Return the plan's line of several ranks."""
     if ranks == 1:
         return ()
     each = f"each with {facts.num_kv_heads // ranks} of {facts.num_kv_heads} key heads and as much of every layer"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from sendnn_pipeline.models.facts import ModelFacts
+
 BY_OUTPUT, BY_INPUT = "colwise", "rowwise"
 # What every rank has whole: norms, whose gradients alone would differ.
 WHOLE = "replicated_with_grad_allreduce"
@@ -91,6 +93,27 @@ class ShardedWeights(CheckpointWeights):
         mine = slice(self._rank * each, (self._rank + 1) * each)
         part: torch.Tensor = whole[mine] if axis == 0 else whole[:, mine]
         return part.contiguous()
+
+
+def open_weights(
+    model: "ModelFacts", dtype: str, rank: int, size: int, whole: tuple[str, ...] = ()
+) -> tuple[CheckpointWeights, ShardPlan | None]:
+    """Return the weights of one of ``size`` ranks, none of which is read, and how they are divided; None of one rank.
+
+    Args:
+        model: its files.
+        dtype: name of a torch dtype.
+        rank: of this process.
+        size: the number of ranks.
+        whole: parts of the model that are not divided.
+
+    Raises:
+        ModelError: there is no way to divide the model.
+    """
+    if size == 1:
+        return CheckpointWeights(model.weight_files, dtype), None
+    plan = read_shard_plan(model.folder, whole)
+    return ShardedWeights(model.weight_files, dtype, plan, rank, size), plan
 
 
 def _among(module: str, patterns: tuple[str, ...]) -> bool:

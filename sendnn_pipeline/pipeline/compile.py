@@ -46,7 +46,14 @@ class Compile:
     name = "compile"
 
     def run(self, loaded: LoadedEngine) -> CompiledEngine:
-        """Get every Program, several at once where the backend can, and have the engine bind its weights to them."""
+        """Get every Program, several at once where the backend can, and have the engine bind its weights to them.
+
+        Ranks that compile in turns find what those before them left, and load no model of their own to trace it.
+        """
+        with self.world.stagger(loaded.run.config.parallel.max_load_processes):
+            return self._compile(loaded)
+
+    def _compile(self, loaded: LoadedEngine) -> CompiledEngine:
         run = loaded.run
         caches = {
             False: program_cache(run, self.backend, self.store, self.world, self._library_source(run)),

@@ -75,7 +75,8 @@ def library_set(run: Run, backend: CompileBackend, environ: Mapping[str, str]) -
         # The same with a card and without.
         backend.library or backend.name,
         fields,
-        (("rank", str(World())),),
+        # Each rank has a part of the model on its own device, and all fill one folder.
+        (("rank", str(World()) if run.plan.ranks == 1 else f"all of {run.plan.ranks}"),),
     )
     names = "+".join(program.name for program in run.plan.programs)
     store = ArtifactStore(root, frozenset(options.trusted))
@@ -83,14 +84,16 @@ def library_set(run: Run, backend: CompileBackend, environ: Mapping[str, str]) -
 
 
 @contextmanager
-def filling(library: LibrarySet | None, environ: Mapping[str, str]) -> Iterator[Publish]:
+def filling(library: LibrarySet | None, environ: Mapping[str, str], world: World) -> Iterator[Publish]:
     """Have the library's folder there while the engine runs; yield what to call once everything is compiled.
 
-    A second process that wants to compile the same waits here, and finds what the first one published.
+    A second run that wants to compile the same waits here, and finds what the first one published. Of several ranks,
+    the first makes the folder, before the others meet it, and publishes it once all have compiled.
 
     Args:
         library: the run's.
         environ: of this process, the library's variables among it.
+        world: this process among all of the run.
 
     Raises:
         ArtifactError: the folder cannot be written.
@@ -98,6 +101,9 @@ def filling(library: LibrarySet | None, environ: Mapping[str, str]) -> Iterator[
     if library is None or library.cache.folder(environ, library.store.folder) != library.working:
         # It has an artifact's folder, or one that is not ours to fill.
         yield lambda: None
+        return
+    if world.rank:
+        yield world.meet
         return
     with library.store.working(library.working), ExitStack() as compiling:
         compiling.enter_context(library.store.compiling(library.key))
@@ -110,6 +116,7 @@ def filling(library: LibrarySet | None, environ: Mapping[str, str]) -> Iterator[
             raise unwritable(library.store.folder, error) from None
 
         def publish() -> None:
+            world.meet()
             if isinstance(found, Miss):
                 library.publish()
             compiling.close()

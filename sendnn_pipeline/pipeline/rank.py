@@ -41,7 +41,7 @@ def run_rank(port: EnginePort, run: Run, world: World) -> None:
     environ = process_environment()
     library = library_set(run, backend, environ)
     with ExitStack() as closing:
-        publish = closing.enter_context(filling(library, environ))
+        publish = closing.enter_context(filling(library, environ, world))
         stages: list[Stage] = [
             Load(engine, world, closing),
             Compile(backend, simple, store, world, observe, library),

@@ -19,7 +19,7 @@ from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.engines.threads import set_torch_threads
 from sendnn_pipeline.errors import EngineError, RanksApartError
 from sendnn_pipeline.messages import Cancel, FromEngine, Part, Request, RequestFailed, StepStarted
-from sendnn_pipeline.models.shards import ShardedWeights, read_shard_plan
+from sendnn_pipeline.models.shards import open_weights
 from sendnn_pipeline.models.weights import CheckpointWeights
 from sendnn_pipeline.pooling.accounting import Outcome, answers, step_done
 from sendnn_pipeline.pooling.batcher import Batch, Batcher, Item
@@ -221,11 +221,7 @@ def open_core(run: Run, world: World) -> PoolingCore:
         ModelError: there is no way to divide the model among several ranks.
     """
     threads = set_torch_threads(run.threads)
-    files, dtype = run.model.weight_files, run.config.model.dtype
-    weights, shards = CheckpointWeights(files, dtype), None
-    if world.size > 1:
-        shards = read_shard_plan(run.model.folder)
-        weights = ShardedWeights(files, dtype, shards, world.rank, world.size)
+    weights, shards = open_weights(run.model, run.config.model.dtype, world.rank, world.size)
     steps: StepPool[Outcome] = (StepPool if world.size == 1 else StepsHere)(run.plan.concurrent_steps, threads)
     runtime_bytes = psutil.Process().memory_info().rss
     return PoolingCore(run, weights, steps, runtime_bytes, graphs=PoolingGraphs(run, weights, shards), world=world)

@@ -116,8 +116,8 @@ def _configured(context: AppContext, overrides: Sequence[Override]) -> Iterator[
         yield Finding("fail" if compiles else "note", str(error))
     yield Finding("ok", f"backend {config.backend.name} ({draft.where('backend')})")
     if isinstance(config.backend, SendnnConfig):
-        compiles_only = config.backend.name == COMPILE_ONLY
-        for state, what in spyre_findings(context.environ, compiles_only=compiles_only):
+        compiles_only, ranks = config.backend.name == COMPILE_ONLY, config.parallel.tensor_parallel
+        for state, what in spyre_findings(context.environ, compiles_only=compiles_only, ranks=ranks):
             yield Finding(state, what)
 
 

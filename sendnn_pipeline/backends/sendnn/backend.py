@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sendnn_pipeline.backends.base import Bounds, CompileBackend, CompiledProgram, Graph, Limits, WholeDecoder
 from sendnn_pipeline.backends.config import SendnnConfig
 from sendnn_pipeline.backends.sendnn.cache import SendnnCache
+from sendnn_pipeline.backends.sendnn.cards import check_cards
 from sendnn_pipeline.backends.sendnn.environment import CACHE_DIR, CACHE_ENABLE, device_variables, tkv_limit
 from sendnn_pipeline.backends.sendnn.handlers import current_handlers, put_back
 from sendnn_pipeline.backends.sendnn.versions import LIBRARY, is_here, library_version
@@ -55,6 +56,8 @@ class SendnnBackend(CompileBackend):
 
     def environment(self, bounds: Bounds, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the device's variables: the run's sizes, and what its known configuration sets."""
+        if not self.compiles_only:
+            check_cards(environ, bounds.ranks)
         return device_variables(bounds, self.options, environ, compiles_only=self.compiles_only)
 
     def compile(self, graph: Graph) -> CompiledProgram:

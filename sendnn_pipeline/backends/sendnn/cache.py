@@ -36,4 +36,4 @@ class SendnnCache(LibraryCache):
 
     def others(self, folder: Path, bounds: Bounds, model: str) -> Sequence[OtherEntry]:
         """Return the entries of the plugin's catalog, or of its log of one compilation."""
-        return read_catalog(folder, self.fields(bounds, {}), bounds.shapes, model)
+        return read_catalog(folder, self.fields(bounds, {}), bounds, model)

@@ -6,10 +6,11 @@ may be compiled then.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sendnn_pipeline.backends.base import Bounds
 from sendnn_pipeline.backends.library_cache import OtherEntry
 from sendnn_pipeline.backends.sendnn.environment import BATCH, CHUNK, CONTEXT, TKV_LIMIT
 from sendnn_pipeline.errors import BackendError
@@ -22,15 +23,13 @@ HINT = "mend it, or remove it and compile with pipeline=precompile"
 MIN_BATCH = 2
 
 
-def read_catalog(
-    folder: Path, device: Mapping[str, str], shapes: Sequence[tuple[int, int]], model: str
-) -> list[OtherEntry]:
+def read_catalog(folder: Path, device: Mapping[str, str], bounds: Bounds, model: str) -> list[OtherEntry]:
     """Return the entries of the folder's catalog; empty where it has no catalog.
 
     Args:
         folder: of the cache.
         device: the run's variables of the device.
-        shapes: length and batch of each static Program; none of a decoder.
+        bounds: the run's largest sizes, its shapes, and how many cards it is for.
         model: what the run's model is called.
 
     Raises:
@@ -46,7 +45,7 @@ def read_catalog(
         data = entry.get("data") if isinstance(entry, dict) else None
         if not isinstance(data, dict):
             raise BackendError(f"entry {index} of {file} has no data: it is {json.dumps(entry)[:100]}", hint=HINT)
-        entries.append(_entry(f"{file.name}[{index}]", data, device, shapes, model))
+        entries.append(_entry(f"{file.name}[{index}]", data, device, bounds, model))
     return entries
 
 
@@ -60,14 +59,12 @@ def _read(file: Path) -> Any:
         raise BackendError(f"{file} cannot be read as JSON: {reason}", hint=HINT) from None
 
 
-def _entry(
-    where: str, data: Mapping[str, Any], device: Mapping[str, str], shapes: Sequence[tuple[int, int]], model: str
-) -> OtherEntry:
+def _entry(where: str, data: Mapping[str, Any], device: Mapping[str, str], bounds: Bounds, model: str) -> OtherEntry:
     fields = {name: _text(name, value) for name, value in data.items() if name != MODEL_NAME}
     if LENGTHS in data:
         pairs = zip(_numbers(data[LENGTHS]), _numbers(data.get(BATCHES, "")), strict=False)
         fields[SHAPES] = _shapes(sorted(pairs))
-    wanted = {CARDS: "1"}
+    shapes, wanted = bounds.shapes, {CARDS: str(bounds.ranks)}
     if shapes or SHAPES in fields:
         wanted[SHAPES] = _shapes(sorted((str(length), str(batch)) for length, batch in shapes)) or "a decoder's"
     if not shapes:

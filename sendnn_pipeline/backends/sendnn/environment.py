@@ -34,7 +34,8 @@ def device_variables(
     Raises:
         BackendError: a limit is not a number, or what is compiled, or was, is nowhere.
     """
-    limit = bounds.max_batch_tkv or tkv_limit(options) or bounds.max_length * bounds.max_batch
+    # What is asked for, also where all sequences come to less: it is part of what the library finds its cache by.
+    limit = tkv_limit(options) or bounds.max_batch_tkv or bounds.max_length * bounds.max_batch
     variables = {
         MODE: "offline_decoder" if bounds.chunk else "offline",
         FRAME: "true" if bounds.chunk else "false",

@@ -4,30 +4,33 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from sendnn_pipeline.backends.sendnn.cards import DEVICES, ORCHESTRATOR, RANK, WORLD_SIZE, assigned_cards, check_cards
 from sendnn_pipeline.backends.sendnn.environment import CACHE_DIR, CACHE_ENABLE
 from sendnn_pipeline.backends.sendnn.versions import LIBRARY, expected_torch, is_here, library_version
+from sendnn_pipeline.errors import BackendError
 
 VFIO = Path("/dev/vfio")
 # Who sees to it.
 IMAGE = "it comes with IBM's images for Spyre, and from no package index"
 HOST = "the host's administrator binds cards to vfio-pci and gives /dev/vfio to containers; IBM's operator does both"
-ORCHESTRATOR = "the orchestrator sets it for the cards that a container gets"
-RANK, DEVICES = "AIU_WORLD_RANK_0", "SPYRE_DEVICES"
 COMPUTE, HARDWARE = "FLEX_COMPUTE", "SENTIENT"
 OK, NOTE, FAIL = "ok", "note", "fail"
 
 
-def spyre_findings(environ: Mapping[str, str], *, compiles_only: bool, vfio: Path = VFIO) -> Iterator[tuple[str, str]]:
+def spyre_findings(
+    environ: Mapping[str, str], *, compiles_only: bool, ranks: int = 1, vfio: Path = VFIO
+) -> Iterator[tuple[str, str]]:
     """Yield a state, ``ok``, ``note`` or ``fail``, and a line for each thing that was looked at.
 
     Args:
         environ: of the process.
         compiles_only: whether no card is needed.
+        ranks: which need a card each.
         vfio: where the kernel shows devices that a program may drive.
     """
     yield from _library()
     if not compiles_only:
-        yield from _cards(environ, vfio)
+        yield from _cards(environ, ranks, vfio)
     if environ.get(CACHE_ENABLE) == "1" and environ.get(CACHE_DIR):
         yield OK, f"compiled graphs are kept in {CACHE_DIR}={environ[CACHE_DIR]}"
     else:
@@ -51,18 +54,22 @@ def _library() -> Iterator[tuple[str, str]]:
         )
 
 
-def _cards(environ: Mapping[str, str], vfio: Path) -> Iterator[tuple[str, str]]:
+def _cards(environ: Mapping[str, str], ranks: int, vfio: Path) -> Iterator[tuple[str, str]]:
     groups = sorted(entry.name for entry in vfio.iterdir() if entry.name.isdigit()) if vfio.is_dir() else []
     if groups:
         yield OK, f"{vfio} has the groups {', '.join(groups)}"
     else:
         what = "has no group of a card" if vfio.is_dir() else "is missing"
         yield FAIL, f"{vfio} {what}: {HOST}"
-    assigned = environ.get(RANK) or environ.get(DEVICES)
-    if assigned:
-        yield OK, f"the card is {assigned}"
+    try:
+        assigned = assigned_cards(environ)
+        check_cards(environ, ranks)
+    except BackendError as error:
+        yield FAIL, str(error)
     else:
-        yield NOTE, f"neither {RANK} nor {DEVICES} names a card: {ORCHESTRATOR}"
+        first = RANK.format(0)
+        missing = f"none of {WORLD_SIZE}, {DEVICES} and {first} says which cards there are: {ORCHESTRATOR}"
+        yield (OK, f"cards are assigned: {', '.join(assigned)}") if assigned else (NOTE, missing)
     compute = environ.get(COMPUTE)
     if compute == HARDWARE:
         yield OK, f"{COMPUTE}={HARDWARE}"

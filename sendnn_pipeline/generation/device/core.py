@@ -3,24 +3,30 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import psutil
 import torch
 
 from sendnn_pipeline.backends.base import CompiledProgram, Graph
+from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.engines.threads import set_torch_threads
 from sendnn_pipeline.generation.core import GenerationCore
 from sendnn_pipeline.generation.device.graphs import DeviceGraphs
 from sendnn_pipeline.generation.device.rehearsal import rehearse_device
 from sendnn_pipeline.generation.device.runner import DeviceRunner, bind_device_runner, make_device_caches
+from sendnn_pipeline.generation.leading import LeadingRunner, obey
 from sendnn_pipeline.generation.messages import GenerationRequest
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.messages import Cancel, FromEngine, Request, RequestFailed
-from sendnn_pipeline.models.weights import CheckpointWeights
+from sendnn_pipeline.models.shards import open_weights
 from sendnn_pipeline.programs.program import Program, Sizes
 from sendnn_pipeline.programs.times import StepMs
+
+# What the first rank tells the others when it begins.
+RESET = "reset"
 
 
 @dataclass
@@ -40,14 +46,25 @@ class DeviceCore(GenerationCore):
     def install(self, compiled: Mapping[Program, CompiledProgram]) -> None:
         """Bind both Programs."""
         self.runner = self.device = bind_device_runner(self.run, compiled, self.weights)
+        if self.world.channel is not None:
+            self.runner = LeadingRunner(self.device, self.world.channel)
         self.device_graphs = None
+
+    def obey(self, command: Any) -> None:
+        """Compute this rank's part of a step that the first rank decided."""
+        if command == RESET:
+            self.device.reset()
+        else:
+            obey(self.device, None, command)
 
     def rehearse(self, program: Program, sizes: Sizes, *, check: bool) -> float:
         """Run a full step on made-up tokens."""
         return rehearse_device(self.device, self.run.model.vocab_size, program, sizes, check=check)
 
     def start(self, times: Mapping[Program, StepMs], send: Callable[[FromEngine], None]) -> None:
-        """Begin with nothing to do, and with new caches of as many blocks."""
+        """Begin with nothing to do, and with new caches of as many blocks in all ranks."""
+        if self.world.channel is not None:
+            self.world.channel.tell(RESET)
         self.device.reset()
         super().start(times, send)
 
@@ -62,12 +79,16 @@ class DeviceCore(GenerationCore):
         super().take(message)
 
 
-def open_device_core(run: Run) -> DeviceCore:
-    """Return the engine of a run in this process; the weights are read when the first Program is compiled."""
+def open_device_core(run: Run, world: World) -> DeviceCore:
+    """Return the engine of a run in this process.
+
+    Both Programs are of the whole model, so it is read now, while as many ranks read as may.
+    """
     threads, plan = set_torch_threads(run.threads), generation_plan(run)
-    weights = CheckpointWeights(run.model.weight_files, run.config.model.dtype)
+    weights, shards = open_weights(run.model, run.config.model.dtype, world.rank, world.size)
     runtime_bytes = psutil.Process().memory_info().rss
     wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     caches = make_device_caches(plan, getattr(torch, run.config.model.dtype))
-    graphs = DeviceGraphs(run, weights, caches)
-    return DeviceCore(run, weights, (), threads, runtime_bytes, wake, device_graphs=graphs)
+    graphs = DeviceGraphs(run, weights, caches, shards)
+    graphs.causal  # noqa: B018
+    return DeviceCore(run, weights, (), threads, runtime_bytes, wake, world, device_graphs=graphs)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from sendnn_pipeline.backends.base import Graph, Input
+from sendnn_pipeline.engines.group import sum_parts
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.engines.sharding import sizes_of_rank
 from sendnn_pipeline.generation.device.decoder import (
     DECODE_ROWS,
     INPUTS,
@@ -16,8 +18,10 @@ from sendnn_pipeline.generation.device.decoder import (
     WholeDecoder,
     register_attention,
 )
+from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.programs import BATCH, BLOCKS, PREFILL
-from sendnn_pipeline.models.loader import load_causal
+from sendnn_pipeline.models.loader import load_causal, load_causal_part
+from sendnn_pipeline.models.shards import ShardPlan
 from sendnn_pipeline.programs.program import Program
 
 if TYPE_CHECKING:
@@ -26,12 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class DeviceGraphs:
-    """The graphs of a run. The model is loaded once, when the first of them is compiled."""
+    """The graphs of a run, and the model that they are of."""
 
     run: Run
     weights: Mapping[str, torch.Tensor]
     caches: Sequence[torch.Tensor]
     """Keys and values of each layer in turn."""
+    shards: ShardPlan | None = None
+    """How the model is divided among ranks; None where there is one."""
 
     def graph(self, program: Program) -> Graph:
         """Return ``program`` as a graph."""
@@ -55,8 +61,15 @@ class DeviceGraphs:
 
     @cached_property
     def causal(self) -> "nn.Module":
-        """The model of transformers."""
-        return load_causal(self.run.model.folder, self.run.config.model.dtype, register_attention())
+        """The model of transformers, or this rank's part of it."""
+        model, dtype, attention = self.run.model, self.run.config.model.dtype, register_attention()
+        if self.shards is None:
+            return load_causal(model.folder, dtype, attention)
+        plan = generation_plan(self.run)
+        sizes = sizes_of_rank(model.text_config, plan.ranks, plan.facts.head_size)
+        part = load_causal_part(model.folder, dtype, attention, sizes, self.weights)
+        sum_parts(part, self.shards)
+        return part
 
 
 def _blocks_axis(name: str) -> dict[int, str]:

@@ -13,14 +13,21 @@ from sendnn_pipeline.generation.config import generation_config
 from sendnn_pipeline.generation.device.resolve import volume_limit
 from sendnn_pipeline.generation.facts import GenerationFacts
 from sendnn_pipeline.generation.measures import measures_of
-from sendnn_pipeline.generation.plan import BYTES_OF_DTYPE, GenerationPlan
+from sendnn_pipeline.generation.plan import BYTES_OF_DTYPE, GenerationPlan, rank_fields, rank_lines
 from sendnn_pipeline.generation.programs import BATCH, BLOCKS, DECODE, PREFILL, TOKENS
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, Rules, num_blocks_of, sendnn_rules
 from sendnn_pipeline.models.facts import ModelFacts
 from sendnn_pipeline.programs.program import Dim, Program
 
 # The source of what decides a compiled Program beside the model's own code and the compiler's.
-TRACED = ("generation/device/decoder.py", "generation/device/graphs.py", "generation/device/ops.py", "models/loader.py")
+TRACED = (
+    "generation/device/decoder.py",
+    "generation/device/graphs.py",
+    "generation/device/ops.py",
+    "models/loader.py",
+    "models/shards.py",
+    "engines/group.py",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +90,17 @@ def make_device_plan(config: RunConfig, model: ModelFacts, facts: GenerationFact
         prefix_caching=generation_config(config).prefix_caching,
         max_batch_tkv=volume_limit(device, seqs, length),
     )
-    cache = blocks * BLOCK_SIZE * facts.bytes_per_token(model.num_layers, size)
+    ranks = config.parallel.tensor_parallel
+    cache = blocks * BLOCK_SIZE * facts.bytes_per_token(model.num_layers, size) // ranks
     defaults = ", ".join(f"{name}={value}" for name, value in facts.defaults.items()) or "none"
     return DevicePlan(
         steps=steps_to_time(rules),
         max_input_tokens=length - 1,
         unit="sequences",
-        key_fields=(("transformers", version("transformers")), ("code", _traced_digest())),
-        memory_bytes={"weights": model.num_parameters * size, "KV cache": cache},
-        bounds=Bounds(length, seqs, chunk, rules.max_batch_tkv or 0, config.artifacts.require, blocks),
+        key_fields=(("transformers", version("transformers")), ("code", _traced_digest()), *rank_fields(ranks)),
+        memory_bytes={"weights": model.num_parameters * size // ranks, "KV cache": cache},
+        ranks=ranks,
+        bounds=Bounds(length, seqs, chunk, rules.max_batch_tkv or 0, config.artifacts.require, blocks, ranks=ranks),
         lines=(
             PlanLine("engine", f"{config.engine.name}: up to {seqs} sequences at once"),
             PlanLine("context", f"{length} tokens, prompts in whole chunks of {chunk}, padded on the left"),
@@ -99,6 +108,7 @@ def make_device_plan(config: RunConfig, model: ModelFacts, facts: GenerationFact
             PlanLine(
                 "KV cache", f"{blocks} blocks of {BLOCK_SIZE} tokens, {cache / 2**20:,.0f} MiB", "cache.num_blocks"
             ),
+            *rank_lines(ranks, facts),
             PlanLine("sampling", f"the model's own defaults: {defaults}"),
         ),
         measures=measures_of(length),

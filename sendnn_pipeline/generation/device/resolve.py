@@ -2,6 +2,7 @@
 
 from sendnn_pipeline.backends.base import WholeDecoder
 from sendnn_pipeline.config.draft import Draft, Layer
+from sendnn_pipeline.engines.sharding import check_ranks
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.generation.facts import FULL, read_generation_facts
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, num_blocks_of
@@ -18,6 +19,7 @@ def resolve_device(draft: Draft, device: WholeDecoder) -> None:
         ConfigError: a value does not fit the model or the device.
     """
     _check_layers(draft.model)
+    check_ranks(draft)
     _resolve_length(draft, device)
     _resolve_up_to(draft, SEQS, device.max_num_seqs)
     longest = draft[LENGTH]

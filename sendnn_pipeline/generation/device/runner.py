@@ -85,7 +85,8 @@ class DeviceRunner:
 
 def make_device_caches(plan: GenerationPlan, dtype: torch.dtype) -> list[torch.Tensor]:
     """Return keys and values of each layer in turn, all zero: ``[blocks, block size, key heads, size]``."""
-    shape = (plan.rules.num_blocks, BLOCK_SIZE, plan.facts.num_kv_heads, plan.facts.head_size)
+    # Of several ranks, each has the keys and values of its own heads.
+    shape = (plan.rules.num_blocks, BLOCK_SIZE, plan.facts.num_kv_heads // plan.ranks, plan.facts.head_size)
     return [torch.zeros(shape, dtype=dtype) for _ in range(2 * len(plan.layer_kinds))]
 
 

@@ -45,7 +45,8 @@ def test_the_user_s_device_values_stay_and_the_run_s_sizes_do_not_depend_on_them
     assert told["VLLM_DT_MAX_CONTEXT_LEN"] == "3072"
     limit = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
     assert variables(DECODER, limit=65536, **known)[limit] == "65536"
-    assert variables(replace(DECODER, max_batch_tkv=4096), limit=65536, **known)[limit] == "4096"
+    assert variables(replace(DECODER, max_batch_tkv=4096), limit=65536, **known)[limit] == "65536"
+    assert variables(replace(DECODER, max_batch_tkv=4096))[limit] == "4096"
     with pytest.raises(BackendError, match=r"backend\.environment has VLLM_DT_MAX_BATCH_TKV_LIMIT=few, not a number"):
         variables(DECODER, VLLM_DT_MAX_BATCH_TKV_LIMIT="few")
 

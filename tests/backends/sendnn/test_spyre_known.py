@@ -8,6 +8,7 @@ import yaml
 
 from sendnn_pipeline.app.context import load_context
 from sendnn_pipeline.distributed.world import World
+from sendnn_pipeline.errors import BackendError, ConfigError
 from sendnn_pipeline.generation.device.resolve import compiled_blocks
 from sendnn_pipeline.known.entry import read_known
 from sendnn_pipeline.messages import Part
@@ -84,21 +85,22 @@ def make_small(kind: str, architecture: str, positions: int, folder: Path) -> No
 
 
 def words_of(name: str, folder: Path, model: Path, values: dict | None = None) -> list[str]:
-    """Return the words of a run of a small model for which the entry's first runtime is known, on one card.
+    """Return the words of a run of a small model for which one runtime is known, the entry's first unless told.
 
     Args:
         name: of the entry.
         folder: that takes a file of the known configuration.
         model: the small model.
-        values: the runtime's, where they are not the entry's own.
+        values: the runtime's, how many cards among them.
     """
     entry = yaml.safe_load((ROOT / "conf" / "known" / f"{name}.yaml").read_text())
     config = json.loads((model / "config.json").read_text())
-    match, runtimes = {"model_type": config["model_type"]}, [{**(values or entry["runtimes"][0]), "tp_size": 1}]
+    runtime = values or entry["runtimes"][0] | {"tp_size": 1}
+    match, cards = {"model_type": config["model_type"]}, runtime.get("tp_size", 1)
     file = folder / "known.json"
-    small = {"name": f"small-{name}", "aliases": [], "match": match, "platforms": [], "runtimes": runtimes}
+    small = {"name": f"small-{name}", "aliases": [], "match": match, "platforms": [], "runtimes": [runtime]}
     file.write_text(json.dumps({**entry, **small}))
-    return [f"model.path={model}", f"known.file={file}", "known.require=true"]
+    return [f"model.path={model}", f"known.file={file}", "known.require=true", f"parallel.tensor_parallel={cards}"]
 
 
 def test_all_are_tried():
@@ -129,7 +131,7 @@ def make_small_decoder(name: str, folder: Path) -> None:
     """Write a decoder that takes as many positions as the published ones, and next to no weights."""
     sizes = {
         "vocab_size": 128, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
-        "num_attention_heads": 1, "num_key_value_heads": 1, "max_position_embeddings": 131072,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 131072,
         "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2,
     }  # fmt: skip
     more = {
@@ -157,6 +159,30 @@ def test_a_decoder_is_planned_as_published(name, tmp_path, model_of, card):
     assert told.items() >= values.get("backend.environment", {}).items() and told["VLLM_DT_CHUNK_LEN"] == "512"
     sizes = values["scheduler.max_num_seqs"], values["model.max_model_len"]
     assert run.plan.rules.num_blocks == compiled_blocks(*sizes, values.get("cache.num_blocks"))
+
+
+SEVERAL = [
+    (name, index) for name in GENERATING for index, runtime in enumerate(ENTRIES[name].runtimes) if runtime.tp_size > 1
+]
+
+
+@pytest.mark.parametrize(("name", "index"), SEVERAL)
+def test_a_decoder_of_several_cards_is_planned_as_published(name, index, tmp_path, model_of, card):
+    runtime = ENTRIES[name].runtimes[index]
+    values, cards = runtime.values, runtime.tp_size
+    words = [*words_of(name, tmp_path, model_of(name), {**values, "tp_size": cards}), "backend.any_architecture=true"]
+    plan = card.resolve(*words, AIU_WORLD_SIZE=str(cards)).run.plan
+    told, sizes = card.variables, (values["scheduler.max_num_seqs"], values["model.max_model_len"])
+    assert (told["VLLM_DT_MAX_BATCH_SIZE"], told["VLLM_DT_MAX_CONTEXT_LEN"]) == tuple(map(str, sizes))
+    assert told.items() >= values.get("backend.environment", {}).items()
+    assert plan.rules.num_blocks == compiled_blocks(*sizes, values.get("cache.num_blocks"))
+    # Each card has the keys and values of a part of the heads: so many of 4, of 4 numbers, in half precision.
+    token = 2 * (4 // cards) * 4 * 2
+    assert plan.ranks == cards and plan.memory_bytes["KV cache"] == plan.rules.num_blocks * 64 * token
+    with pytest.raises(ConfigError, match=f"known.require=true, and .* tp_size={cards}, and this run 1"):
+        card.resolve(*words[:-2], words[-1])
+    with pytest.raises(BackendError, match=f"={cards} takes a card for each rank, and SPYRE_DEVICES=3 assigns 1"):
+        card.resolve(*words, SPYRE_DEVICES="3")
 
 
 @pytest.mark.parametrize("name", one_of_each_kind(GENERATING))

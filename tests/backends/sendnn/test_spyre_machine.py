@@ -16,10 +16,23 @@ def test_a_bare_machine_lacks_everything(tmp_path):
         failed[0] == "torch_sendnn is not importable: it comes with IBM's images for Spyre, and from no package index"
     )
     assert failed[1].startswith(f"{tmp_path}/vfio is missing: the host's administrator binds cards to vfio-pci")
-    assert noted[0].startswith("neither AIU_WORLD_RANK_0 nor SPYRE_DEVICES names a card: the orchestrator")
+    assert noted[0].startswith("none of AIU_WORLD_SIZE, SPYRE_DEVICES and AIU_WORLD_RANK_0 says which cards there are")
     assert noted[1] == "FLEX_COMPUTE is not set, and hardware is SENTIENT: the image sets it"
     assert noted[2].startswith("compiled graphs are not kept: set TORCH_SENDNN_CACHE_ENABLE=1")
     assert told(tmp_path, compiles_only=True) == (failed[:1], noted[2:])
+
+
+def test_every_rank_has_a_card(tmp_path):
+    for environ in ({"AIU_WORLD_SIZE": "1"}, {"SPYRE_DEVICES": "2,2"}, {"AIU_WORLD_RANK_0": "0000:1a:00.0"}):
+        states = {
+            state: what for state, what in spyre_findings(environ, compiles_only=False, ranks=2) if "assign" in what
+        }
+        assert "parallel.tensor_parallel=2 takes a card for each rank" in states["fail"] and "ok" not in states
+    two = {"AIU_WORLD_SIZE": "2", "AIU_WORLD_RANK_0": "0000:1a:00.0", "AIU_WORLD_RANK_1": "0000:1b:00.0"}
+    assert (
+        "ok",
+        "cards are assigned: AIU_WORLD_SIZE=2, AIU_WORLD_RANK_0=0000:1a:00.0 AIU_WORLD_RANK_1=0000:1b:00.0",
+    ) in list(spyre_findings(two, compiles_only=False, ranks=2))
 
 
 def test_what_is_there_is_ok_and_versions_that_do_not_go_together_are_noted(tmp_path, card, monkeypatch):

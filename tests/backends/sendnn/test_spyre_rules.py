@@ -4,6 +4,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -190,7 +191,7 @@ def test_static_and_dynamic_graphs_do_not_share_a_process(tiny, card):
 
     card.device.to_deploy.clear()
     card.device.warming = card.device.entered = True
-    graph = type("Graph", (), {"dynamic": True})()
+    graph = type("Graph", (), {"dynamic": True, "module": SimpleNamespace(graph=SimpleNamespace(nodes=[]))})()
     with pytest.raises(DeviceError, match="decoders need offline_decoder"):
         card.device.trace(graph)
     card.device.environment.check_complete = lambda *, dynamic: None

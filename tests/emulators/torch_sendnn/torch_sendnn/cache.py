@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch_sendnn.environment import CACHE_DIR, CACHE_ENABLE, LIMITS
+from torch_sendnn.environment import CACHE_DIR, CACHE_ENABLE, LIMITS, RANK, WORLD_SIZE
 from torch_sendnn.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -33,5 +33,7 @@ def _file(graphs: "Sequence[DeviceGraph]", captured: Mapping[str, str]) -> Path 
     if CACHE_DIR not in captured or not folder.is_dir():
         raise DeviceError(f"{CACHE_DIR} is {captured.get(CACHE_DIR)}, which is not a folder")
     # How many are compiled together is part of it, and so are the limits.
-    parts = [str(len(graphs)), *(captured.get(name, "") for name in LIMITS), *(graph.text for graph in graphs)]
+    # And which card of how many: each has its own part of the model.
+    card = [captured.get(name, "") for name in (RANK, WORLD_SIZE)]
+    parts = [str(len(graphs)), *card, *(captured.get(name, "") for name in LIMITS), *(graph.text for graph in graphs)]
     return folder / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()}.json"

@@ -1,5 +1,6 @@
 """The state of the card in this process: what is traced, compiled and deployed, in which order."""
 
+import hashlib
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from torch_sendnn import cache
 from torch_sendnn.environment import CARD_BYTES, DISABLE_COMPILATION, Environment
 from torch_sendnn.errors import DeviceError
 from torch_sendnn.kv import KvMemory
+from torch_sendnn.ranks import check_collectives, check_same
 
 if TYPE_CHECKING:
     from torch_sendnn.graph import DeviceGraph
@@ -27,6 +29,7 @@ class Device:
         self.to_deploy: deque[DeviceGraph] = deque()
         self.deployed: list[DeviceGraph] = []
         self.kv = KvMemory()
+        self.calls = 0
         self.compiled = self.cache_hits = 0
         """Sets of graphs that were compiled together, and that the cache had."""
 
@@ -43,6 +46,8 @@ class Device:
         """Take a graph that dynamo found."""
         self.environment.check_unchanged()
         self.environment.check_complete(dynamic=graph.dynamic)
+        self.environment.check_group()
+        check_collectives(graph.module)
         if self.dynamic not in (None, graph.dynamic):
             raise DeviceError("static and dynamic graphs in one process: the flag of the last one counts for all")
         self.dynamic = graph.dynamic
@@ -75,6 +80,7 @@ class Device:
 
     def before_run(self, graph: "DeviceGraph") -> None:
         """Deploy at the first run; handles are consumed first in, first out, whichever graph runs."""
+        self.check_same("run", graph)
         if not graph.compiled:
             raise DeviceError("a graph runs that was traced and never compiled")
         if self.environment.compiles_only:
@@ -87,6 +93,11 @@ class Device:
         if not self.deployed:
             take_signals()
         self.deployed.append(graph)
+
+    def check_same(self, what: str, graph: "DeviceGraph") -> None:
+        """Refuse a call that other cards of the group do not make."""
+        self.calls += 1
+        check_same(f"call {self.calls}, {what} of {hashlib.sha256(graph.text.encode()).hexdigest()[:8]}")
 
     def _check_memory(self, graphs: "list[DeviceGraph]") -> None:
         card = self.environment.captured.get(CARD_BYTES)

@@ -40,6 +40,7 @@ class DeviceGraph:
         if self.dynamic and shapes_config.backed_size_oblivious != device.warming:
             raise DeviceError("backed_size_oblivious is for warmup, and only for it")
         if device.warming:
+            device.check_same("trace", self)
             resident = [arguments[index] for index in (*self.inputs.model, *self.inputs.kv)]
             self.resident = {tensor.data_ptr(): tensor for tensor in resident}
             return tuple(garbage(output) for output in self._compute(arguments))
