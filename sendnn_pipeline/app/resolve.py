@@ -27,7 +27,7 @@ from sendnn_pipeline.errors import ConfigError, PluginError
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.known.entry import AUTO, NONE
 from sendnn_pipeline.known.layer import Platform, apply_known
-from sendnn_pipeline.machine.cpu import computes_bfloat16
+from sendnn_pipeline.machine.cpu import computes_bfloat16, cpu_kind
 from sendnn_pipeline.machine.threads import plan_threads
 from sendnn_pipeline.models.facts import read_model_facts
 from sendnn_pipeline.paths import expand_path
@@ -143,6 +143,7 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
         draft.facts.structure_digest,
         draft.values["backend"],
         config.model.dtype,
+        cpu_kind(),
         threads=draft.threads,
         concurrent_steps=plan.concurrent_steps,
         ranks=plan.ranks,

@@ -42,7 +42,7 @@ from sendnn_pipeline.observe.perf_log import PerfLog
 from sendnn_pipeline.observe.registry import OwnedRegistry
 from sendnn_pipeline.observe.startup import Startup
 from sendnn_pipeline.paths import expand_path
-from sendnn_pipeline.programs.times import CompileTimes, StepTimes
+from sendnn_pipeline.programs.times import CompileTimes
 
 Say = Callable[[str], None]
 log = logging.getLogger(__name__)
@@ -220,15 +220,10 @@ def observe_run(plugins: Plugins, resolved: ResolvedRun, progress: Console, say:
 
 
 def _record(run: Run, startup: Startup, say: Say, ready: Ready) -> None:
-    """Keep what this start measured, for the plans of later ones."""
-    steps: dict[str, dict[tuple[int, ...], float]] = {}
-    for step in ready.steps:
-        steps.setdefault(step.program, {})[tuple(step.sizes.values())] = step.ms
+    """Keep what this start took to compile, for the plans of later ones."""
     try:
         if startup.compiled:
             CompileTimes(run.cache_dir).record(run.timing_prefix, startup.compiled)
-        if ready.measured:
-            StepTimes(run.cache_dir).record(run.timing_prefix, steps)
     except OSError as error:
         say(f"note: measured times are not saved: {run.cache_dir} cannot be written: {error.strerror}")
 

@@ -1,5 +1,6 @@
 """What this machine's CPU computes and how many of it we may use; no torch."""
 
+import hashlib
 import math
 import os
 import platform
@@ -14,6 +15,12 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "DT_PARALLEL_THREADS", "OPENBLAS_NUM_THRE
 OVERSUBSCRIBED = 1.2
 # Feature flags of x86-64 and of ARM that compilers generate code for.
 VECTOR_EXTENSION = re.compile(r"avx\w*|amx\w*|fma4?|f16c|bmi[12]|gfni|v?aes|vpclmulqdq|asimd\w*|sve\w*|i8mm|bf16")
+
+# What a CPU is, and not how fast it runs at the moment: of x86-64, ARM, Power and s390x.
+CPU_IDENTITY = re.compile(
+    r"(vendor_id|cpu family|model|model name|stepping|cache size|CPU (implementer|architecture|variant|part|revision)"
+    r"|cpu|revision|processor 0)\s*:"
+)
 
 
 @dataclass(frozen=True)
@@ -116,3 +123,14 @@ def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = platform.mach
     found = (re.search(rf"^{name}\s*: (.+)$", text, re.MULTILINE) for name in ("model name", "cpu", "vendor_id"))
     name = next((match[1].strip() for match in found if match), "")
     return f"{name} ({machine})" if name else machine
+
+
+def cpu_kind(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = platform.machine()) -> str:
+    """Return a name for CPUs on which code takes equally long: what they are called, and a digest of what they are."""
+    try:
+        first = cpuinfo.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    except OSError:
+        first = []
+    identity = sorted(line for line in first if CPU_IDENTITY.match(line))
+    described = "\n".join([cpu_features(cpuinfo, machine), *identity])
+    return f"{cpu_name(cpuinfo, machine)} {hashlib.sha256(described.encode()).hexdigest()[:8]}"

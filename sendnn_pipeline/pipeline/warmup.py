@@ -1,5 +1,7 @@
 """Warmup: the life cycle that every backend has. Trace, deploy, measure, seal."""
 
+import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -14,11 +16,12 @@ from sendnn_pipeline.messages import MeasuredStep, StageEvent
 from sendnn_pipeline.pipeline.compile import CompiledEngine
 from sendnn_pipeline.pipeline.stage import StageObserver
 from sendnn_pipeline.programs.program import Program, Sizes
-from sendnn_pipeline.programs.times import StepTimes, implausible
+from sendnn_pipeline.programs.times import StepMs, StepTimes, implausible
 
 MIN_RUNS, MAX_RUNS = 2, 5
 ENOUGH_MS = 500.0
 ROUNDS = 3
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Warmup:
     backend: CompileBackend
     world: World
     observe: StageObserver
+    recorded: StepTimes
+    """What was measured before, and is measured now."""
     traced: Callable[[], None] = lambda: None
     """Called once everything is compiled."""
     name = "warmup"
@@ -77,13 +82,13 @@ class Warmup:
         if not self.backend.limits.runs:
             return WarmEngine(run, core, {}, False)
         deployed = self._run_each("deploy", core, {program: steps[program][-1] for program in steps}, check=True)
-        recorded = StepTimes(run.cache_dir).read(run.timing_prefix)
+        recorded = self.recorded.read(run.timing_prefix)
         times: dict[Program, Mapping[Sizes, float]] = {
             program: recorded.get(program.name, {}) for program in run.plan.programs
         }
         measured = bool(compiled.num_compiled) or run.config.warmup.remeasure or not all(times.values())
         # All ranks make the same steps, as often as the first one does.
-        measured = self.world.broadcast(measured or bool(implausible(times)))
+        measured = self.world.broadcast(measured)
         for index, program in enumerate(run.plan.programs, start=1):
             self.observe(StageEvent(self.name, "started", program.name, index, len(steps)))
             started = time.monotonic()
@@ -92,10 +97,20 @@ class Warmup:
             seconds = deployed[program] + time.monotonic() - started
             detail = _fastest(program, steps[program], times[program]) if measured else ""
             self.observe(StageEvent(self.name, "finished", program.name, index, len(steps), seconds, detail))
-        if measured:
-            self._measure_again(core, times, steps)
+        again = self._measure_again(core, times, steps)
+        if measured or again:
+            self._record(run, times)
         self.backend.seal()
-        return WarmEngine(run, core, times, measured)
+        return WarmEngine(run, core, times, measured or again)
+
+    def _record(self, run: Run, times: Mapping[Program, StepMs]) -> None:
+        """Keep what was measured, for the starts and the plans of later."""
+        if self.world.rank:
+            return
+        try:
+            self.recorded.record(run.timing_prefix, {program.name: measured for program, measured in times.items()})
+        except OSError as error:
+            log.warning("measured times are not saved: %s cannot be written: %s", run.cache_dir, error.strerror)
 
     def _run_each(
         self, what: str, core: EngineCore, runs: Mapping[Program, Step], *, check: bool
@@ -119,17 +134,25 @@ class Warmup:
 
     def _measure_again(
         self, core: EngineCore, times: dict[Program, Mapping[Sizes, float]], steps: Mapping[Program, tuple[Step, ...]]
-    ) -> None:
-        """Time steps again whose times cannot be, for a few rounds: what is recorded decides in all later runs."""
-        for _ in range(ROUNDS):
-            wrong = implausible(times)
+    ) -> bool:
+        """Time steps again whose times cannot be, for a few rounds: what is recorded decides in all later runs.
+
+        Returns:
+            Whether there were any.
+        """
+        planned = {(program, step.sizes) for program, timed in steps.items() for step in timed}
+        for tried in range(ROUNDS):
+            found = [[program.name, *sizes] for program, sizes in implausible(times) & planned]
+            wrong = self.world.broadcast(found)
             if not wrong:
-                return
+                return tried > 0
             for program, timed in steps.items():
                 for step in timed:
-                    if (program, step.sizes) in wrong:
-                        ms = min(times[program][step.sizes], self._measure_ms(core, program, step))
+                    if [program.name, *step.sizes] in wrong:
+                        before = times[program].get(step.sizes, math.inf)
+                        ms = min(before, self._measure_ms(core, program, step))
                         times[program] = {**times[program], step.sizes: ms}
+        return True
 
 
 def _fastest(program: Program, steps: tuple[Step, ...], times: Mapping[Sizes, float]) -> str:

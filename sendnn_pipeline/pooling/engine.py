@@ -10,6 +10,7 @@ from sendnn_pipeline.engines.lengths import describe_left_out, mixed_texts
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.engines.sharding import RANKS, check_ranks
 from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.machine.cpu import cpu_kind
 from sendnn_pipeline.models.facts import ModelFacts
 from sendnn_pipeline.pooling.choose import ShapeNeeds, choose_shapes, cost_of_steps, read_workload
 from sendnn_pipeline.pooling.config import POOLINGS, SHAPES, Task
@@ -18,7 +19,7 @@ from sendnn_pipeline.pooling.facts import GENERATES, PoolingFacts, read_pooling_
 from sendnn_pipeline.pooling.plan import PoolingPlan, make_plan
 from sendnn_pipeline.pooling.shapes import AUTO, FUNCTION, LENGTH, parse_shapes, shape_of
 from sendnn_pipeline.programs.program import Program
-from sendnn_pipeline.programs.times import StepTimes, timing_prefix
+from sendnn_pipeline.programs.times import step_times, timing_prefix
 
 if TYPE_CHECKING:
     from sendnn_pipeline.distributed.world import World
@@ -191,10 +192,11 @@ def _choose(draft: Draft, limits: Limits) -> tuple[Program, ...]:
         draft.model.structure_digest,
         draft.values["backend"],
         draft["model.dtype"],
+        cpu_kind(),
         threads=draft.threads,
         concurrent_steps=draft["process.concurrent_steps"],
     )
-    recorded = StepTimes(draft.cache_dir).read(prefix)
+    recorded = step_times(draft.config().artifacts, draft.cache_dir).read(prefix)
     # Other engines may have run this model, too.
     own = {name: steps for name, steps in recorded.items() if name.startswith(f"{FUNCTION}[")}
     workload = read_workload(draft["warmup.trace"], draft.where("warmup.trace"))

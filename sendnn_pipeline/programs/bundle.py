@@ -20,16 +20,22 @@ from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.programs.artifact import MANIFEST, Artifact, is_below, read_artifact
 from sendnn_pipeline.programs.locks import make_store, unwritable
 from sendnn_pipeline.programs.store import PARTIAL, ArtifactStore
+from sendnn_pipeline.programs.times import StepTimes, read_steps
 
 INDEX = "sendnn_pipeline-artifacts.json"
-FORM = 1
+FORM, STEP_MS = 1, "step_ms"
 MAX_INDEX_BYTES = 64 * 2**20
 COPY_BYTES = 2**20
 HINT = "export it again: nothing of it was taken"
 
 
-def export_artifacts(artifacts: Sequence[Artifact], file: Path) -> None:
+def export_artifacts(artifacts: Sequence[Artifact], file: Path, step_ms: Mapping[str, Any]) -> None:
     """Write verified artifacts into ``file``, which appears whole or not at all.
+
+    Args:
+        artifacts: of a run, or of a store.
+        file: that is written.
+        step_ms: what their steps took, by name, as ``StepTimes`` has it: a machine of this kind need not measure.
 
     Raises:
         ArtifactError: it cannot be written.
@@ -38,7 +44,7 @@ def export_artifacts(artifacts: Sequence[Artifact], file: Path) -> None:
     try:
         with tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as tar:
             index = [_listed(artifact) for artifact in artifacts]
-            content = json.dumps({"form": FORM, "artifacts": index}, indent=1).encode()
+            content = json.dumps({"form": FORM, "artifacts": index, STEP_MS: step_ms}, indent=1).encode()
             tar.addfile(_member(INDEX, len(content)), io.BytesIO(content))
             for artifact, entry in zip(artifacts, index, strict=True):
                 for name, size in entry["files"].items():
@@ -67,9 +73,12 @@ def import_artifacts(file: Path, store: ArtifactStore, max_bytes: int) -> list[A
         make_store(store.folder)
         aside.mkdir(mode=0o700)
         with _reading(file) as members:
-            found = _unpack(members, aside, max_bytes)
-            checked = [_checked(aside / folder, folder, digest, store) for folder, digest in found.items()]
-        return [read_artifact(store.reveal(artifact.folder, artifact.key)) for artifact in checked]
+            index = _unpack(members, aside, max_bytes)
+            digests = {folder: entry["manifest"] for folder, entry in index.listed.items()}
+            checked = [_checked(aside / folder, folder, digest, store) for folder, digest in digests.items()]
+        taken = [read_artifact(store.reveal(artifact.folder, artifact.key)) for artifact in checked]
+        StepTimes((store.folder,)).add(index.step_ms)
+        return taken
     except OSError as error:
         raise unwritable(store.folder, error) from None
     finally:
@@ -108,13 +117,22 @@ def _reading(file: Path) -> Iterator[Iterator[_Member]]:
             raise ArtifactError(f"{file} is not taken: {error.message}", hint=error.hint or HINT) from None
 
 
-def _unpack(members: Iterator[_Member], aside: Path, max_bytes: int) -> dict[str, str]:
-    """Write the members that the index names, and return each folder's manifest digest."""
+@dataclass(frozen=True)
+class _Index:
+    listed: Mapping[str, Any]
+    """By the name of an artifact's folder."""
+    step_ms: Mapping[str, Any]
+
+
+def _unpack(members: Iterator[_Member], aside: Path, max_bytes: int) -> _Index:
+    """Write the members that the index names, and return it."""
     first = next(members, None)
     if first is None or first.info.name != INDEX or first.info.size > MAX_INDEX_BYTES:
         raise ArtifactError(f"it does not begin with {INDEX}")
-    listed = _read_index(first.content.read())
-    sizes = {f"{folder}/{name}": size for folder, entry in listed.items() for name, size in entry["files"].items()}
+    index = _read_index(first.content.read())
+    sizes = {
+        f"{folder}/{name}": size for folder, entry in index.listed.items() for name, size in entry["files"].items()
+    }
     if (total := sum(sizes.values())) > max_bytes:
         raise ArtifactError(
             f"it comes to {total} bytes, and artifacts.max_bytes is {max_bytes}", hint="raise artifacts.max_bytes"
@@ -130,16 +148,17 @@ def _unpack(members: Iterator[_Member], aside: Path, max_bytes: int) -> dict[str
             shutil.copyfileobj(member.content, written, COPY_BYTES)
     if sizes:
         raise ArtifactError(f"it lacks {next(iter(sizes))}")
-    return {folder: entry["manifest"] for folder, entry in listed.items()}
+    return index
 
 
-def _read_index(content: bytes) -> dict[str, Any]:
+def _read_index(content: bytes) -> _Index:
     try:
         index = json.loads(content)
         form, listed = index["form"], {str(entry["folder"]): entry for entry in index["artifacts"]}
         names = [name for folder, entry in listed.items() for name in (folder, *entry["files"])]
         sizes = [size for entry in listed.values() for size in entry["files"].values()]
         whole = all(isinstance(entry["manifest"], str) and MANIFEST in entry["files"] for entry in listed.values())
+        step_ms = {str(name): steps for name, steps in index.get(STEP_MS, {}).items() if read_steps(steps)}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"its index cannot be read: {type(error).__name__}") from None
     if form != FORM:
@@ -148,7 +167,7 @@ def _read_index(content: bytes) -> dict[str, Any]:
         raise ArtifactError("its index is not complete")
     if not all(map(is_below, names)) or any("/" in folder or folder.startswith(".") for folder in listed):
         raise ArtifactError("its index names files elsewhere")
-    return listed
+    return _Index(listed, step_ms)
 
 
 def _checked(unpacked: Path, name: str, digest: str, store: ArtifactStore) -> Artifact:

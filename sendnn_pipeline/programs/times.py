@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from typing import Any, ClassVar
 
 from filelock import FileLock
 
+from sendnn_pipeline.config.schema import ArtifactsConfig
 from sendnn_pipeline.programs.program import Program, Sizes
+from sendnn_pipeline.programs.store import store_at
 
 # How many times as long as a larger step a step may take: rounding up to what a device computes costs less.
 IMPLAUSIBLE = 2.0
@@ -19,7 +22,14 @@ StepMs = Mapping[Sizes, float]
 
 
 def timing_prefix(
-    model: str, backend: Mapping[str, Any], dtype: str, *, threads: int, concurrent_steps: int, ranks: int = 1
+    model: str,
+    backend: Mapping[str, Any],
+    dtype: str,
+    machine: str,
+    *,
+    threads: int,
+    concurrent_steps: int,
+    ranks: int = 1,
 ) -> str:
     """Begin the name under which times of a run's Programs are recorded.
 
@@ -27,13 +37,20 @@ def timing_prefix(
         model: digest of the model's structure; a folder's name would confuse models.
         backend: its options by name, ``name`` among them: with others it compiles other code.
         dtype: of the weights.
+        machine: kind of the CPU: artifacts travel, and their times with them.
         threads: of the engine.
         concurrent_steps: that share them.
         ranks: that share a step.
     """
     options = hashlib.sha256(json.dumps(backend, sort_keys=True, default=str).encode()).hexdigest()[:8]
     together = f"{ranks} ranks " if ranks > 1 else ""
-    return f"{model[:16]} {backend['name']}-{options} {dtype} {threads} threads {concurrent_steps} steps {together}"
+    threaded = f"{threads} threads {concurrent_steps} steps {together}"
+    return f"{model_prefix(model)}{backend['name']}-{options} {dtype} {machine}, {threaded}"
+
+
+def model_prefix(model: str) -> str:
+    """Begin the names of all that is recorded of a model, whatever the backend and the machine."""
+    return f"{model[:16]} "
 
 
 def implausible(times: Mapping[Program, StepMs]) -> set[tuple[Program, Sizes]]:
@@ -87,31 +104,78 @@ class CompileTimes:
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Milliseconds of steps by their sizes."""
+    """Milliseconds of steps by their sizes, in files of one name: this machine's own, and one beside artifacts."""
 
     FILE: ClassVar[str] = "step_ms.json"
 
-    cache_dir: Path
+    folders: tuple[Path, ...]
+    """Where they are read, the first before the others, and written."""
 
     def read(self, prefix: str) -> dict[str, dict[Sizes, float]]:
-        """Return what was recorded under ``prefix``, by Program; nothing where the file is missing or unreadable."""
+        """Return what was recorded under ``prefix``, by Program; nothing where a file is missing or unreadable."""
         found = {}
-        for name, steps in _read(self.cache_dir / self.FILE).items():
-            if not name.startswith(prefix):
-                continue
+        for name, steps in self.recorded(prefix).items():
             try:
-                found[name.removeprefix(prefix)] = {tuple(map(int, sizes)): float(ms) for *sizes, ms in steps}
+                found[name.removeprefix(prefix)] = read_steps(steps)
             except (TypeError, ValueError):
                 continue
         return found
 
+    def recorded(self, prefix: str = "") -> dict[str, Any]:
+        """Return the entries whose names begin with ``prefix``, as the files have them."""
+        merged: dict[str, Any] = {}
+        for folder in self.folders:
+            merged = _read(folder / self.FILE) | merged
+        return {name: steps for name, steps in merged.items() if name.startswith(prefix)}
+
     def record(self, prefix: str, steps: Mapping[str, StepMs]) -> None:
-        """Replace what was recorded of these Programs."""
+        """Replace what was recorded of these Programs, in every folder that can be written.
+
+        Raises:
+            OSError: none can.
+        """
         new = {
             f"{prefix}{program}": [[*sizes, round(ms, 6)] for sizes, ms in measured.items()]
             for program, measured in steps.items()
         }
-        _update(self.cache_dir / self.FILE, lambda known: known | new)
+        failed = [error for folder in self.folders if (error := _written(folder / self.FILE, new))]
+        if len(failed) == len(self.folders):
+            raise failed[0]
+
+    def add(self, entries: Mapping[str, Any]) -> None:
+        """Take entries of another machine's file; what is recorded here stays.
+
+        Raises:
+            OSError: a folder cannot be written.
+        """
+        for folder in self.folders:
+            _update(folder / self.FILE, lambda known: {**entries, **known})
+
+
+def read_steps(listed: Any) -> dict[Sizes, float]:
+    """Return the times of one Program from the form in which files have them.
+
+    Raises:
+        TypeError, ValueError: they are not of that form.
+    """
+    steps = {tuple(map(int, sizes)): float(ms) for *sizes, ms in listed}
+    if not all(0.0 < ms < math.inf for ms in steps.values()):
+        raise ValueError("a step takes a number of milliseconds")
+    return steps
+
+
+def step_times(options: ArtifactsConfig, cache_dir: Path) -> StepTimes:
+    """Return the times of a run: those of this machine, and those that came with artifacts."""
+    return StepTimes((cache_dir, store_at(options, cache_dir).folder) if options.enabled else (cache_dir,))
+
+
+def _written(file: Path, new: Mapping[str, Any]) -> OSError | None:
+    """Add to a file; return why it cannot be: a store may be read-only where the cache is not, and the other way."""
+    try:
+        _update(file, lambda known: {**known, **new})
+    except OSError as error:
+        return error
+    return None
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -124,7 +188,8 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _update(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Read, change and write as one: two starts that end at once lose nothing of each other's."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    # A store that others can write would not be trusted, whatever the umask.
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     with FileLock(f"{file}.lock"):
         partial = file.with_suffix(f".{os.getpid()}.partial")
         partial.write_text(json.dumps(change(_read(file)), indent=1, sort_keys=True), encoding="utf-8")

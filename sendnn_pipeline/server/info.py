@@ -45,6 +45,7 @@ async def info(request: Request) -> JSONResponse:
             },
             "backend": config.backend.name,
             "programs": _programs(state, ready.steps if ready else []),
+            "steps_measured_now": ready.measured if ready else None,
             "engine": (ready.engine | {"resident_bytes": ready.resident_bytes}) if ready else None,
             "startup": state.startup.progress(),
             "not_ready": why_not_ready(state.front.client),

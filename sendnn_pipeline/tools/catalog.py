@@ -3,8 +3,9 @@
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -17,6 +18,7 @@ from sendnn_pipeline.observe.console import open_console
 from sendnn_pipeline.programs.artifact import MANIFEST, Artifact, file_digest
 from sendnn_pipeline.programs.bundle import export_artifacts, import_artifacts
 from sendnn_pipeline.programs.store import ArtifactStore, store_at
+from sendnn_pipeline.programs.times import StepTimes, model_prefix
 from sendnn_pipeline.tools import ToolParser
 
 DAY_SECONDS = 86400.0
@@ -58,7 +60,12 @@ def main(argv: Sequence[str]) -> None:
     elif arguments.action == "verify":
         _verify(store, console)
     elif arguments.action == "export":
-        _export(_of_run(context, [*flags, *words]) if _names_model(composed) else _whole(store), Path(subject), console)
+        times = StepTimes((composed.draft.cache_dir, store.folder))
+        if _names_model(composed):
+            exported, recorded = _of_run(context, [*flags, *words], times)
+        else:
+            exported, recorded = _whole(store), times.recorded()
+        _export(exported, recorded, Path(subject), console)
     elif arguments.action == "import":
         _import(Path(subject), store, options.max_bytes, console)
     else:
@@ -79,8 +86,8 @@ def _names_model(composed: ComposedRun) -> bool:
     return "model.path" in composed.draft.named_keys() or "model" in composed.draft.named_keys()
 
 
-def _of_run(context: AppContext, words: Sequence[str]) -> list[Artifact]:
-    """Return all artifacts of the run that the words describe.
+def _of_run(context: AppContext, words: Sequence[str], times: StepTimes) -> tuple[list[Artifact], Mapping[str, Any]]:
+    """Return all artifacts of the run that the words describe, and what was measured of its model's steps.
 
     Raises:
         ArtifactError: one is missing, or not to be used.
@@ -88,7 +95,8 @@ def _of_run(context: AppContext, words: Sequence[str]) -> list[Artifact]:
     context, command = load_command_line([*words, "artifacts.require=true"])
     composed = compose_run(context, command.overrides)
     resolved = resolve_run(context, composed, composed.fetch())
-    return stored_artifacts(context.plugins, resolved.run, resolved.backend, context.environ)
+    artifacts = stored_artifacts(context.plugins, resolved.run, resolved.backend, context.environ)
+    return artifacts, times.recorded(model_prefix(resolved.run.model.structure_digest))
 
 
 def _whole(store: ArtifactStore) -> list[Artifact]:
@@ -105,9 +113,10 @@ def _whole(store: ArtifactStore) -> list[Artifact]:
     return found
 
 
-def _export(artifacts: Sequence[Artifact], file: Path, console: Console) -> None:
-    export_artifacts(artifacts, file)
+def _export(artifacts: Sequence[Artifact], step_ms: Mapping[str, Any], file: Path, console: Console) -> None:
+    export_artifacts(artifacts, file, step_ms)
     _say_each("exported", artifacts, console)
+    console.print(f"with measured steps of {len(step_ms)} Programs", markup=False)
     size = file.stat().st_size / 2**20
     console.print(f"{file}, {size:.1f} MiB, sha256 {file_digest(file)}", markup=False, soft_wrap=True)
 

@@ -8,6 +8,7 @@ from sendnn_pipeline.machine.cpu import (
     computes_bfloat16,
     count_cpus,
     cpu_features,
+    cpu_kind,
     cpu_name,
     read_cpu_facts,
     threads_per_worker,
@@ -99,3 +100,22 @@ def test_the_machine_s_name(tmp_path):
     assert cpu_name(info, "ppc64le") == "POWER10 (architected), altivec supported (ppc64le)"
     info.write_text("processor\t: 0\nBogoMIPS\t: 50.00\n")
     assert cpu_name(info, "aarch64") == cpu_name(tmp_path / "missing", "aarch64") == "aarch64"
+
+
+CORE = "vendor_id\t: AMD\ncpu family\t: 25\nmodel\t\t: {}\nmodel name\t: AMD EPYC\ncpu MHz\t\t: {}\nflags\t: avx2\n"
+
+
+def test_a_kind_of_cpu_is_what_it_is_and_not_how_fast_it_runs_now_nor_how_many_there_are(tmp_path):
+    info, other = tmp_path / "cpuinfo", tmp_path / "other"
+    info.write_text(f"processor\t: 0\n{CORE.format(1, 2450.0)}\nprocessor\t: 1\n{CORE.format(1, 1900.0)}")
+    other.write_text(f"processor\t: 7\n{CORE.format(1, 3300.0)}")
+    kind = cpu_kind(info, "x86_64")
+    assert kind.startswith("AMD EPYC (x86_64) ") and kind == cpu_kind(other, "x86_64")
+    for changed in (CORE.format(17, 3300.0), CORE.format(1, 3300.0).replace("avx2", "avx2 amx_bf16")):
+        other.write_text(f"processor\t: 7\n{changed}")
+        assert cpu_kind(other, "x86_64") != kind
+    arm = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd4f\nFeatures\t: asimd\n"
+    info.write_text(arm)
+    other.write_text(arm.replace("0xd4f", "0xd0c"))
+    assert cpu_kind(info, "aarch64") != cpu_kind(other, "aarch64")
+    assert cpu_kind(tmp_path / "missing", "s390x").startswith("s390x ")

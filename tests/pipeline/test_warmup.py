@@ -23,7 +23,7 @@ class Device:
 
     def __init__(self, ms=lambda number: 1.0, broken=(), runs_here=True):
         self.log, self.ms, self.broken, self.runs = [], ms, broken, 0
-        self.limits = Limits(runs=runs_here)
+        self.limits, self.rank = Limits(runs=runs_here), 0
 
     @contextmanager
     def tracing(self):
@@ -62,7 +62,7 @@ def warm(device, tmp_path, *, num_compiled=1, remeasure=False, observed=None):
         timing_prefix="here ",
     )
     events = [] if observed is None else observed
-    return Warmup(device, device, events.append).run(CompiledEngine(run, device, num_compiled))
+    return Warmup(device, device, events.append, StepTimes((tmp_path,))).run(CompiledEngine(run, device, num_compiled))
 
 
 def test_all_are_traced_together_at_their_smallest_then_each_runs_at_its_largest_then_nothing_compiles(tmp_path):
@@ -127,8 +127,8 @@ RECORDED = {ONE.name: {(1,): 1.5, (4,): 2.5, (8,): 3.5}, TWO.name: {(4,): 4.5}}
     ],
 )
 def test_times_of_artifacts_are_those_that_were_recorded(tmp_path, recorded, more, measured):
-    StepTimes(tmp_path).record("here ", recorded)
-    StepTimes(tmp_path).record("there ", {ONE.name: {(1,): 99.0}})
+    StepTimes((tmp_path,)).record("here ", recorded)
+    StepTimes((tmp_path,)).record("there ", {ONE.name: {(1,): 99.0}})
     device = Device()
     warmed = warm(device, tmp_path, **more)
     assert warmed.measured == measured
@@ -164,10 +164,11 @@ def test_times_of_a_busy_minute_are_measured_again(tmp_path):
     assert warmed.times[ONE] == {(1,): 67.0, (4,): 67.0, (8,): 67.0}
 
 
-def test_recorded_times_that_cannot_be_are_measured_again(tmp_path):
-    StepTimes(tmp_path).record("here ", {**RECORDED, ONE.name: {(1,): 337.0, (4,): 60.0, (8,): 67.0}})
-    warmed = warm(Device(), tmp_path, num_compiled=0)
-    assert warmed.measured and warmed.times[ONE] == {(1,): 1.0, (4,): 1.0, (8,): 1.0}
+def test_recorded_times_that_cannot_be_are_measured_again_and_no_others(tmp_path):
+    StepTimes((tmp_path,)).record("here ", {**RECORDED, ONE.name: {(1,): 337.0, (4,): 60.0, (8,): 67.0}})
+    for measured in (True, False):
+        warmed = warm(Device(), tmp_path, num_compiled=0)
+        assert warmed.measured == measured and warmed.times[ONE] == {(1,): 1.0, (4,): 60.0, (8,): 67.0}
 
 
 def test_what_stays_so_is_measured_a_few_times_and_kept(tmp_path):

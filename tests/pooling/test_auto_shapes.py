@@ -124,7 +124,7 @@ def test_a_run_chooses_by_what_earlier_runs_measured(tiny, tmp_path, monkeypatch
     run = resolved_run(words).run
     # Attention costs all: then the texts of 25 tokens must not be padded to 64.
     quadratic = {(batch, length): batch * length**2 / 100 for batch in (1, 4) for length in (16, 32, 64)}
-    StepTimes(tmp_path).record(run.timing_prefix, {run.plan.programs[0].name: quadratic})
+    StepTimes((tmp_path,)).record(run.timing_prefix, {run.plan.programs[0].name: quadratic})
     assert shapes_of(words) == ["32x2", "64x1"]
     assert shapes_of([*words, "process.num_cpus=1"]) == ["16x4", "64x1"], "measured with other threads"
 

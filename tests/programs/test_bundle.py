@@ -11,9 +11,11 @@ from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.programs.artifact import Artifact
 from sendnn_pipeline.programs.bundle import INDEX, export_artifacts, import_artifacts
 from sendnn_pipeline.programs.store import ArtifactStore
+from sendnn_pipeline.programs.times import StepTimes
 from tests.programs.test_store import key, unasked
 
 MAX_BYTES = 10**6
+STEP_MS = {"0123456789abcdef a CPU pool[batch=1,len=8]": [[1, 8, 2.5]]}
 KEYS = (key(), key("pool[batch=2,len=8]"))
 
 
@@ -28,7 +30,7 @@ def exported(tmp_path):
     store = ArtifactStore(tmp_path / "there")
     for one in KEYS:
         store.publish(one, fill, model="tiny")
-    export_artifacts(store.entries(), tmp_path / "run.artifacts")
+    export_artifacts(store.entries(), tmp_path / "run.artifacts", STEP_MS)
     return tmp_path / "run.artifacts"
 
 
@@ -58,10 +60,20 @@ def test_what_is_exported_is_imported(exported, here, tmp_path):
         found = here.find(one, unasked)
         assert isinstance(found, Artifact) and found.model == "tiny"
         assert (found.folder / "below" / "constants.json").read_text() == "{}"
+    assert StepTimes((here.folder,)).recorded() == STEP_MS
     # Once more, over what is there and over what is damaged.
     (here.find(KEYS[0], unasked).folder / "program.so").write_bytes(b"")
     import_artifacts(exported, here, MAX_BYTES)
     assert not here.damaged() and len(here.entries()) == 2
+
+
+def test_a_file_without_times_is_taken_and_so_is_one_with_less_than_there_is_here(exported, here):
+    ((name, steps),) = STEP_MS.items()
+    StepTimes((here.folder,)).add({name: [[1, 8, 1.0]], "other": steps})
+    import_artifacts(exported, here, MAX_BYTES)
+    assert StepTimes((here.folder,)).recorded() == {name: [[1, 8, 1.0]], "other": steps}
+    rewritten(exported, index_with(lambda index: index.pop("step_ms")))
+    assert len(import_artifacts(exported, here, MAX_BYTES)) == 2
 
 
 def test_a_generous_umask_makes_nothing_that_others_can_write(exported, here):
@@ -147,6 +159,11 @@ FOREIGN = {
         index_with(lambda index: index["artifacts"][0]["files"].update({"program.so": 2**40})),
         "artifacts.max_bytes is 1000000; raise artifacts.max_bytes",
     ),
+    "times of nothing": (
+        index_with(lambda index: index.update(step_ms={"x": [[1, -2.0]]})),
+        "its index cannot be read",
+    ),
+    "times of another form": (index_with(lambda index: index.update(step_ms=["x"])), "its index cannot be read"),
     "a size below nothing": (
         index_with(lambda index: index["artifacts"][0]["files"].update({"program.so": -1})),
         "its index is not complete",
@@ -179,4 +196,4 @@ def test_no_file_at_all_is_one_line(here, tmp_path):
     with pytest.raises(ArtifactError, match=r"none cannot be read: No such file or directory; name a file of catalog"):
         import_artifacts(tmp_path / "none", here, MAX_BYTES)
     with pytest.raises(ArtifactError, match="cannot be written: No such file"):
-        export_artifacts([], tmp_path / "no folder" / "file")
+        export_artifacts([], tmp_path / "no folder" / "file", {})

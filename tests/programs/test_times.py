@@ -8,18 +8,25 @@ from contextlib import ExitStack
 
 import pytest
 
+from sendnn_pipeline.app import resolve
 from sendnn_pipeline.programs.program import Dim, Program
 from sendnn_pipeline.programs.times import CompileTimes, StepTimes, implausible, timing_prefix
 from tests.conftest import resolved_run
 from tests.served import EAGER_FLOAT32, ROOT, environment
 
-ONE, OTHER = (timing_prefix("0" * 64, {"name": "inductor"}, "float32", threads=n, concurrent_steps=1) for n in (1, 2))
-FROZEN = timing_prefix("0" * 64, {"name": "inductor", "freezing": True}, "float32", threads=1, concurrent_steps=1)
+CPU = "AMD EPYC (x86_64) 01234567"
+
+
+def prefix(threads=1, cpu=CPU, **options):
+    return timing_prefix("0" * 64, {"name": "inductor", **options}, "float32", cpu, threads=threads, concurrent_steps=1)
+
+
+ONE, OTHER, FROZEN = prefix(), prefix(threads=2), prefix(freezing=True)
 PROGRAM = Program("pool", (Dim("batch", 8, 1), Dim("len", 64, 8)))
 
 
 def test_steps_come_back_by_program_and_sizes_under_their_prefix_only(tmp_path):
-    times = StepTimes(tmp_path)
+    times = StepTimes((tmp_path,))
     assert times.read(ONE) == {}
     times.record(ONE, {PROGRAM.name: {(1, 8): 1.25, (8, 64): 20.0}})
     times.record(OTHER, {PROGRAM.name: {(1, 8): 3.0}})
@@ -29,10 +36,39 @@ def test_steps_come_back_by_program_and_sizes_under_their_prefix_only(tmp_path):
     assert times.read(FROZEN) == {}, "another option of the backend compiles other code"
 
 
+def test_times_beside_artifacts_are_read_behind_this_machine_s_own_and_both_are_written(tmp_path):
+    own, beside = tmp_path / "cache", tmp_path / "artifacts"
+    StepTimes((beside,)).record(ONE, {PROGRAM.name: {(1, 8): 9.0}, "other": {(1,): 2.0}})
+    times = StepTimes((own, beside))
+    assert times.read(ONE) == {PROGRAM.name: {(1, 8): 9.0}, "other": {(1,): 2.0}}
+    times.record(ONE, {PROGRAM.name: {(1, 8): 1.0}})
+    for folders in ((own,), (beside,)):
+        assert StepTimes(folders).read(ONE)[PROGRAM.name] == {(1, 8): 1.0}
+    StepTimes((beside,)).record(ONE, {PROGRAM.name: {(1, 8): 3.0}})
+    assert times.read(ONE)[PROGRAM.name] == {(1, 8): 1.0}
+
+
+def test_times_are_saved_where_one_folder_can_be_written_and_it_is_told_where_none_can(tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).write_text("a file")
+    broken = (tmp_path / "first" / "below", tmp_path / "second" / "below")
+    with pytest.raises(NotADirectoryError):
+        StepTimes(broken).record(ONE, {PROGRAM.name: {(1, 8): 1.0}})
+    times = StepTimes((*broken, tmp_path))
+    times.record(ONE, {PROGRAM.name: {(1, 8): 1.0}})
+    assert times.read(ONE) == {PROGRAM.name: {(1, 8): 1.0}}
+
+
+@pytest.mark.parametrize("ms", ["NaN", "Infinity", "-1.0", "0.0", '"soon"'])
+def test_times_that_are_no_milliseconds_are_not_taken(tmp_path, ms):
+    (tmp_path / StepTimes.FILE).write_text(f'{{"{ONE}{PROGRAM.name}": [[1, 8, {ms}]]}}')
+    assert StepTimes((tmp_path,)).read(ONE) == {}
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"%s": [["a", 1]]}', '{"%s": 3}', '{"%s": [[]]}'])
 def test_a_file_that_is_broken_records_nothing_and_is_written_anew(tmp_path, content):
     (tmp_path / StepTimes.FILE).write_text(content.replace("%s", ONE + PROGRAM.name))
-    times = StepTimes(tmp_path)
+    times = StepTimes((tmp_path,))
     assert times.read(ONE) == {}
     times.record(ONE, {PROGRAM.name: {(1, 8): 1.0}})
     assert times.read(ONE) == {PROGRAM.name: {(1, 8): 1.0}}
@@ -62,15 +98,15 @@ def test_folders_of_one_name_do_not_share_times_and_copies_of_one_model_do(tiny,
     edit_config(copies["c"], layer_norm_eps=0.1)
     runs = {name: resolved_run([*WORDS, f"model.path={folder}"]).run for name, folder in copies.items()}
     assert runs["a"].timing_prefix == runs["b"].timing_prefix != runs["c"].timing_prefix
-    StepTimes(tmp_path).record(runs["a"].timing_prefix, {"pool[batch=2,len=16]": {(2, 16): 3.0}})
+    StepTimes((tmp_path,)).record(runs["a"].timing_prefix, {"pool[batch=2,len=16]": {(2, 16): 3.0}})
     CompileTimes(tmp_path).record(runs["a"].timing_prefix, {"pool[batch=2,len=16]": 7.0})
     for name, ms, seconds in (("b", {"pool[batch=2,len=16]": {(2, 16): 3.0}}, 7.0), ("c", {}, None)):
         prefix = runs[name].timing_prefix
-        assert StepTimes(tmp_path).read(prefix) == ms
+        assert StepTimes((tmp_path,)).read(prefix) == ms
         assert CompileTimes(tmp_path).total(prefix, runs[name].plan.programs) == seconds
 
 
-def test_whatever_changes_how_long_a_step_takes_is_in_the_name(tiny):
+def test_whatever_changes_how_long_a_step_takes_is_in_the_name(tiny, monkeypatch):
     words = [*WORDS, f"model.path={tiny}"]
     different = [
         [],
@@ -81,6 +117,8 @@ def test_whatever_changes_how_long_a_step_takes_is_in_the_name(tiny):
         ["backend=inductor", "process.num_cpus=3", "process.concurrent_steps=1"],
     ]
     prefixes = [resolved_run([*words, "process.num_cpus=2", *more]).run.timing_prefix for more in different]
+    monkeypatch.setattr(resolve, "cpu_kind", lambda: "another CPU (x86_64) 01234567")
+    prefixes.append(resolved_run([*words, "process.num_cpus=2"]).run.timing_prefix)
     assert len(set(prefixes)) == len(prefixes)
     # A prefix is no other's beginning.
     assert not any(one != other and other.startswith(one) for one in prefixes for other in prefixes)
@@ -95,7 +133,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 for index in range(40):
     CompileTimes(folder).record(f"{name} ", {f"p{index}": 1.5})
-    StepTimes(folder).record(f"{name} ", {f"p{index}": {(1, index): 2.5}})
+    StepTimes((folder,)).record(f"{name} ", {f"p{index}": {(1, index): 2.5}})
 """
 
 
@@ -116,7 +154,7 @@ def test_processes_that_record_at_once_lose_nothing_of_each_other(tmp_path):
         assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
     assert len(CompileTimes(tmp_path).read()) == 3 * 40
     for name in ("one", "two", "three"):
-        assert StepTimes(tmp_path).read(f"{name} ") == {f"p{index}": {(1, index): 2.5} for index in range(40)}
+        assert StepTimes((tmp_path,)).read(f"{name} ") == {f"p{index}": {(1, index): 2.5} for index in range(40)}
     assert not list(tmp_path.glob("*.partial"))
 
 
