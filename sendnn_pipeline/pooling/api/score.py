@@ -133,6 +133,6 @@ SCORE = Endpoint(
     _render,
     answer=Scores,
     summary="A score for each pair of texts.",
-    lines=Lines(_ask, _fields),
+    lines=Lines(_ask, _fields, asked_by=(frozenset({"query", "documents"}),)),
 )
 ENDPOINTS: dict[str, Endpoint[Any]] = {"/v1/score": SCORE, "/score": SCORE}
