@@ -97,7 +97,7 @@ def find_source(context: AppContext, layered: LayeredConfig) -> ComposedRun:
         if settle is not None and name in ("", draft.choices.get(group)):
             settle(draft)
     check_draft(draft)
-    check_named(context.plugins, context.tree, draft)
+    check_named(context.plugins, context.tree, context.schemas, draft)
     draft.cache_dir = cache_dir_of(draft["cache_dir"], context.environ, draft.where("cache_dir"))
     source = choose_source(context.plugins, draft)
     return ComposedRun(draft, source)

@@ -306,6 +306,44 @@ def test_an_option_that_names_no_backend_is_told_the_line_that_it_lacks(acme):
         compose_run(load_context(clean_environ()), parse_overrides(["backend=acme"]))
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name: acme\n", "backend=acme has keys of its own"),
+        ("name: acme\ncores: 4\n", "backend=acme has keys of its own"),
+        ("defaults: [_self_, acme_schema]\nname: acme\ncores: 4\n", "backend=acme has keys of its own"),
+        ("defaults: [inductor, _self_]\nname: acme\n", "backend=acme has keys of its own"),
+    ],
+)
+def test_an_option_without_its_schema_is_told_the_line_that_it_lacks(acme, text, says):
+    file = acme / "acme_conf" / "backend" / "acme.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        compose_run(load_context(clean_environ()), parse_overrides(["backend=acme", DTYPE]))
+    wanted = f"{file} does not begin with the schema of its keys: {says}; "
+    assert str(caught.value) == f"{wanted}begin it with 'defaults: [acme_schema, _self_]'"
+
+
+def test_an_option_of_a_user_s_own_begins_with_a_schema_or_another_option(acme, tmp_path):
+    conf = tmp_path / "mine"
+    (conf / "backend").mkdir(parents=True)
+
+    def mine(text):
+        (conf / "backend" / "mine.yaml").write_text(text)
+        return compose_run(load_context(clean_environ(), str(conf)), parse_overrides(["backend=mine", DTYPE])).draft
+
+    assert mine("defaults: [acme, _self_]\ncores: 2\n")["backend.cores"] == 2
+    assert mine("defaults: [acme_schema, _self_]\nname: acme\n")["backend.cores"] == 1
+    begin = r"begin it with 'defaults: \[acme_schema, _self_\]'"
+    with pytest.raises(ConfigError, match=f"mine.yaml .*: backend.cores is a key of backend=acme; {begin}"):
+        mine("name: acme\ncores: 2\n")
+    with pytest.raises(ConfigError, match=r"backend.name=acme has keys of its own, .* of backend=mine .*mine.yaml"):
+        mine("name: acme\n")
+    # With nobody's options the backend would be made of another's.
+    with pytest.raises(ConfigError, match=r"serve.target=batch has keys of its own, .* of serve=http .*serve=batch"):
+        compose_run(load_context(clean_environ()), parse_overrides([DTYPE, "serve.target=batch"]))
+
+
 def test_a_defaults_list_that_names_no_schema_is_located(acme):
     file = acme / "acme_conf" / "backend" / "acme.yaml"
     file.write_text("defaults: [acne_schema, _self_]\nname: acme\n")
