@@ -5,6 +5,7 @@ import re
 import pytest
 
 from sendnn_pipeline.app.context import load_context
+from sendnn_pipeline.app.known_sources import collect_known
 from sendnn_pipeline.app.resolve import compose_run, resolve_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.errors import ConfigError, PipelineError, PluginError
@@ -405,8 +406,9 @@ def test_a_denied_plugin_is_not_imported_by_a_run_either(site, tiny, with_echo, 
 def test_what_is_no_configuration_is_named(site):
     code = "class Numbers:\n    def configs(self): return [1]\n"
     install(site, "lists", code + implement("register_config_registries(register)", "register('lists', Numbers)"))
-    _, problems = load_context(clean_environ()).collect_known(None, "")
-    assert problems == ("config registry lists of plugin lists failed: TypeError: 1 is not a KnownConfiguration",)
+    (problem,) = collect_known(load_context(clean_environ()), None, "").problems
+    reason = "config registry lists of plugin lists failed: TypeError: 1 is not a KnownConfiguration"
+    assert (problem.plugin, problem.message) == ("lists", reason)
 
 
 def test_a_registry_of_configurations_that_fails_is_named_and_the_run_goes_on(site, tiny, with_echo, whole_run):
