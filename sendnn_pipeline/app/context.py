@@ -28,10 +28,9 @@ from sendnn_pipeline.config.kubernetes import without_services
 from sendnn_pipeline.config.layers import Choice, LayeredConfig, compose_layers
 from sendnn_pipeline.config.options import OptionTree
 from sendnn_pipeline.config.schemas import SchemaStore
-from sendnn_pipeline.errors import ConfigError, PipelineError
+from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.hooks.loading import load_plugins
 from sendnn_pipeline.hooks.manager import CONFIG_PLUGIN, Plugins
-from sendnn_pipeline.known.entry import KnownConfiguration, check_names, read_known, read_known_file
 from sendnn_pipeline.paths import expand_path
 
 FLAG = "--config-dir"
@@ -65,44 +64,6 @@ class AppContext:
             if missing:
                 raise ConfigError(error.message, where=error.where, hint=f"{error.hint}; {missing}") from None
             raise
-
-    def collect_known(
-        self, file: str | None, where: str, backend: str | None = None
-    ) -> tuple[tuple[KnownConfiguration, ...], tuple[str, ...]]:
-        """Read the known configurations of ``known/`` folders, of registries and of the user's file.
-
-        Args:
-            file: ``known.file``.
-            where: what set it.
-            backend: skips files of ``known/`` folders that do not mention it.
-
-        Returns:
-            The configurations, and a line for each registry that failed.
-
-        Raises:
-            ConfigError: one is not of the form, or two have one name.
-        """
-        configs: list[KnownConfiguration] = []
-        problems: list[str] = []
-        for folder in self.tree.folders.values():
-            configs += read_known(folder / "known", backend, self.tree.display)
-        registries = self.plugins.registry("register_config_registries", "config registry")
-        for name, entry in registries.entries.items():
-            try:
-                found = entry.factory().configs()
-                others = [repr(one) for one in found if not isinstance(one, KnownConfiguration)]
-                if others:
-                    raise TypeError(f"{others[0]} is not a KnownConfiguration")
-                configs += found
-            except PipelineError:
-                raise
-            except Exception as error:
-                # The rest of the plugin goes on, and so do the other registries.
-                problems.append(
-                    f"config registry {name} of plugin {entry.owner} failed: {type(error).__name__}: {error}"
-                )
-        configs += read_known_file(file, where) if file else ()
-        return check_names(configs), tuple(problems)
 
 
 def load_command_line(argv: Sequence[str], *, takes_names: bool = False) -> tuple[AppContext, CommandLine]:

@@ -1,10 +1,25 @@
 """What can be asked of an engine, by path."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sendnn_pipeline.errors import PluginError
+from sendnn_pipeline.errors import PluginError, nearest
 from sendnn_pipeline.frontend.endpoint import Endpoint
-from sendnn_pipeline.hooks.manager import Plugins
+from sendnn_pipeline.hooks.manager import PluginProblem, Plugins
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A path that a plugin registered for an engine."""
+
+    owner: str
+    engine: str
+    path: str
+    endpoint: Endpoint[Any]
+
+    def __str__(self) -> str:
+        return f"path {self.path} of engine {self.engine}"
 
 
 def collect_endpoints(plugins: Plugins, engine: str) -> dict[str, Endpoint[Any]]:
@@ -13,26 +28,41 @@ def collect_endpoints(plugins: Plugins, engine: str) -> dict[str, Endpoint[Any]]
     Raises:
         PluginError: two register one path, or one registers something else.
     """
-    found: dict[str, tuple[str, Endpoint[Any]]] = {}
+    found: dict[str, Offer] = {}
+    for offer in _offers(plugins):
+        if offer.engine != engine:
+            continue
+        if not isinstance(offer.endpoint, Endpoint):
+            hint = "see Endpoint in frontend/endpoint.py"
+            raise PluginError(f"{offer} by {offer.owner} is no endpoint: {offer.endpoint!r}", hint=hint)
+        if not isinstance(offer.path, str) or not offer.path.startswith("/"):
+            raise PluginError(f"{offer} by {offer.owner} is no path", hint="a path begins with a slash")
+        if offer.path in found:
+            raise PluginError(
+                f"{offer} is registered by {found[offer.path].owner} and {offer.owner}",
+                hint="keep one out with SENDNN_PIPELINE_PLUGINS_DENY",
+            )
+        found[offer.path] = offer
+    return {path: offer.endpoint for path, offer in found.items()}
 
-    def registrar(owner: str) -> Any:
-        for path in [path for path, (plugin, _) in found.items() if plugin == owner]:
-            del found[path]
 
-        def register(name: str, path: str, endpoint: Endpoint[Any]) -> None:
-            if name != engine:
-                return
-            if not isinstance(endpoint, Endpoint):
-                hint = "see Endpoint in frontend/endpoint.py"
-                raise PluginError(f"path {path} of engine {engine} by {owner} is no endpoint: {endpoint!r}", hint=hint)
-            if path in found:
-                raise PluginError(
-                    f"path {path} of engine {engine} is registered by {found[path][0]} and {owner}",
-                    hint="keep one out with SENDNN_PIPELINE_PLUGINS_DENY",
-                )
-            found[path] = (owner, endpoint)
+def find_homeless(plugins: Plugins) -> list[PluginProblem]:
+    """Return a problem for each path of an engine that there is not, which no run can offer."""
+    engines = plugins.registry("register_engines", "engine").entries
+    return [
+        PluginProblem(offer.owner, f"{offer}: no plugin provides that engine; {nearest(str(offer.engine), engines)}")
+        for offer in _offers(plugins)
+        if offer.engine not in engines
+    ]
 
-        return register
+
+def _offers(plugins: Plugins) -> Sequence[Offer]:
+    by_owner: dict[str, list[Offer]] = {}
+
+    def registrar(owner: str) -> Callable[[str, str, Endpoint[Any]], None]:
+        # Called again, a plugin registers anew.
+        by_owner[owner] = offers = []
+        return lambda engine, path, endpoint: offers.append(Offer(owner, engine, path, endpoint))
 
     plugins.collect("register_endpoints", register=registrar)
-    return {path: endpoint for path, (_, endpoint) in found.items()}
+    return [offer for offers in by_owner.values() for offer in offers]

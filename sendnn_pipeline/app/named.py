@@ -1,7 +1,8 @@
 """Whether the chosen options say which registered part each of them stands for."""
 
 from sendnn_pipeline.config.draft import Draft, Layer
-from sendnn_pipeline.config.options import OptionTree
+from sendnn_pipeline.config.options import SCHEMA_SUFFIX, OptionTree
+from sendnn_pipeline.config.schemas import SchemaStore
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.hooks.manager import Plugins
 
@@ -13,11 +14,11 @@ NAMING = {
 }
 
 
-def check_named(plugins: Plugins, tree: OptionTree, draft: Draft) -> None:
-    """Refuse an option called as a registered part whose file names none: the group's default would run instead.
+def check_named(plugins: Plugins, tree: OptionTree, schemas: SchemaStore, draft: Draft) -> None:
+    """Refuse an option that names no part, where the group's default would run, or one whose keys are another's.
 
     Raises:
-        ConfigError: the file, and the line that it lacks.
+        ConfigError: the file and the line that it lacks, or the option to choose.
         PluginError: two plugins registered one name.
     """
     for group, (key, hook) in NAMING.items():
@@ -28,4 +29,14 @@ def check_named(plugins: Plugins, tree: OptionTree, draft: Draft) -> None:
                 f"{group}={option} does not set {key}, and would run {draft[key]}",
                 where=str(file or ""),
                 hint=f"add the line '{name}: {option}' to its file",
+            )
+        part = draft[key]
+        schema = schemas.schemas.get((group, part), object)
+        # Which engine runs may be decided later, and its keys with it.
+        if group != "engine" and not issubclass(draft.schemas[group], schema):
+            raise ConfigError(
+                f"{key}={part} has keys of its own, and the run has those of {group}={option}",
+                where=draft.where(key),
+                hint=f"choose {group}={part}, or begin the option's file with "
+                f"'defaults: [{part}{SCHEMA_SUFFIX}, _self_]'",
             )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sendnn_pipeline.app.backend_checks import check_helpers, check_limits
 from sendnn_pipeline.app.context import AppContext
+from sendnn_pipeline.app.known_sources import collect_known
 from sendnn_pipeline.app.named import check_named
 from sendnn_pipeline.app.source import NamedSource, choose_source
 from sendnn_pipeline.app.stored import missing_programs, refuse_missing
@@ -26,7 +27,7 @@ from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ConfigError, PluginError
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.known.entry import AUTO, NONE
-from sendnn_pipeline.known.layer import Platform, apply_known
+from sendnn_pipeline.known.layer import NotKnownError, Platform, apply_known
 from sendnn_pipeline.machine.cpu import computes_bfloat16, cpu_kind
 from sendnn_pipeline.machine.threads import plan_threads
 from sendnn_pipeline.models.facts import read_model_facts
@@ -97,7 +98,7 @@ def find_source(context: AppContext, layered: LayeredConfig) -> ComposedRun:
         if settle is not None and name in ("", draft.choices.get(group)):
             settle(draft)
     check_draft(draft)
-    check_named(context.plugins, context.tree, draft)
+    check_named(context.plugins, context.tree, context.schemas, draft)
     draft.cache_dir = cache_dir_of(draft["cache_dir"], context.environ, draft.where("cache_dir"))
     source = choose_source(context.plugins, draft)
     return ComposedRun(draft, source)
@@ -177,13 +178,17 @@ def _apply_known(context: AppContext, draft: Draft) -> None:
         return
     # A named or required configuration is told apart from its neighbours in errors, so those are read, too.
     backend = draft["backend.name"] if name == AUTO and not require else None
-    configs, problems = context.collect_known(file, draft.where("known.file"), backend)
-    if problems and (require or name != AUTO):
-        raise PluginError(problems[0], hint="keep the plugin out, or mend it")
-    for problem in problems:
-        draft.note(problem)
+    known = collect_known(context, file, draft.where("known.file"), backend)
     where = Platform(draft["backend.name"], platform.machine(), context.environ, draft[RANKS])
-    apply_known(draft, configs, draft.model.config, where)
+    for problem in known.problems:
+        draft.note(problem.message)
+    try:
+        apply_known(draft, known.configs, draft.model.config, where)
+    except NotKnownError as error:
+        if not known.problems:
+            raise
+        # It may be what could not be read.
+        raise PluginError(f"{error.message}; {known.problems[0].message}", where=error.where) from None
 
 
 def _resolve_dtype(draft: Draft, limits: Limits) -> None:

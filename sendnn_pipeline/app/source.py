@@ -86,9 +86,14 @@ def _claims(plugins: Plugins, sources: Registry[ModelSource], path: str) -> list
     found = []
     for name, entry in sources.entries.items():
 
-        def claiming(factory: Callable[[], ModelSource] = entry.factory) -> ModelSource | None:
+        def claiming(
+            factory: Callable[[], ModelSource] = entry.factory, what: str = sources.describe(name)
+        ) -> ModelSource | None:
             source = factory()
-            return source if source.claims(path) else None
+            claimed = source.claims(path)
+            if claimed is not None and not isinstance(claimed, bool):
+                raise PluginError(f"{what} returned {claimed!r} from claims, which returns True or False")
+            return source if claimed else None
 
         source = plugins.attempt(entry.owner, f"model source {name}", claiming)
         if source is not None:

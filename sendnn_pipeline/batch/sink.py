@@ -88,7 +88,7 @@ class Sink:
             line = answer.line
             if answer.problem:
                 num_bad += 1
-                self._bad.write(orjson.dumps({"line": line.number, **line.value, "error": answer.problem}) + b"\n")
+                self._bad.write(orjson.dumps({**line.value, "line": line.number, "error": answer.problem}) + b"\n")
             if self.is_array:
                 rows = np.full((1, self.row_size), np.nan, dtype="<f4") if answer.rows is None else answer.rows
                 num_rows += len(rows)

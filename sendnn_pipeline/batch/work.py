@@ -43,26 +43,35 @@ class Work:
                 message = f"its url is {line.url!r}; known are {', '.join(self.endpoints)}"
                 return _refused(line, RequestError(404, message, param="url", code="not_found"))
         else:
-            found = self._ask(front, line)
-            if found is None:
-                return Answer(line, problem="it has nothing that a route of the engine takes, such as text")
-            endpoint, body, line = found
+            try:
+                endpoint, body, line = self._ask(front, line)
+            except RequestError as error:
+                return _refused(line, error)
         if not isinstance(body, dict):
             return _refused(line, RequestError(400, "its body is not an object", param="body", code="invalid_value"))
         if self.sink.is_array and (endpoint.lines is None or endpoint.lines.rows is None):
             return Answer(line, problem="it asks for more than the numbers of a text, and an array has one row a line")
         return await self._request(front, line, endpoint, body)
 
-    def _ask(self, front: Frontend, line: Line) -> tuple[Endpoint[Any], dict[str, Any], Line] | None:
-        """Return the route that a line of the user's own form is for, its body, and the line without what is in it."""
+    def _ask(self, front: Frontend, line: Line) -> tuple[Endpoint[Any], dict[str, Any], Line]:
+        """Return the route that a line of the user's own form is for, its body, and the line without what is in it.
+
+        Raises:
+            RequestError: it asks nothing, or two things.
+        """
         present = _present(line.value)
+        ways = dict.fromkeys(way for one in self.endpoints.values() if one.lines for way in one.lines.asked_by)
+        found = [" with ".join(sorted(way, reverse=True)) for way in ways if way <= present.keys()]
+        if len(found) > 1:
+            message = f"it has {' and '.join(found)}, and a line asks one thing: leave one out"
+            raise RequestError(400, message, code="invalid_value")
         for endpoint in self.endpoints.values():
             asked = endpoint.lines.ask(front, present) if endpoint.lines else None
             if asked is not None:
                 body, used = asked
                 echoed = {name: value for name, value in line.value.items() if name not in used}
                 return endpoint, body, Line(line.number, line.end, echoed)
-        return None
+        raise RequestError(400, "it has nothing that a route of the engine takes, such as text", code="invalid_value")
 
     async def _request(self, front: Frontend, line: Line, endpoint: Endpoint[Any], body: dict[str, Any]) -> Answer:
         typed = None

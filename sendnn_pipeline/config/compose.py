@@ -23,6 +23,7 @@ from sendnn_pipeline.config.compose_errors import one_line, unknown_option
 from sendnn_pipeline.config.option_file import find_problem, read_option
 from sendnn_pipeline.config.option_loader import OptionLoader
 from sendnn_pipeline.config.option_source import read_options_ourselves
+from sendnn_pipeline.config.option_types import find_untyped
 from sendnn_pipeline.config.options import PRIMARY, PROFILE, SCHEMA_SUFFIX, OptionTree
 from sendnn_pipeline.config.references import resolve_references
 from sendnn_pipeline.config.schema import RunConfig
@@ -159,7 +160,9 @@ class Composer:
         files = [file for file in found if file is not None]
         # What Hydra passes over in silence there: a choice that comes second, a profile within a profile.
         profiles = (find_problem(file.file, self.tree.groups, self.types) for file in files if file.group == PROFILE)
-        if (problem := next(filter(None, profiles), None)) is not None:
+        merged = [default.config_path or "" for default in defaults.defaults]
+        untyped = find_untyped(merged, {file.path: (file.file, file.values) for file in files}, self.schemas)
+        if (problem := next(filter(None, profiles), untyped)) is not None:
             raise problem
         return files
 

@@ -158,6 +158,16 @@ def unknown_option(group: str, option: str, tree: OptionTree) -> ConfigError:
     return ConfigError(f"unknown option {group}={option}", hint=hint)
 
 
+def odd_option(group: str, word: str, groups: Groups) -> ConfigError:
+    """Return the error for a word that chooses an option by what is not text, such as a number."""
+    name = word.partition("=")[2]
+    if name in groups[group]:
+        hint = f"{name} is read as another value than text: rename {groups[group][name]}"
+    else:
+        hint = nearest("", groups[group])
+    return ConfigError(f"{word} is not the name of an option", hint=hint)
+
+
 def unknown_key(key: str, groups: Groups, schemas: SchemaStore) -> ConfigError:
     """Return the error for a key that no chosen option has: which options have it, else the nearest that exists."""
     owners = schemas.owners(key)

@@ -6,6 +6,7 @@ from typing import Any
 
 from sendnn_pipeline.config.command_line import Override
 from sendnn_pipeline.config.compose import Composed, Composer, OptionFile, open_composer, quote
+from sendnn_pipeline.config.compose_errors import odd_option
 from sendnn_pipeline.config.draft import Draft, Layer, Origin
 from sendnn_pipeline.config.environment import EnvValue
 from sendnn_pipeline.config.exact_words import exact_words, several_values
@@ -14,7 +15,7 @@ from sendnn_pipeline.config.options import PRIMARY, PROFILE, OptionTree, flatten
 from sendnn_pipeline.config.references import show_resolved
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.config.schemas import SchemaStore
-from sendnn_pipeline.errors import ConfigError, nearest
+from sendnn_pipeline.errors import ConfigError
 
 AUTO = "auto"
 
@@ -66,7 +67,7 @@ def compose_layers(
         raise several_values(sweeping, schemas.keys())
     odd = next((one for one in overrides if one.key in groups and not isinstance(one.value, str)), None)
     if odd is not None:
-        raise ConfigError(f"{odd.text} is not the name of an option", hint=nearest("", groups[odd.key]))
+        raise odd_option(odd.key, odd.text, groups)
     with open_composer(tree, schemas) as composer:
         replaced = {group: choice for group, choice in auto.items() if _is_auto(composer, group, overrides, env)}
         removed = tuple(override.text for override in overrides if override.key in replaced)

@@ -3,7 +3,7 @@
 from functools import partial
 
 from sendnn_pipeline.engines.base import Engine, UsesPlugins
-from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.errors import ConfigError, PluginError
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.hooks.registry import check_parts
 from sendnn_pipeline.models.facts import ModelFacts
@@ -57,4 +57,8 @@ def choose_engine(plugins: Plugins, model: ModelFacts) -> tuple[str, str]:
 
 
 def _claim(plugins: Plugins, name: str, model: ModelFacts) -> str | None:
-    return create_engine(plugins, name).claim(model)
+    claimed = create_engine(plugins, name).claim(model)
+    if claimed is not None and not isinstance(claimed, str):
+        what = plugins.registry("register_engines", "engine").describe(name)
+        raise PluginError(f"{what} returned {claimed!r} from claim, which returns a reason as text, or None")
+    return claimed

@@ -68,6 +68,8 @@ class Lines:
     """Takes the content of the answer; returns ``[items, size]`` for an array. None where there are no such numbers."""
     row_size: "Callable[[Run], int] | None" = None
     """Numbers of each row."""
+    asked_by: tuple[frozenset[str], ...] = ()
+    """What makes a line one for this route, each set of fields by itself; a line with two such sets is bad."""
 
 
 @dataclass(frozen=True)

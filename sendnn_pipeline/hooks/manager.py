@@ -49,6 +49,14 @@ class PluginFailure:
     trace: str
 
 
+@dataclass(frozen=True)
+class PluginProblem:
+    """What of a loaded plugin cannot be used; the rest of it goes on."""
+
+    plugin: str
+    message: str
+
+
 @dataclass
 class Plugins:
     """The plugins of this process."""

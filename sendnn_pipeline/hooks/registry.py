@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sendnn_pipeline.errors import ConfigError, PluginError, nearest
+from sendnn_pipeline.hooks.names import is_name
 from sendnn_pipeline.hooks.timeout import blame
 
 T = TypeVar("T")
@@ -47,6 +48,10 @@ class Registry(Generic[T]):
         self.entries = {name: entry for name, entry in self.entries.items() if entry.owner != owner}
 
         def register(name: str, factory: Callable[..., T]) -> None:
+            if not is_name(name):
+                raise ValueError(f"{self.noun} {name!r} cannot be chosen by that name; a name is a word such as acme")
+            if not callable(factory):
+                raise TypeError(f"{self.noun} {name} is {factory!r}, which makes nothing; register its class")
             if name in self.entries:
                 raise PluginError(
                     f"{self.noun} {name} is registered by {self.entries[name].owner} and {owner}",

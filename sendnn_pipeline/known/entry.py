@@ -96,12 +96,25 @@ def read_known(
     Raises:
         ConfigError: a file is not of the form; the message names file and field.
     """
-    texts = {file: _read(file) for file in sorted(folder.glob("*.yaml"))}
-    return tuple(
-        parse_known(_parse(text, file), display(file))
-        for file, text in texts.items()
-        if backend is None or backend in text
-    )
+    configs = []
+    for found in read_each(folder, backend, display):
+        if isinstance(found, ConfigError):
+            raise found
+        configs.append(found)
+    return tuple(configs)
+
+
+def read_each(
+    folder: Path, backend: str | None = None, display: Callable[[Path], str] = str
+) -> Iterator[KnownConfiguration | ConfigError]:
+    """Yield what every file of a folder says, or why one cannot be used; arguments as of ``read_known``."""
+    for file in sorted(folder.glob("*.yaml")):
+        try:
+            text = _read(file)
+            if backend is None or backend in text:
+                yield parse_known(_parse(text, file), display(file))
+        except ConfigError as error:
+            yield error
 
 
 def read_known_file(path: str, where: str) -> tuple[KnownConfiguration, ...]:

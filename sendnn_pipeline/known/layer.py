@@ -31,6 +31,10 @@ class Platform:
     tp_size: int = 1
 
 
+class NotKnownError(ConfigError):
+    """What is looked for is not among the known configurations."""
+
+
 def apply_known(
     draft: Draft, configs: Sequence[KnownConfiguration], model: Mapping[str, Any], platform: Platform
 ) -> None:
@@ -43,8 +47,9 @@ def apply_known(
         platform: the machine and the run.
 
     Raises:
-        ConfigError: the configuration that is named does not exist or is another model's, two fit equally well, or
-            ``known.require`` is set and none fits, or the user sets something else.
+        ConfigError: the configuration that is named is another model's, two fit equally well, or
+            ``known.require`` is set and the user sets something else.
+        NotKnownError: ``known.require`` is set and none fits, or there is none of the name.
     """
     name, require, where = draft["known.name"], draft["known.require"], draft.where("known.require")
     if name == NONE and require:
@@ -57,7 +62,7 @@ def apply_known(
         chosen = _named(name, configs, model, platform, draft.where("known.name"))
     if chosen is None and require:
         kind = f"this {model.get('model_type')} model with backend={platform.backend} on {platform.machine}"
-        raise ConfigError(
+        raise NotKnownError(
             f"known.require=true, and no known configuration fits {kind}",
             where=where,
             hint=_nearest(configs, model, platform),
@@ -77,7 +82,8 @@ def apply_known(
     draft.put("known.name", chosen.name, Layer.KNOWN, fits)
     for key, value in _values_to_put(runtime, user, platform.environ).items():
         if key not in draft:
-            raise ConfigError(f"known configuration {chosen.name} ({chosen.where}) sets the unknown key {key}")
+            message = f"known configuration {chosen.name} ({chosen.where}) sets the unknown key {key}"
+            raise ConfigError(message, hint="mend its file, or set known=none")
         draft.put(key, value, Layer.KNOWN, f"{chosen.name} ({chosen.where})")
     for line in lines:
         draft.note(line)
@@ -100,7 +106,7 @@ def _named(
     found = find_named(configs, name)
     if found is None:
         names = [known for config in configs for known in config.names]
-        raise ConfigError(f"unknown known configuration {name}", where=where, hint=nearest(name, names))
+        raise NotKnownError(f"unknown known configuration {name}", where=where, hint=nearest(name, names))
     if found not in select_usable(configs, platform.backend, platform.machine):
         machines = f" on {' or '.join(found.platforms)}" if found.platforms else ""
         raise ConfigError(

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from sendnn_pipeline.app.context import AppContext, load_command_line
+from sendnn_pipeline.app.plugin_problems import find_plugin_problems
 from sendnn_pipeline.app.resolve import cache_dir_of, compose_run, resolve_run
 from sendnn_pipeline.app.start_check import check_start
 from sendnn_pipeline.backends.compiler import (
@@ -141,9 +142,12 @@ def _refusals(context: AppContext, overrides: Sequence[Override]) -> Iterator[Fi
 
 
 def _plugins(context: AppContext) -> Iterator[Finding]:
+    problems = find_plugin_problems(context)
     for plugin in context.plugins.loaded:
         yield Finding("ok", f"plugin {plugin.name} from {plugin.distribution}")
     for failure in context.plugins.failures:
         yield Finding("fail", f"plugin {failure.name} from {failure.distribution}: {failure.reason}")
+    for problem in problems:
+        yield Finding("note", problem.message)
     for warning in context.warnings:
         yield Finding("note", warning)

@@ -196,6 +196,8 @@ def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path, batch):
         {"id": 4, **asked, "use_activation": False, "truncate_prompt_tokens": -1},
         {"id": 5, **asked, "model": "gpt"},
         {"custom_id": "n", "url": None, "body": {"input": "x"}},
+        {"id": 6, **asked, "input": "alone"},
+        {"id": 7, "text": "alone", "input": "alone", "line": "of the user's own"},
     ]
     source = write(tmp_path / "in.jsonl", values)
     ended = batch(cross_encoder, source, tmp_path / "out.jsonl")
@@ -211,9 +213,11 @@ def test_rankings_and_scores_by_the_line(cross_encoder, tmp_path, batch):
     assert [line["response"]["status_code"] for line in (unknown, empty)] == [404, 400]
     assert alone["label"] == "LABEL_0" and len(alone["probs"]) == 1
     bad = [json.loads(line) for line in (tmp_path / "out.jsonl.errors.jsonl").read_text().splitlines()]
-    assert [one["line"] for one in bad] == [4, 5, 6, 9, 10] and "with its query" in bad[2]["error"]
+    assert [one["line"] for one in bad] == [4, 5, 6, 9, 10, 11, 12] and "with its query" in bad[2]["error"]
     assert np.allclose(raw["scores"], np.log(scores / (1 - scores)), atol=1e-4) and raw.keys() == plain.keys()
     assert bad[3]["error"].startswith("no model gpt")
+    assert bad[5]["error"] == "it has input and query with documents, and a line asks one thing: leave one out"
+    assert bad[6]["error"].startswith("it has text and input, ")
     assert "/v1/embeddings needs" in default["response"]["body"]["error"]["message"]
 
 

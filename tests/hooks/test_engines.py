@@ -101,6 +101,21 @@ def test_an_engine_that_fails_is_dropped_from_runs_that_did_not_choose_it(site, 
     assert failure.name == "one" and failure.reason.startswith(reason)
 
 
+def test_a_claim_is_a_reason_or_none(site, with_echo, tiny):
+    install(site, "one", ENGINE + "    def claim(self, facts): return True\n" + registering("mine"))
+    found = plugins()
+    assert choose_engine(found, read_model_facts(tiny))[0] == "pooling"
+    reason = "engine mine of plugin one returned True from claim, which returns a reason as text, or None"
+    assert found.failures[-1].reason == reason
+
+
+@pytest.mark.parametrize("path", ["v2/echo", "", 3])
+def test_a_path_without_a_slash_is_named(site, with_echo, path):
+    install(site, "more", endpoint("echo", path))
+    with pytest.raises(PluginError, match="by more is no path; a path begins with a slash"):
+        collect_endpoints(plugins(), "echo")
+
+
 def test_an_engine_that_is_chosen_and_cannot_be_made_is_named(site, with_echo):
     install(site, "one", ENGINE + BROKEN["its factory"][0] + registering("mine"))
     with pytest.raises(PluginError, match=r"engine mine of plugin one failed: OSError: no card \(one_module.py:7\)"):

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from sendnn_pipeline.app.context import load_context
+from sendnn_pipeline.app.known_sources import collect_known
 from sendnn_pipeline.app.resolve import compose_run, resolve_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.errors import ConfigError, PipelineError, PluginError
@@ -306,6 +307,44 @@ def test_an_option_that_names_no_backend_is_told_the_line_that_it_lacks(acme):
         compose_run(load_context(clean_environ()), parse_overrides(["backend=acme"]))
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name: acme\n", "backend=acme has keys of its own"),
+        ("name: acme\ncores: 4\n", "backend=acme has keys of its own"),
+        ("defaults: [_self_, acme_schema]\nname: acme\ncores: 4\n", "backend=acme has keys of its own"),
+        ("defaults: [inductor, _self_]\nname: acme\n", "backend=acme has keys of its own"),
+    ],
+)
+def test_an_option_without_its_schema_is_told_the_line_that_it_lacks(acme, text, says):
+    file = acme / "acme_conf" / "backend" / "acme.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        compose_run(load_context(clean_environ()), parse_overrides(["backend=acme", DTYPE]))
+    wanted = f"{file} does not begin with the schema of its keys: {says}; "
+    assert str(caught.value) == f"{wanted}begin it with 'defaults: [acme_schema, _self_]'"
+
+
+def test_an_option_of_a_user_s_own_begins_with_a_schema_or_another_option(acme, tmp_path):
+    conf = tmp_path / "mine"
+    (conf / "backend").mkdir(parents=True)
+
+    def mine(text):
+        (conf / "backend" / "mine.yaml").write_text(text)
+        return compose_run(load_context(clean_environ(), str(conf)), parse_overrides(["backend=mine", DTYPE])).draft
+
+    assert mine("defaults: [acme, _self_]\ncores: 2\n")["backend.cores"] == 2
+    assert mine("defaults: [acme_schema, _self_]\nname: acme\n")["backend.cores"] == 1
+    begin = r"begin it with 'defaults: \[acme_schema, _self_\]'"
+    with pytest.raises(ConfigError, match=f"mine.yaml .*: backend.cores is a key of backend=acme; {begin}"):
+        mine("name: acme\ncores: 2\n")
+    with pytest.raises(ConfigError, match=r"backend.name=acme has keys of its own, .* of backend=mine .*mine.yaml"):
+        mine("name: acme\n")
+    # With nobody's options the backend would be made of another's.
+    with pytest.raises(ConfigError, match=r"serve.target=batch has keys of its own, .* of serve=http .*serve=batch"):
+        compose_run(load_context(clean_environ()), parse_overrides([DTYPE, "serve.target=batch"]))
+
+
 def test_a_defaults_list_that_names_no_schema_is_located(acme):
     file = acme / "acme_conf" / "backend" / "acme.yaml"
     file.write_text("defaults: [acne_schema, _self_]\nname: acme\n")
@@ -367,8 +406,9 @@ def test_a_denied_plugin_is_not_imported_by_a_run_either(site, tiny, with_echo, 
 def test_what_is_no_configuration_is_named(site):
     code = "class Numbers:\n    def configs(self): return [1]\n"
     install(site, "lists", code + implement("register_config_registries(register)", "register('lists', Numbers)"))
-    _, problems = load_context(clean_environ()).collect_known(None, "")
-    assert problems == ("config registry lists of plugin lists failed: TypeError: 1 is not a KnownConfiguration",)
+    (problem,) = collect_known(load_context(clean_environ()), None, "").problems
+    reason = "config registry lists of plugin lists failed: TypeError: 1 is not a KnownConfiguration"
+    assert (problem.plugin, problem.message) == ("lists", reason)
 
 
 def test_a_registry_of_configurations_that_fails_is_named_and_the_run_goes_on(site, tiny, with_echo, whole_run):

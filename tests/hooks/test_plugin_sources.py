@@ -64,6 +64,19 @@ def test_a_path_that_only_it_could_claim_names_it(acme, part):
         composed("model.path=acme:7")
 
 
+@pytest.mark.parametrize("answer", ["'acme'", "7", "[path]"])
+def test_a_claim_is_true_or_false(acme, tiny, answer):
+    acme(claims=f"return {answer}")
+    assert composed(f"model.path={tiny}", "model.dtype=float32").source.name == "folder", "the others go on"
+    line = (
+        r"plugin acme failed \(model source acme of plugin acme returned .* from claims, which returns True or False\)"
+    )
+    with pytest.raises(ConfigError, match=line):
+        composed("model.path=acme:7")
+    acme(claims="return None")
+    assert composed(f"model.path={tiny}").source.name == "folder"
+
+
 def test_one_that_is_chosen_and_cannot_be_made_ends_the_run(acme):
     acme(init=RAISE)
     line = r"model source acme of plugin acme failed: OSError: no network \(acme_module.py:9\)"

@@ -153,6 +153,14 @@ def test_a_step_that_raises_or_exits_costs_only_its_culprit(tiny, faulty, tmp_pa
                 assert answer.status_code == 200, answer.text
                 vector = answer.json()["data"][0]["embedding"]
                 assert np.allclose(vector, mean_pooled_ids(tiny, [inputs[number]])[0], atol=1e-5)
+        # By the field that the client sent, wherever the item stands among those of the step.
+        for route, body, name in (
+            ("/rerank", {"query": "h", "documents": ["h i", "a a a"]}, "documents[1]"),
+            ("/rerank", {"query": "a a a", "documents": ["h", "i"]}, "query"),
+            ("/score", {"text_1": ["h", "a a a"], "text_2": ["h", "i"]}, "text_1[1]"),
+        ):
+            answer = served.post(route, json=body)
+            assert answer.status_code == 500 and answer.json()["error"]["param"] == name, answer.text
         assert SECRET in served.output
         assert served.get("/ready").status_code == 200
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"

@@ -138,7 +138,10 @@ def test_bad_scores(served_cross_encoder, case):
 def test_bad_rankings(served_minilm):
     for body, param in (
         ({"query": "a"}, "documents"),
-        ({"query": "", "documents": ["b"]}, "query[0]"),
+        ({"query": "", "documents": ["b"]}, "query"),
+        ({"query": {"title": "a"}, "documents": ["b"]}, "query"),
+        ({"query": "word " * 300, "documents": ["b"]}, "query"),
+        ({"query": "a", "documents": ["b", {"title": "c"}]}, "documents[1]"),
         ({"documents": ["b"]}, "query"),
         ({"query": "a", "documents": ["b"], "top_n": -1}, "top_n"),
     ):

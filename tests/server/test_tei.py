@@ -74,6 +74,25 @@ def test_predict_takes_a_flat_list_of_two_for_one_pair(served_cross_encoder, cro
     assert predict([TEXTS[2]])[0]["score"] == pytest.approx(scores[1], abs=1e-5)
 
 
+LONG = "word " * 600
+COMPARED = {"inputs": {"source_sentence": LONG, "sentences": ["a"]}, "parameters": {"truncate": False}}
+
+
+@pytest.mark.parametrize(
+    ("served", "route", "body", "name"),
+    [
+        ("served_minilm", "/similarity", COMPARED, "source_sentence has"),
+        ("served_cross_encoder", "/predict", {"inputs": [["a"], ["b", "c"], ["d"], ["e", ""]]}, "inputs[3] is"),
+        ("served_cross_encoder", "/predict", {"inputs": [["b", "c"], ["a"], ["d", "c"], [""]]}, "inputs[3] is"),
+        ("served_cross_encoder", "/predict", {"inputs": ["a", ""]}, "inputs is"),
+        ("served_cross_encoder", "/predict", {"inputs": [["b", "c"], [LONG]], "truncate": False}, "inputs[1] has"),
+    ],
+)
+def test_an_error_names_the_text_as_the_client_sent_it(request, served, route, body, name):
+    answer = request.getfixturevalue(served).post(route, json=body)
+    assert answer.status_code >= 400 and answer.json()["error"].startswith(name), answer.text
+
+
 def test_predict_lists_every_label_the_likeliest_first(served_classifier, classifier):
     probabilities = softmax(reference_logits(classifier, TEXTS[:1])[0])
     rows = served_classifier.post("/predict", json={"inputs": TEXTS[0]}).json()

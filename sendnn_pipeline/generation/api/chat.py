@@ -197,7 +197,7 @@ ENDPOINTS: dict[str, Endpoint[Any]] = {
         _stream,
         answer=Chat,
         summary="The next message of a chat.",
-        lines=Lines(_ask, _fields),
+        lines=Lines(_ask, _fields, asked_by=(frozenset({"messages"}),)),
         tokenize=encode_prompt,
         bench=CHAT,
     )

@@ -185,7 +185,7 @@ ENDPOINTS: dict[str, Endpoint[Any]] = {
         _stream,
         answer=Completion,
         summary="Texts, continued.",
-        lines=Lines(_ask, _fields),
+        lines=Lines(_ask, _fields, asked_by=(frozenset({"prompt"}), frozenset({"text"}))),
         bench=TEXTS,
     )
 }

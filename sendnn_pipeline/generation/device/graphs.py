@@ -20,7 +20,7 @@ from sendnn_pipeline.generation.device.decoder import (
 )
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.programs import BATCH, BLOCKS, PREFILL
-from sendnn_pipeline.models.loader import load_causal, load_causal_part
+from sendnn_pipeline.models.loader import Part, load_causal, load_causal_part
 from sendnn_pipeline.models.shards import ShardPlan
 from sendnn_pipeline.programs.program import Program
 
@@ -67,7 +67,7 @@ class DeviceGraphs:
             return load_causal(model.folder, dtype, attention)
         plan = generation_plan(self.run)
         sizes = sizes_of_rank(model.text_config, plan.ranks, plan.facts.head_size)
-        part = load_causal_part(model.folder, dtype, attention, sizes, self.weights)
+        part = load_causal_part(model.folder, dtype, attention, Part(sizes, self.weights))
         sum_parts(part, self.shards)
         return part
 

@@ -12,7 +12,7 @@ from sendnn_pipeline.frontend.bodies import Count, CountOrFitting
 from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Lines, Prepared
 from sendnn_pipeline.frontend.frontend import Frontend, Usage
-from sendnn_pipeline.pooling.api.embeddings import check_dimensions, text_of_line
+from sendnn_pipeline.pooling.api.embeddings import ASKED_BY, check_dimensions, text_of_line
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, plan_of
 from sendnn_pipeline.pooling.api.pairs import activation_of
 from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_before
@@ -167,7 +167,7 @@ CLASSIFY = Endpoint(
     _render_labels,
     answer=Labels,
     summary="The likeliest label of each text, with the probabilities of all.",
-    lines=Lines(_ask, _fields, _probabilities, lambda run: pooling_plan(run).output_size),
+    lines=Lines(_ask, _fields, _probabilities, lambda run: pooling_plan(run).output_size, ASKED_BY),
     bench=Bench(lambda run: pooling_plan(run).classifies and not benches_rankings(run), _bench_body),
 )
 POOLING = Endpoint(

@@ -13,6 +13,7 @@ from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.truncation import Side
 from sendnn_pipeline.pooling.api.embeddings import check_dimensions
+from sendnn_pipeline.pooling.api.field import TEXTS
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task
 from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_of
 from sendnn_pipeline.pooling.api.rows import Rows, encode_rows, gather_vectors, truncate_dimensions, unit
@@ -60,7 +61,7 @@ async def _prepare(front: Frontend, body: CohereEmbedRequest) -> Prepared:
     asked = max(body.max_tokens or front.max_input_tokens, front.tokenizer.num_special + 1)
     most = min(front.max_input_tokens, asked)
     cut, side = None if body.truncate == "NONE" else most, SIDES[body.truncate]
-    prepared = await prepare_texts(front, texts, cut, prompt=prompt, name="texts", side=side)
+    prepared = await prepare_texts(front, texts, cut, prompt=prompt, field=TEXTS, side=side)
     assert isinstance(prepared.payload, PoolingRequest)
     lengths = [len(ids) for ids in prepared.payload.items]
     if max(lengths) > most:

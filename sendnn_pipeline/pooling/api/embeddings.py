@@ -20,6 +20,9 @@ from sendnn_pipeline.pooling.config import Task
 from sendnn_pipeline.pooling.plan import pooling_plan
 from sendnn_pipeline.pooling.rankings import benches_rankings
 
+# What a line of a batch file has that asks for what is made of texts.
+ASKED_BY = (frozenset({"text"}), frozenset({"input"}))
+
 
 class EmbeddingRequest(msgspec.Struct):
     """The body of the request."""
@@ -130,7 +133,7 @@ EMBEDDINGS = Endpoint(
     _render,
     answer=Embeddings,
     summary="Vectors of texts.",
-    lines=Lines(_ask, _fields, _rows, lambda run: pooling_plan(run).output_size),
+    lines=Lines(_ask, _fields, _rows, lambda run: pooling_plan(run).output_size, ASKED_BY),
     bench=Bench(lambda run: not pooling_plan(run).classifies and not benches_rankings(run), _bench_body),
 )
 ENDPOINTS: dict[str, Endpoint[Any]] = {"/v1/embeddings": EMBEDDINGS}

@@ -9,6 +9,7 @@ from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.slices import TooLongError
 from sendnn_pipeline.frontend.truncation import Side
+from sendnn_pipeline.pooling.api.field import INPUT, Field
 from sendnn_pipeline.pooling.config import Task
 from sendnn_pipeline.pooling.door import Door
 from sendnn_pipeline.pooling.messages import PoolingRequest
@@ -40,10 +41,19 @@ def check_task(front: Frontend, task: str, route: str) -> None:
         )
 
 
-def prepare_items(items: list[list[int]], offsets: Sequence[int] = ()) -> Prepared:
-    """Return what the engine is sent for token ids, and how much work that is."""
+def prepare_items(
+    items: list[list[int]], field: Field, name_of: Callable[[int], str], offsets: Sequence[int] = ()
+) -> Prepared:
+    """Return what the engine is sent for token ids, and how much work that is.
+
+    Args:
+        items: token ids.
+        field: that asks for so many.
+        name_of: names an item by its index.
+        offsets: of each item, the tokens of its prompt, which are not pooled.
+    """
     request = PoolingRequest(items, list(offsets))
-    return Prepared(request, Work(len(items), sum(map(len, items))))
+    return Prepared(request, Work(len(items), sum(map(len, items)), field.name, name_of))
 
 
 async def encode_inputs(
@@ -51,7 +61,7 @@ async def encode_inputs(
     inputs: EmbeddingInput,
     truncate: int | None,
     *,
-    name: str = "input",
+    field: Field = INPUT,
     side: Side = "right",
     prompt: str = "",
 ) -> list[list[int]]:
@@ -61,7 +71,7 @@ async def encode_inputs(
         front: tokenizer and limits.
         inputs: a string, a list of strings, token ids, or a list of those.
         truncate: ``truncate_prompt_tokens``: cut to so many tokens, -1 to as many as fit; None refuses longer ones.
-        name: of the field, for errors.
+        field: whose they are, for errors.
         side: which side of a text is cut.
         prompt: goes before every text; token ids stay as they are.
 
@@ -69,23 +79,23 @@ async def encode_inputs(
         RequestError: 400, naming the field or the one item that is at fault.
     """
     truncate_to = resolve_truncation(front, truncate)
-    items = _as_items(inputs, name)
+    items = _as_items(inputs, field.name)
     if isinstance(items[0], str):
-        texts = [prompt + text for text in check_texts(items, name)]
+        texts = [prompt + text for text in check_texts(items, field)]
         try:
             ids = await front.tokenizer.encode(texts, truncate_to, side=side, fits=front.max_input_tokens)
         except TooLongError as error:
-            raise too_long(front, f"{name}[{error.index}]", error.what) from None
+            raise too_long(front, field.item(error.index), error.what) from None
         except (UnicodeEncodeError, TypeError) as error:
-            raise not_unicode(name, error) from None
+            raise not_unicode(field.name, error) from None
     else:
-        check_count(items, name)
+        check_count(items, field.name)
         too_many = next((i for i, item in enumerate(items) if len(item) > front.max_input_tokens), None)
         if truncate_to is None and too_many is not None:
             # Before the ids themselves are looked at: there may be millions.
-            raise too_long(front, f"{name}[{too_many}]", f"{len(items[too_many])} tokens")
+            raise too_long(front, field.item(too_many), f"{len(items[too_many])} tokens")
         ids = [_truncate(item, truncate_to, side) for item in items]
-    check_ids(front, ids, lambda index: f"{name}[{index}]")
+    check_ids(front, ids, field.item)
     return ids
 
 
@@ -127,18 +137,18 @@ def _as_items(inputs: EmbeddingInput, name: str) -> Sequence[Any]:
     return [inputs] if kinds == {int} else inputs
 
 
-def check_texts(texts: Sequence[str], name: str) -> Sequence[str]:
+def check_texts(texts: Sequence[str], field: Field) -> Sequence[str]:
     """Refuse too many texts, none, or an empty one.
 
     Raises:
         RequestError: 400.
     """
     if not texts:
-        raise RequestError(400, f"{name} is empty", param=name, code="empty_input")
-    check_count(texts, name)
+        raise RequestError(400, f"{field.name} is empty", param=field.name, code="empty_input")
+    check_count(texts, field.name)
     empty = next((index for index, text in enumerate(texts) if not text), None)
     if empty is not None:
-        param = f"{name}[{empty}]"
+        param = field.item(empty)
         raise RequestError(400, f"{param} is an empty string", param=param, code="empty_input")
     return texts
 

@@ -1,6 +1,6 @@
 """Pairs of texts and their scores: a cross-encoder reads both at once, a bi-encoder's are the cosine of two vectors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from sendnn_pipeline.frontend.endpoint import Prepared
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.slices import TooLongError
 from sendnn_pipeline.frontend.truncation import Truncation
+from sendnn_pipeline.pooling.api.field import Field
 from sendnn_pipeline.pooling.api.inputs import check_ids, check_texts, not_unicode, plan_of, prepare_items, too_long
 from sendnn_pipeline.pooling.api.rows import Rows, apply_activation
 from sendnn_pipeline.pooling.plan import PoolingPlan
@@ -23,7 +24,7 @@ class Pairs:
 
 
 async def prepare_pairs(
-    front: Frontend, pairs: Pairs, truncation: Truncation, names: tuple[str, str], prompt: str
+    front: Frontend, pairs: Pairs, truncation: Truncation, fields: tuple[Field, Field], prompt: str
 ) -> Prepared:
     """Return what the engine is sent for pairs.
 
@@ -31,26 +32,26 @@ async def prepare_pairs(
         front: tokenizer and limits.
         pairs: the texts.
         truncation: how much of each is read.
-        names: of both fields, for errors.
+        fields: both, for errors.
         prompt: goes before the first text of what a cross-encoder reads at once, else before both.
 
     Raises:
         RequestError: 400, naming the text that is at fault.
     """
-    items, offsets = await encode_pairs(front, pairs, truncation, names, prompt)
-    return prepare_items(items, offsets)
+    items, offsets = await encode_pairs(front, pairs, truncation, fields, prompt)
+    return prepare_items(items, fields[1], _name_of(front, pairs, fields), offsets)
 
 
 async def encode_pairs(
-    front: Frontend, pairs: Pairs, truncation: Truncation, names: tuple[str, str], prompt: str
+    front: Frontend, pairs: Pairs, truncation: Truncation, fields: tuple[Field, Field], prompt: str
 ) -> tuple[list[list[int]], list[int]]:
     """Return token ids: of every pair for a cross-encoder, of the firsts and then of the seconds for a bi-encoder.
 
     Raises:
         RequestError: 400, naming the text that is at fault.
     """
-    for texts, name in ((pairs.firsts, names[0]), (pairs.seconds, names[1])):
-        check_texts(texts, name)
+    for texts, field in zip((pairs.firsts, pairs.seconds), fields, strict=True):
+        check_texts(texts, field)
     classifies = plan_of(front).classifies
     firsts = [prompt + text for text in pairs.firsts]
     try:
@@ -64,16 +65,17 @@ async def encode_pairs(
             before = await front.tokenizer.count_before(prompt) if prompt and plan_of(front).excludes_prompt else 0
             offsets = [min(before, len(ids)) for ids in items]
     except TooLongError as error:
-        raise too_long(front, f"{names[error.second]}[{error.index}]", error.what) from None
+        raise too_long(front, fields[error.second].item(error.index), error.what) from None
     except (UnicodeEncodeError, TypeError) as error:
-        raise not_unicode(" or ".join(names), error) from None
-    num_firsts = 0 if classifies else len(pairs.firsts)
-
-    def name_of(index: int) -> str:
-        return f"{names[0]}[{index}]" if index < num_firsts else f"{names[1]}[{index - num_firsts}]"
-
-    check_ids(front, items, name_of, pairs=not num_firsts)
+        raise not_unicode(" or ".join(field.name for field in fields), error) from None
+    check_ids(front, items, _name_of(front, pairs, fields), pairs=classifies)
     return items, offsets
+
+
+def _name_of(front: Frontend, pairs: Pairs, fields: tuple[Field, Field]) -> Callable[[int], str]:
+    """Return what names an item of ``encode_pairs``; a pair is called by its second text."""
+    num_firsts = 0 if plan_of(front).classifies else len(pairs.firsts)
+    return lambda index: fields[0].item(index) if index < num_firsts else fields[1].item(index - num_firsts)
 
 
 async def _encode_each(front: Frontend, pairs: Pairs, truncation: Truncation) -> list[list[int]]:

@@ -4,6 +4,7 @@ from sendnn_pipeline.frontend.endpoint import Prepared
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.truncation import Side
+from sendnn_pipeline.pooling.api.field import INPUT, Field
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, encode_inputs, plan_of, prepare_items
 
 # Prompts that stand for what a text is, the first that the model has, as sentence-transformers chooses them.
@@ -77,7 +78,7 @@ async def prepare_texts(
     truncate: int | None,
     *,
     prompt: str,
-    name: str = "input",
+    field: Field = INPUT,
     side: Side = "right",
 ) -> Prepared:
     """Return what the engine is sent for texts with their prompt; arguments as of ``encode_inputs``.
@@ -85,9 +86,9 @@ async def prepare_texts(
     Raises:
         RequestError: 400, naming the field or the one item that is at fault.
     """
-    items = await encode_inputs(front, inputs, truncate, name=name, side=side, prompt=prompt)
+    items = await encode_inputs(front, inputs, truncate, field=field, side=side, prompt=prompt)
     if not prompt or not _has_texts(inputs) or not plan_of(front).excludes_prompt:
-        return prepare_items(items)
+        return prepare_items(items, field, field.item)
     if side == "left":
         raise RequestError(
             400,
@@ -95,4 +96,4 @@ async def prepare_texts(
             code="invalid_value",
         )
     before = await front.tokenizer.count_before(prompt)
-    return prepare_items(items, [min(before, len(ids)) for ids in items])
+    return prepare_items(items, field, field.item, [min(before, len(ids)) for ids in items])

@@ -14,6 +14,7 @@ from sendnn_pipeline.frontend.endpoint import Bench, BenchItems, Endpoint, Prepa
 from sendnn_pipeline.frontend.errors import ErrorForm, OpenAIError, RequestError, openai_error
 from sendnn_pipeline.frontend.frontend import Frontend, Usage
 from sendnn_pipeline.frontend.tei_errors import TeiError, tei_error
+from sendnn_pipeline.pooling.api.field import Field
 from sendnn_pipeline.pooling.api.inputs import plan_of
 from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, prepare_pairs, scores_of
 from sendnn_pipeline.pooling.api.prompts import prompt_of
@@ -28,6 +29,7 @@ OF_DOCUMENTS = ("documents", "use_activation", "truncate_prompt_tokens", "max_to
 OF_TEXTS = ("texts", "raw_scores", "return_text", "truncate", "truncation_direction")
 # Documents that Cohere counts as one unit of search.
 SEARCH_UNIT = 100
+QUERY = Field("query", is_one=True)
 
 
 class RerankRequest(msgspec.Struct):
@@ -50,9 +52,9 @@ class RerankRequest(msgspec.Struct):
     prompt_name: str | None = None
 
     @property
-    def name(self) -> str:
-        """The field that holds what is ranked."""
-        return "documents" if self.texts is None else "texts"
+    def ranked(self) -> Field:
+        """What holds what is ranked."""
+        return Field("documents" if self.texts is None else "texts")
 
     def pairs(self) -> Pairs:
         """Return the query with what is ranked.
@@ -63,7 +65,7 @@ class RerankRequest(msgspec.Struct):
         ranked = self.documents if self.texts is None else self.texts
         if ranked is None:
             raise RequestError(400, "documents is missing", param="documents", code="invalid_value")
-        return Pairs(texts_of([self.query], "query"), texts_of(list(ranked), self.name))
+        return Pairs(texts_of(self.query, QUERY), texts_of(ranked, self.ranked))
 
 
 class Document(TypedDict):
@@ -108,7 +110,7 @@ class TeiRanked(TypedDict):
 async def _prepare(front: Frontend, body: RerankRequest) -> Prepared:
     front.check_model(body.model)
     check_scores(front, "/rerank")
-    check_beside(body, body.name, OF_TEXTS if body.texts is None else OF_DOCUMENTS)
+    check_beside(body, body.ranked.name, OF_TEXTS if body.texts is None else OF_DOCUMENTS)
     if body.texts is None:
         truncation = pair_truncation(
             front, body.max_tokens_per_query, body.max_tokens_per_doc, body.truncate_prompt_tokens
@@ -116,7 +118,7 @@ async def _prepare(front: Frontend, body: RerankRequest) -> Prepared:
     else:
         truncation = tei_truncation(front, body.truncate, body.truncation_direction)
     prompt = prompt_of(front, body.prompt_name)
-    return await prepare_pairs(front, body.pairs(), truncation, ("query", body.name), prompt)
+    return await prepare_pairs(front, body.pairs(), truncation, (QUERY, body.ranked), prompt)
 
 
 async def _prepare_truncated(front: Frontend, body: RerankRequest) -> Prepared:

@@ -12,6 +12,7 @@ from sendnn_pipeline.frontend.endpoint import Endpoint, Lines, Prepared
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend, Usage
 from sendnn_pipeline.frontend.truncation import Truncation
+from sendnn_pipeline.pooling.api.field import Field
 from sendnn_pipeline.pooling.api.inputs import plan_of, resolve_truncation
 from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, prepare_pairs, scores_of
 from sendnn_pipeline.pooling.api.prompts import prompt_of
@@ -39,22 +40,22 @@ class ScoreRequest(msgspec.Struct):
     max_tokens_per_doc: Count | None = None
     prompt_name: str | None = None
 
-    def sides(self) -> tuple[Pairs, tuple[str, str]]:
-        """Return the texts of both sides and the names of their fields.
+    def sides(self) -> tuple[Pairs, tuple[Field, Field]]:
+        """Return the texts of both sides, and their fields.
 
         Raises:
             RequestError: 400, a side is missing or sent twice, or the numbers of texts do not fit.
         """
-        names = [self._name(*aliases) for aliases in (FIRSTS, SECONDS)]
-        firsts, seconds = (texts_of(getattr(self, name), name) for name in names)
+        first, second = Field(self._name(*FIRSTS)), Field(self._name(*SECONDS))
+        firsts, seconds = (texts_of(getattr(self, field.name), field) for field in (first, second))
         if len(firsts) not in (1, len(seconds)):
             raise RequestError(
                 400,
-                f"{names[0]} has {len(firsts)} texts and {names[1]} {len(seconds)}; give one, or as many",
-                param=names[0],
+                f"{first.name} has {len(firsts)} texts and {second.name} {len(seconds)}; give one, or as many",
+                param=first.name,
                 code="invalid_value",
             )
-        return Pairs(firsts, seconds), (names[0], names[1])
+        return Pairs(firsts, seconds), (first, second)
 
     def _name(self, *aliases: str) -> str:
         present = [name for name in aliases if getattr(self, name) is not None]
@@ -86,9 +87,9 @@ class Scores(TypedDict):
 async def _prepare(front: Frontend, body: ScoreRequest) -> Prepared:
     front.check_model(body.model)
     check_scores(front, "/score")
-    pairs, names = body.sides()
+    pairs, fields = body.sides()
     truncation = pair_truncation(front, body.max_tokens_per_query, body.max_tokens_per_doc, body.truncate_prompt_tokens)
-    return await prepare_pairs(front, pairs, truncation, names, prompt_of(front, body.prompt_name))
+    return await prepare_pairs(front, pairs, truncation, fields, prompt_of(front, body.prompt_name))
 
 
 def pair_truncation(front: Frontend, query: int | None, document: int | None, whole: int | None) -> Truncation:
@@ -132,6 +133,6 @@ SCORE = Endpoint(
     _render,
     answer=Scores,
     summary="A score for each pair of texts.",
-    lines=Lines(_ask, _fields),
+    lines=Lines(_ask, _fields, asked_by=(frozenset({"query", "documents"}),)),
 )
 ENDPOINTS: dict[str, Endpoint[Any]] = {"/v1/score": SCORE, "/score": SCORE}

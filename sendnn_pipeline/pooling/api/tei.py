@@ -1,5 +1,6 @@
 """What text-embeddings-inference's clients send, and how they are answered: /embed, /predict, /similarity."""
 
+from dataclasses import replace
 from typing import Any, TypedDict
 
 import msgspec
@@ -12,12 +13,15 @@ from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.tei_errors import TeiError, always_tei
 from sendnn_pipeline.pooling.api.embeddings import check_dimensions
+from sendnn_pipeline.pooling.api.field import INPUTS, Field
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
 from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, encode_pairs, prepare_pairs, scores_of
 from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_before, prompt_of
 from sendnn_pipeline.pooling.api.rows import apply_activation, gather_rows, unit
 from sendnn_pipeline.pooling.api.tei_form import Direction, side_of, tei_truncation, truncates
 from sendnn_pipeline.pooling.config import Task
+
+SIDES = (Field("source_sentence", is_one=True), Field("sentences"))
 
 
 class EmbedRequest(msgspec.Struct):
@@ -83,7 +87,7 @@ async def _prepare_embed(front: Frontend, body: EmbedRequest) -> Prepared:
     check_dimensions(front, body.dimensions)
     truncate, side = -1 if truncates(front, body.truncate) else None, side_of(body.truncation_direction)
     prompt = prompt_before(front, body.inputs, body.prompt_name)
-    return await prepare_texts(front, body.inputs, truncate, prompt=prompt, name="inputs", side=side)
+    return await prepare_texts(front, body.inputs, truncate, prompt=prompt, field=INPUTS, side=side)
 
 
 async def _render_vectors(front: Frontend, body: EmbedRequest, call: Call) -> Any:
@@ -109,7 +113,7 @@ async def _prepare_similarity(front: Frontend, body: SimilarityRequest) -> Prepa
     parameters = body.parameters or SimilarityParameters()
     truncation = tei_truncation(front, parameters.truncate, parameters.truncation_direction)
     prompt = prompt_of(front, parameters.prompt_name)
-    return await prepare_pairs(front, _sentences(body), truncation, ("source_sentence", "sentences"), prompt)
+    return await prepare_pairs(front, _sentences(body), truncation, SIDES, prompt)
 
 
 async def _render_similarities(front: Frontend, body: SimilarityRequest, call: Call) -> Any:
@@ -120,19 +124,22 @@ async def _prepare_predict(front: Frontend, body: PredictRequest) -> Prepared:
     check_task(front, Task.classify, "/predict")
     truncation = tei_truncation(front, body.truncate, body.truncation_direction)
     inputs = _sequences(body)
-    alone = [texts[0] for texts in inputs if len(texts) == 1]
-    pairs = Pairs([texts[0] for texts in inputs if len(texts) == 2], [texts[1] for texts in inputs if len(texts) == 2])
-    truncate = None if truncation.whole is None else -1
-    prompt, names = prompt_of(front), ("inputs", "inputs")
-    singles = iter(
-        await encode_inputs(front, list(alone), truncate, name="inputs", side=truncation.side, prompt=prompt)
-        if alone
-        else []
-    )
-    items, offsets = await encode_pairs(front, pairs, truncation, names, prompt) if pairs.seconds else ([], [])
-    doubles = iter(zip(items, offsets, strict=True))
-    rows = [(next(singles), 0) if len(texts) == 1 else next(doubles) for texts in inputs]
-    return prepare_items([ids for ids, _ in rows], [offset for _, offset in rows])
+    field = Field("inputs", is_one=not _is_batch(body))
+    alone, double = ([i for i, texts in enumerate(inputs) if len(texts) == length] for length in (1, 2))
+    pairs = Pairs([inputs[index][0] for index in double], [inputs[index][1] for index in double])
+    truncate, prompt = None if truncation.whole is None else -1, prompt_of(front)
+    found: dict[int, tuple[list[int], int]] = {}
+    if alone:
+        texts: EmbeddingInput = [inputs[index][0] for index in alone]
+        some = replace(field, indexes=alone)
+        ids = await encode_inputs(front, texts, truncate, field=some, side=truncation.side, prompt=prompt)
+        found |= {index: (one, 0) for index, one in zip(alone, ids, strict=True)}
+    if double:
+        some = replace(field, indexes=double)
+        items, offsets = await encode_pairs(front, pairs, truncation, (some, some), prompt)
+        found |= dict(zip(double, zip(items, offsets, strict=True), strict=True))
+    rows = [found[index] for index in range(len(inputs))]
+    return prepare_items([ids for ids, _ in rows], field, field.item, [offset for _, offset in rows])
 
 
 def _sequences(body: PredictRequest) -> list[list[str]]:
@@ -156,6 +163,10 @@ def _sequences(body: PredictRequest) -> list[list[str]]:
     return list(inputs)
 
 
+def _is_batch(body: PredictRequest) -> bool:
+    return isinstance(body.inputs, list) and isinstance(body.inputs[0], list)
+
+
 async def _render_predictions(front: Frontend, body: PredictRequest, call: Call) -> Any:
     plan = plan_of(front)
     labels = plan.facts.labels
@@ -167,8 +178,7 @@ async def _render_predictions(front: Frontend, body: PredictRequest, call: Call)
         [Prediction(label=labels[index], score=float(row[index])) for index in order]
         for row, order in zip(scores, np.argsort(-logits, kind="stable"), strict=True)
     ]
-    batched = isinstance(body.inputs, list) and isinstance(body.inputs[0], list)
-    return answers if batched else answers[0]
+    return answers if _is_batch(body) else answers[0]
 
 
 ENDPOINTS: dict[str, Endpoint[Any]] = {

@@ -5,13 +5,14 @@ from typing import Any
 
 from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend
+from sendnn_pipeline.pooling.api.field import Field
 from sendnn_pipeline.pooling.api.inputs import plan_of
 
 Text = str | dict[str, Any]
 Texts = str | list[Text]
 
 
-def texts_of(texts: Texts | Sequence[Text], name: str) -> list[str]:
+def texts_of(texts: Texts | Text | Sequence[Text], field: Field) -> list[str]:
     """Return texts, written as such or as objects with ``text``.
 
     Raises:
@@ -22,7 +23,7 @@ def texts_of(texts: Texts | Sequence[Text], name: str) -> list[str]:
     for index, item in enumerate(items):
         text = item.get("text") if isinstance(item, dict) else item
         if not isinstance(text, str):
-            param = f"{name}[{index}]"
+            param = field.item(index)
             raise RequestError(
                 400, f"{param} is neither a string nor an object with text", param=param, code="invalid_value"
             )

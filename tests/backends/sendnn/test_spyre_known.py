@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from sendnn_pipeline.app.context import load_context
+from sendnn_pipeline.app.known_sources import collect_known
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.errors import BackendError, ConfigError
 from sendnn_pipeline.generation.device.resolve import compiled_blocks
@@ -104,8 +105,8 @@ def words_of(name: str, folder: Path, model: Path, values: dict | None = None) -
 
 
 def test_all_are_tried():
-    configs, problems = load_context(clean_environ()).collect_known(None, "", "sendnn")
-    assert not problems and {config.name for config in configs} == ENTRIES.keys() == MODELS.keys()
+    known = collect_known(load_context(clean_environ()), None, "", "sendnn")
+    assert not known.problems and {config.name for config in known.configs} == ENTRIES.keys() == MODELS.keys()
 
 
 @pytest.mark.parametrize("name", POOLING)

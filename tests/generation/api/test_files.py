@@ -17,6 +17,8 @@ def test_lines_of_both_routes_and_of_ones_own(llama, tmp_path, whole_run):
         {"id": 2, **chat, "n": 2},
         {"id": 3, "text": "if"},
         {"id": 4, "prompt": "if", "max_tokens": 8, "temperature": -1},
+        {"id": 5, "prompt": "if", **chat},
+        {"id": 6, "prompt": "if", "text": "if"},
         {"custom_id": "c", "url": "/v1/completions", "body": {"prompt": "if", "logit_bias": {"999": 1}}},
     ]
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
@@ -37,6 +39,8 @@ def test_lines_of_both_routes_and_of_ones_own(llama, tmp_path, whole_run):
     bad = [json.loads(line) for line in (tmp_path / "out.jsonl.errors.jsonl").read_text().splitlines()]
     texts = json.dumps([*bad, found.get("c")])
     assert "temperature" in texts and "logit_bias" in texts
+    twice = {line["id"]: line["error"] for line in bad if line.get("id") in (5, 6)}
+    assert "prompt and messages" in twice[5] and "prompt and text" in twice[6] and not {5, 6} & found.keys()
 
 
 def test_a_bench_asks_for_streams_of_one_length(llama, tmp_path, whole_run):
