@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from sendnn_pipeline.errors import RanksApartError
+from sendnn_pipeline.distributed.leading import do_together
 from sendnn_pipeline.generation.row_table import FollowingTable
 from sendnn_pipeline.generation.runner import Logits, StepRunner
 from sendnn_pipeline.generation.steps import Chunk, DecodeStep
@@ -50,17 +50,7 @@ class LeadingRunner:
         return self.own.logits(hidden)
 
     def _together(self, what: str, value: Any, compute: Callable[[], T]) -> T:
-        self.channel.tell([what, msgspec.to_builtins(value)])
-        try:
-            return compute()
-        except Exception as error:
-            if self.channel.failed_together():
-                raise
-            text = (str(error).splitlines() or ["?"])[0][:200]
-            raise RanksApartError(
-                f"the first rank failed in a {what} and others did not: {type(error).__name__}: {text}",
-                hint="the lines above may say why",
-            ) from error
+        return do_together(self.channel, f"a {what}", [what, msgspec.to_builtins(value)], compute)
 
 
 def obey(runner: StepRunner, images: FollowingTable | None, command: Any) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sendnn_pipeline.errors import RanksApartError
+from sendnn_pipeline.distributed.leading import do_together
 from sendnn_pipeline.pooling.runner import PoolingRunner, Rows
 
 if TYPE_CHECKING:
@@ -27,17 +27,8 @@ class LeadingPoolingRunner:
         Raises:
             RanksApartError: it failed here and not in every rank.
         """
-        self.channel.tell([program.name, [list(row) for row in rows], list(offsets)])
-        try:
-            return self.own.run(program, rows, offsets)
-        except Exception as error:
-            if self.channel.failed_together():
-                raise
-            text = (str(error).splitlines() or ["?"])[0][:200]
-            raise RanksApartError(
-                f"the first rank failed in {program.name} and others did not: {type(error).__name__}: {text}",
-                hint="the lines above may say why",
-            ) from error
+        command = [program.name, [list(row) for row in rows], list(offsets)]
+        return do_together(self.channel, program.name, command, lambda: self.own.run(program, rows, offsets))
 
 
 def obey(runner: PoolingRunner, command: Any) -> None:
