@@ -51,7 +51,7 @@ class Link:
     async def end_of(self, node: int) -> str:
         """Wait for another node's end, and return how it came to that; empty where all was done."""
         gone = asyncio.ensure_future(self._events[node].recv_multipart())
-        said = asyncio.ensure_future(self._sockets[node].recv_string())
+        said = asyncio.ensure_future(self._sockets[node].recv())
         try:
             await asyncio.wait({gone, said}, return_when=asyncio.FIRST_COMPLETED)
             if not said.done():
@@ -59,7 +59,7 @@ class Link:
                 await asyncio.wait({said}, timeout=LAST_MESSAGE_MS / 1000)
             if not said.done():
                 return f"node {node} is gone"
-            word: str = said.result()
+            word = said.result().decode()
             return word and f"node {node}: {word}"
         finally:
             for task in (gone, said):

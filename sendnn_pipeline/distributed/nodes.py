@@ -61,7 +61,8 @@ def describe_run(run: Run) -> dict[str, str]:
     keys = {key: value for group, part in configured.items() for key, value in _flat(part, group) if key not in OWN}
     model = {"the model's structure": run.model.structure_digest, "its weights": _sampled(run.model.weight_files)}
     programs = " ".join(program.name for program in run.plan.programs)
-    return {**{name: _version(name) for name in LIBRARIES}, **model, **keys, "Programs": programs}
+    versions = {name: _version(name) for name in LIBRARIES}
+    return {**versions, "sendnn_pipeline's code": _own_code(), **model, **keys, "Programs": programs}
 
 
 def join(store: Store, node: Node, *, speaks: bool) -> str:
@@ -155,6 +156,13 @@ def _sampled(files: Mapping[Path, str]) -> str:
                 stream.seek(sample * max(0, size - SAMPLE_BYTES) // (SAMPLES - 1))
                 digest.update(stream.read(SAMPLE_BYTES))
     return digest.hexdigest()[:16]
+
+
+def _own_code() -> str:
+    """Return a digest of this package's source, of which one version may have several."""
+    package = Path(__file__).parents[1]
+    files = sorted(package.rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def _version(name: str) -> str:

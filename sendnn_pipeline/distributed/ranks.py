@@ -71,7 +71,8 @@ class Ranks:
         try:
             for _ in self.ranks:
                 while (message := await received.get()) is not None:
-                    if message is DONE:
+                    if isinstance(message, str):
+                        assert message == DONE
                         return
                     if isinstance(message, End):
                         end = await first_cause(message, received)

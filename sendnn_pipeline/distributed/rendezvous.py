@@ -64,7 +64,7 @@ def meet_nodes(environ: Mapping[str, str], parallel: ParallelConfig) -> Rendezvo
         EngineError: its host does not resolve, or node 0 cannot have it.
     """
     host, port = endpoint(environ, parallel.rendezvous)
-    minutes, interface = parallel.gloo_timeout_minutes, interface_to(host)
+    minutes, interface = parallel.gloo_timeout_minutes, environ.get(INTERFACE) or interface_to(host)
     if parallel.node_rank:
         return Rendezvous(host, port, minutes, None, interface)
     bound = bind_rendezvous({HOST: host, PORT: str(port)}, minutes)

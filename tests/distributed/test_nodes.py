@@ -6,8 +6,9 @@ import socket
 import psutil
 import pytest
 
+from sendnn_pipeline.config.schema import ParallelConfig
 from sendnn_pipeline.distributed.nodes import difference
-from sendnn_pipeline.distributed.rendezvous import endpoint, interface_to
+from sendnn_pipeline.distributed.rendezvous import endpoint, interface_to, meet_nodes
 from sendnn_pipeline.errors import ConfigError
 from tests.conftest import clean_environ, resolved_run
 from tests.engines.test_echo_ranks import ask, wait_for
@@ -51,6 +52,7 @@ def test_two_nodes_answer_drain_and_end_together(words):
         first.terminate()
         assert first.exit_code() == 0 and second.exit_code() == 0
         assert "node 1 of 2 is done, as node 0 is" in second.output
+        assert "Traceback" not in first.output + second.output
 
 
 @pytest.mark.parametrize("lost", [0, 1])
@@ -135,6 +137,9 @@ def test_where_nodes_meet_is_said_by_key_or_as_torchrun_has_it():
         with pytest.raises(ConfigError, match=r"set parallel\.rendezvous=HOST:PORT of node 0, or MASTER_ADDR"):
             endpoint(environ, text)
     assert interface_to("127.0.0.1") == "lo"
+    of_second = ParallelConfig(tensor_parallel=2, nnodes=2, node_rank=1, rendezvous="127.0.0.1:7")
+    place = meet_nodes({"GLOO_SOCKET_IFNAME": "eth7"}, of_second)
+    assert (place.host, place.port, place.interface, place.listening) == ("127.0.0.1", 7, "eth7", None)
 
 
 def test_nodes_that_cannot_be_are_refused(llama):
