@@ -47,6 +47,13 @@ class Alive(msgspec.Struct, frozen=True, tag="alive"):
     """For how long the first rank has not heard each rank; of itself 0."""
 
 
+class Joined(msgspec.Struct, frozen=True, tag="joined"):
+    """A rank of another node than the first has come to the others."""
+
+    link: str
+    """Where the process that started it hears of the end of node 0."""
+
+
 class EngineLost(msgspec.Struct, frozen=True, tag="lost"):
     """A process of the engine died, and the engine is started again; the edge's own word."""
 
@@ -145,4 +152,4 @@ class RequestFailed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 ToEngine = Request | Cancel | Drain
-FromEngine = StageEvent | Ready | Alive | EngineLost | Fatal | StepStarted | StepDone | Part | RequestFailed
+FromEngine = StageEvent | Joined | Ready | Alive | EngineLost | Fatal | StepStarted | StepDone | Part | RequestFailed

@@ -23,6 +23,7 @@ from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.distributed.inline import start_inline
 from sendnn_pipeline.distributed.ranks import start_ranks
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.frontend.target import RunningEngine
 from sendnn_pipeline.frontend.warm import WarmEngine
 from sendnn_pipeline.machine.threads import plan_threads
@@ -85,9 +86,13 @@ class EngineDoor:
 
 def _start(run: Run, variables: Mapping[str, str], context: AppContext) -> RunningEngine:
     """Start the engine in a thread of this process; several ranks in processes of their own."""
+    if node := run.config.parallel.node_rank:
+        raise ConfigError(
+            f"parallel.node_rank={node} answers nobody", hint="start it from the command line; node 0 is asked"
+        )
     if run.plan.ranks == 1:
         return start_inline(run_rank, run)
-    threads = plan_threads(run.config.process, context.environ, run.plan.ranks)
+    threads = plan_threads(run.config.process, context.environ, run.config.parallel.local_ranks)
     return start_ranks(JOB, run, {**threads.environment, **variables}, context.environ)
 
 

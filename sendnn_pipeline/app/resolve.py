@@ -9,6 +9,7 @@ from sendnn_pipeline.app.backend_checks import check_helpers, check_limits
 from sendnn_pipeline.app.context import AppContext
 from sendnn_pipeline.app.known_sources import collect_known
 from sendnn_pipeline.app.named import check_named
+from sendnn_pipeline.app.nodes import check_nodes
 from sendnn_pipeline.app.source import NamedSource, choose_source
 from sendnn_pipeline.app.stored import missing_programs, refuse_missing
 from sendnn_pipeline.app.usage import note_unused_keys
@@ -132,7 +133,8 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     _apply_known(context, draft)
     backend = create_backend(plugins, draft.config().backend, where=draft.where("backend.name"))
     limits = backend.limits
-    draft.threads = plan_threads(draft.config().process, context.environ, draft[RANKS]).count
+    check_nodes(draft, context.environ)
+    draft.threads = plan_threads(draft.config().process, context.environ, draft.config().parallel.local_ranks).count
     _resolve_dtype(draft, limits)
     engine = _resolve_engine(context, draft)
     engine.resolve(draft, limits)

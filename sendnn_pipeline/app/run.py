@@ -17,6 +17,7 @@ from sendnn_pipeline.app.context import AppContext
 from sendnn_pipeline.app.endpoints import collect_endpoints
 from sendnn_pipeline.app.engine_environment import engine_environment
 from sendnn_pipeline.app.engine_start import note_restarts, start_of
+from sendnn_pipeline.app.nodes import follow_node
 from sendnn_pipeline.app.plan_table import plan_lines, print_plan
 from sendnn_pipeline.app.resolve import ComposedRun, ResolvedRun, find_source, resolve_run
 from sendnn_pipeline.app.target import create_target, describe_target
@@ -83,7 +84,7 @@ def _run(context: AppContext, layered: LayeredConfig, notes: Console, progress: 
     composed = find_source(context, layered)
     resolved = resolve_run(context, composed, _fetch(composed, say))
     run, draft = resolved.run, resolved.draft
-    threads = plan_threads(run.config.process, context.environ, run.config.parallel.tensor_parallel)
+    threads = plan_threads(run.config.process, context.environ, run.config.parallel.local_ranks)
     environment = {**threads.environment, **engine_environment(resolved, context.environ)}
     api_keys = read_api_keys(context.environ, run.config.serve.api_key_file, draft.where("serve.api_key_file"))
     endpoints = collect_endpoints(context.plugins, run.config.engine.name)
@@ -107,7 +108,9 @@ def _run(context: AppContext, layered: LayeredConfig, notes: Console, progress: 
                 "plan": [asdict(line) for line in lines],
             },
         )
-        if target is not None:
+        if run.config.parallel.node_rank:
+            asyncio.run(follow_node(session))
+        elif target is not None:
             _serve(target, replace(session, description=context.description))
         else:
             asyncio.run(_follow(session))
@@ -163,7 +166,8 @@ def _prepare_target(
     name = run.config.serve.target
     target = create_target(plugins, name, where=draft.where("serve.target"))
     with blame(describe_target(plugins, name)):
-        target.prepare(run, endpoints)
+        if not run.config.parallel.node_rank:
+            target.prepare(run, endpoints)
     return target
 
 

@@ -92,6 +92,8 @@ class Bounds:
     """Length and batch of each Program of fixed sizes; none where something is generated."""
     ranks: int = 1
     """Processes that compute together, each with a device of its own."""
+    local_ranks: int = 1
+    """Of those, the ones on this machine."""
 
 
 @dataclass(frozen=True)

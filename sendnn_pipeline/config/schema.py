@@ -124,6 +124,14 @@ class ParallelConfig:
 
     tensor_parallel: Positive = 1
     """Processes that share the layers of a model, each with its part of the heads."""
+    nnodes: Positive = 1
+    """Machines that they are on, as many on each."""
+    node_rank: Annotated[int, Meta(ge=0)] = 0
+    """Number of this machine among them; number 0 serves."""
+    rendezvous: str = ""
+    """HOST:PORT of node 0, where all meet; empty takes `MASTER_ADDR` and `MASTER_PORT`."""
+    join_timeout_seconds: Annotated[float, Meta(gt=0)] = 600.0
+    """How long nodes wait for each other to come."""
     max_load_processes: Annotated[int, Meta(ge=0)] = 0
     """Most ranks that load or compile at once; 0 is any number."""
     worker_log_dir: str = ""
@@ -134,6 +142,11 @@ class ParallelConfig:
     """`exit` ends the server when a process of its engine dies; `restart` starts all of them again."""
     max_restarts: Positive = 5
     """Restarts in a row, each after a longer pause, before the server ends all the same."""
+
+    @property
+    def local_ranks(self) -> int:
+        """Ranks on this machine."""
+        return self.tensor_parallel // self.nnodes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,31 @@ class Place:
     wait_seconds: float
     """How long ranks wait for each other when they meet."""
 
+    def bind(self, socket: "zmq.Socket[bytes]", peer: int) -> None:
+        """Have the first rank's socket for another one listen."""
+        socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
+        socket.bind(f"{self.address}-{peer}")
+
+    def connect(self, socket: "zmq.Socket[bytes]", peer: int) -> None:
+        """Have that rank's own socket find it."""
+        socket.connect(f"{self.address}-{peer}")
+
+
+@dataclass(frozen=True)
+class NetworkPlace(Place):
+    """The same on several machines: the first rank listens at free ports, which the store says to the others."""
+
+    store: Any
+
+    def bind(self, socket: "zmq.Socket[bytes]", peer: int) -> None:
+        """Listen, and say where."""
+        socket.bind(f"tcp://{self.address}:*")
+        self.store.set(f"sendnn/channel/{peer}", socket.getsockopt_string(zmq.LAST_ENDPOINT))
+
+    def connect(self, socket: "zmq.Socket[bytes]", peer: int) -> None:
+        """Wait until it is said where, and find it."""
+        socket.connect(self.store.get(f"sendnn/channel/{peer}").decode())
+
 
 class Channel:
     """A rank's end: of the first rank a socket to each other one, of the others one to the first.
@@ -46,7 +71,7 @@ class Channel:
         self._heard: dict[int, float] = {}
         self._next_beat = 0.0
         peers = range(1, size) if rank == 0 else (rank,)
-        self._sockets = {peer: self._open(f"{place.address}-{peer}") for peer in peers}
+        self._sockets = {peer: self._open(peer, place) for peer in peers}
         # What is sent to a rank that is not there, or no longer, is lost.
         try:
             self.meet()
@@ -54,13 +79,12 @@ class Channel:
             self.close()
             raise
 
-    def _open(self, address: str) -> "zmq.Socket[bytes]":
+    def _open(self, peer: int, place: Place) -> "zmq.Socket[bytes]":
         socket: zmq.Socket[bytes] = self._context.socket(zmq.PAIR)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.RCVHWM, 0)
-        socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
-        (socket.bind if self.rank == 0 else socket.connect)(address)
+        (place.connect if self.rank else place.bind)(socket, peer)
         return socket
 
     def tell(self, value: Any) -> None:

@@ -5,35 +5,24 @@ import multiprocessing
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sendnn_pipeline.distributed import worker
 from sendnn_pipeline.distributed.channel import Place
+from sendnn_pipeline.distributed.ends import DEATH, DONE, FAILURE, NODE, End, Received, first_cause
+from sendnn_pipeline.distributed.link import Link
+from sendnn_pipeline.distributed.nodes import Node, describe_run
 from sendnn_pipeline.distributed.port import AsyncPort, new_address
 from sendnn_pipeline.distributed.rank_process import RankProcess
-from sendnn_pipeline.distributed.rendezvous import bind_rendezvous
+from sendnn_pipeline.distributed.rendezvous import Rendezvous, address_of, bind_rendezvous, meet_nodes
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import EngineError
-from sendnn_pipeline.messages import Fatal, FromEngine, ToEngine
+from sendnn_pipeline.messages import Fatal, FromEngine, Joined, ToEngine
 from sendnn_pipeline.paths import expand_path
 
-# How long to listen after a first failure: ranks fail because another did, and that one is what counts.
-FIRST_CAUSE_SECONDS = 1.0
-DEATH, FAILURE = 0, 1
-
-
-@dataclass(frozen=True, order=True)
-class _End:
-    """How a rank failed; what sorts first is the cause. One that was killed told nobody, and others fail of it."""
-
-    kind: int
-    at: float
-    rank: int
-    message: str
-    hint: str = ""
-    exit_code: int = 1
+# How long ranks may take to end after node 0 did.
+LET_GO_SECONDS = 5.0
 
 
 @dataclass
@@ -41,6 +30,8 @@ class Ranks:
     """The engine's processes and the ports to them; requests go to the first."""
 
     ranks: Sequence[RankProcess]
+    link: Link = field(default_factory=Link)
+    """To other machines."""
 
     @property
     def pid(self) -> int:
@@ -53,6 +44,7 @@ class Ranks:
             rank.end_group()
         for rank in self.ranks:
             rank.close()
+        self.link.close()
 
     async def end(self) -> None:
         """End the processes as ``kill`` does, while the event loop goes on."""
@@ -61,6 +53,7 @@ class Ranks:
         for rank in self.ranks:
             await asyncio.to_thread(rank.join)
             rank.close()
+        self.link.close()
 
     async def send(self, message: ToEngine) -> None:
         """Queue a message to the engine."""
@@ -70,55 +63,54 @@ class Ranks:
         """Yield what the ranks send, until all their processes end.
 
         Raises:
-            EngineError: one reported a failure, or died; of several the first.
+            EngineError: one reported a failure, or died, or another machine did; of several the first.
         """
-        received: asyncio.Queue[FromEngine | _End | None] = asyncio.Queue()
+        received: Received = asyncio.Queue()
         reading = [asyncio.create_task(_read(rank, received)) for rank in self.ranks]
+        reading += [asyncio.create_task(self._hear(node, received)) for node in self.link.nodes]
         try:
             for _ in self.ranks:
                 while (message := await received.get()) is not None:
-                    if isinstance(message, _End):
-                        raise self._error(await _first_cause(message, received))
-                    yield message
+                    if isinstance(message, str):
+                        assert message == DONE
+                        return
+                    if isinstance(message, End):
+                        end = await first_cause(message, received)
+                        error = end.as_error(many=len(self.ranks) > 1 or bool(self.link.nodes))
+                        await self.link.say(str(error))
+                        raise error
+                    if isinstance(message, Joined):
+                        self.link.connect(message.link)
+                        reading.append(asyncio.create_task(self._hear(0, received)))
+                    else:
+                        yield message
+            await self.link.say("")
         finally:
             for task in reading:
                 task.cancel()
             await asyncio.gather(*reading, return_exceptions=True)
 
-    def _error(self, end: _End) -> EngineError:
-        many = len(self.ranks) > 1
-        if end.kind == FAILURE:
-            error = EngineError(f"rank {end.rank}: {end.message}" if many else end.message)
-        else:
-            which = f"the process of rank {end.rank}" if many else "the engine process"
-            error = EngineError(f"{which} {end.message}", hint=end.hint)
-        error.exit_code = end.exit_code
-        return error
+    async def _hear(self, node: int, received: Received) -> None:
+        """Hand on how another machine ends, where that is this one's end, too."""
+        if reason := await self.link.end_of(node):
+            received.put_nowait(End(NODE, 0.0, node, reason))
+        elif node == 0:
+            # Ranks here were let go, unless node 0 did not wait for its own.
+            await asyncio.sleep(LET_GO_SECONDS)
+            received.put_nowait(DONE)
 
 
-async def _read(rank: RankProcess, received: "asyncio.Queue[FromEngine | _End | None]") -> None:
+async def _read(rank: RankProcess, received: Received) -> None:
     """Hand on what a rank sends; None stands for its end."""
     try:
         async for message in rank.messages():
             if isinstance(message, Fatal):
-                received.put_nowait(_End(FAILURE, message.at, rank.rank, message.message, "", message.exit_code))
+                received.put_nowait(End(FAILURE, message.at, rank.rank, message.message, "", message.exit_code))
             else:
                 received.put_nowait(message)
     except EngineError as error:
-        received.put_nowait(_End(DEATH, 0.0, rank.rank, error.message, error.hint))
+        received.put_nowait(End(DEATH, 0.0, rank.rank, error.message, error.hint))
     received.put_nowait(None)
-
-
-async def _first_cause(first: _End, received: "asyncio.Queue[FromEngine | _End | None]") -> _End:
-    """Return the failure that others may have followed from."""
-    ends = [first]
-    with suppress(TimeoutError):
-        async with asyncio.timeout(FIRST_CAUSE_SECONDS):
-            while True:
-                message = await received.get()
-                if isinstance(message, _End):
-                    ends.append(message)
-    return min(ends)
 
 
 def start_ranks(job: str, run: Run, environment: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Ranks:
@@ -140,9 +132,15 @@ def start_ranks(job: str, run: Run, environment: Mapping[str, str], environ: Map
             "there is no folder for temporary files", hint="set TMPDIR to one that can be written"
         ) from None
     parallel = run.config.parallel
-    size, minutes = parallel.tensor_parallel, parallel.gloo_timeout_minutes
-    logs = [_log_file(parallel.worker_log_dir, rank) for rank in range(size)]
-    rendezvous = bind_rendezvous(environ or {}, minutes) if size > 1 else None
+    link = Link("" if parallel.node_rank == 0 else "it was told to end")
+    size, minutes, local = parallel.tensor_parallel, parallel.gloo_timeout_minutes, parallel.local_ranks
+    here = range(parallel.node_rank * local, (parallel.node_rank + 1) * local)
+    logs = {rank: _log_file(parallel.worker_log_dir, rank) for rank in here}
+    if parallel.nnodes > 1:
+        rendezvous: Rendezvous | None = meet_nodes(environ or {}, parallel)
+    else:
+        rendezvous = bind_rendezvous(environ or {}, minutes) if size > 1 else None
+    node = _node(run, rendezvous, link) if rendezvous is not None and parallel.nnodes > 1 else None
     place = Place(new_address(), minutes * 60.0)
     others = replace(rendezvous, listening=None) if rendezvous is not None else None
     try:
@@ -159,16 +157,34 @@ def start_ranks(job: str, run: Run, environment: Mapping[str, str], environ: Map
                         rendezvous=others if rank else rendezvous,
                         scratch=temporary / f"sendnn-{secrets.token_hex(8)}",
                         log_file=log,
+                        local_rank=rank - here.start,
+                        node=node,
                     ),
                     environment,
                 )
-                for rank, log in enumerate(logs)
-            ]
+                for rank, log in logs.items()
+            ],
+            link,
         )
     finally:
         if rendezvous is not None and rendezvous.listening is not None:
             # The first rank has it now.
             rendezvous.listening.close()
+
+
+def _node(run: Run, rendezvous: Rendezvous, link: Link) -> Node:
+    """Return this machine; node 0 listens for each of the others."""
+    parallel = run.config.parallel
+    others = () if parallel.node_rank else range(1, parallel.nnodes)
+    links = {other: link.listen(other, address_of(rendezvous.host)) for other in others}
+    return Node(
+        parallel.node_rank,
+        parallel.nnodes,
+        f"{rendezvous.host}:{rendezvous.port}",
+        describe_run(run),
+        parallel.join_timeout_seconds,
+        links,
+    )
 
 
 def _log_file(folder: str, rank: int) -> Path | None:

@@ -18,13 +18,14 @@ from pathlib import Path
 import psutil
 
 from sendnn_pipeline.config.schema import ConsoleName
-from sendnn_pipeline.distributed.channel import Channel, Place
+from sendnn_pipeline.distributed.channel import Channel, NetworkPlace, Place
+from sendnn_pipeline.distributed.nodes import Node, join
 from sendnn_pipeline.distributed.port import Port
-from sendnn_pipeline.distributed.rendezvous import INTERFACE, LOOPBACK, Rendezvous
+from sendnn_pipeline.distributed.rendezvous import INTERFACE, Rendezvous, address_of
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import PipelineError
-from sendnn_pipeline.messages import Fatal
+from sendnn_pipeline.messages import Fatal, Joined
 from sendnn_pipeline.observe.logs import logging_to_stderr
 
 log = logging.getLogger(__name__)
@@ -46,20 +47,37 @@ class Seat:
     """For temporary files."""
     log_file: Path | None
     """Takes what the rank prints; None leaves it where its parent prints."""
+    local_rank: int = 0
+    """Among those on this machine."""
+    node: Node | None = None
+    """This machine, where there are several."""
 
     def variables(self) -> dict[str, str]:
         """Return what libraries read that look for several ranks."""
         if self.rendezvous is None:
             return {}
         place = {"MASTER_ADDR": self.rendezvous.host, "MASTER_PORT": str(self.rendezvous.port)}
-        ranks = {"RANK": str(self.rank), "LOCAL_RANK": str(self.rank), "WORLD_SIZE": str(self.size)}
-        loopback = {INTERFACE: "lo"} if self.rendezvous.host == LOOPBACK else {}
-        return {**place, **ranks, **loopback}
+        ranks = {"RANK": str(self.rank), "LOCAL_RANK": str(self.local_rank), "WORLD_SIZE": str(self.size)}
+        interface = {INTERFACE: self.rendezvous.interface} if self.rendezvous.interface else {}
+        return {**place, **ranks, **interface}
 
-    def world(self) -> World:
-        """Return the ranks as this one sees them."""
-        channel = Channel(self.rank, self.size, self.place) if self.size > 1 else None
-        return World(self.rank, self.size, channel, self.rendezvous)
+    def world(self, port: Port) -> World:
+        """Return the ranks as this one sees them, once all have come.
+
+        Raises:
+            EngineError: one did not come in time, or is of another run.
+        """
+        rendezvous, place = self.rendezvous, self.place
+        if self.node is not None:
+            # Torch, which only now may be imported.
+            group = importlib.import_module("sendnn_pipeline.engines.group")
+            rendezvous = group.open_store(rendezvous, self.rank, self.node.join_timeout_seconds)
+            link = join(rendezvous.store, self.node, speaks=not self.local_rank)
+            if link and not self.local_rank:
+                port.send(Joined(link))
+            place = NetworkPlace(address_of(rendezvous.host), place.wait_seconds, rendezvous.store)
+        channel = Channel(self.rank, self.size, place) if self.size > 1 else None
+        return World(self.rank, self.size, channel, rendezvous, self.local_rank)
 
 
 def main(job: str, run: Run, seat: Seat, environment: Mapping[str, str]) -> None:
@@ -80,14 +98,15 @@ def main(job: str, run: Run, seat: Seat, environment: Mapping[str, str]) -> None
     lock_progress_bars()
     if run.config.process.override_signal_handlers:
         leave_signals_to_the_parent()
-    port, world = Port(seat.address), seat.world()
     with logging_to_stderr(run.config.log, seat.rank):
-        _work(job, port, run, world)
+        _work(job, Port(seat.address), run, seat)
 
 
-def _work(job: str, port: Port, run: Run, world: World) -> None:
+def _work(job: str, port: Port, run: Run, seat: Seat) -> None:
     module, function = job.split(":")
+    world = World()
     try:
+        world = seat.world(port)
         getattr(importlib.import_module(module), function)(port, run, world)
     except PipelineError as error:
         port.send(Fatal(str(error), error.exit_code, time.monotonic()))

@@ -21,6 +21,8 @@ class World:
     """To the others."""
     rendezvous: Rendezvous | None = None
     """Where an engine whose tensors meet forms its group."""
+    local_rank: int = 0
+    """Among those on this machine."""
 
     @contextmanager
     def stagger(self, limit: int) -> Iterator[None]:

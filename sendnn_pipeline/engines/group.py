@@ -1,22 +1,47 @@
 """The group in which the tensors of several ranks meet: torch's own, over gloo."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch._C._distributed_c10d import TCPStore, _register_process_group
+from torch._C._distributed_c10d import PrefixStore, TCPStore, _register_process_group
 from torch.distributed.distributed_c10d import GroupName, _get_default_group
 
 from sendnn_pipeline.errors import EngineError
 from sendnn_pipeline.models.shards import ShardPlan
 
 if TYPE_CHECKING:
+    from sendnn_pipeline.distributed.rendezvous import Rendezvous
     from sendnn_pipeline.distributed.world import World
 
 # The group of all ranks, in compiled code, too: the name by which a device's compiler knows it.
 GROUP = "default"
+
+
+def open_store(place: "Rendezvous", rank: int, timeout_seconds: float) -> "Rendezvous":
+    """Return a rendezvous with torch's store at its address, which the first rank hosts.
+
+    Args:
+        place: where it is.
+        rank: of this process.
+        timeout_seconds: how long to wait for the first rank.
+
+    Raises:
+        EngineError: nobody hosts it.
+    """
+    descriptor: dict[str, Any] = {} if place.listening is None else {"master_listen_fd": place.listening.detach()}
+    timeout = timedelta(seconds=timeout_seconds)
+    try:
+        store = TCPStore(place.host, place.port, None, rank == 0, timeout, wait_for_workers=False, **descriptor)
+    except (RuntimeError, ValueError) as error:
+        raise EngineError(
+            f"node 0 does not answer at {place.host}:{place.port} within {timeout_seconds:g} s",
+            hint="is it started, with parallel.node_rank=0, and is the network between the nodes open?",
+        ) from error
+    return replace(place, store=store, listening=None)
 
 
 def open_group(world: "World") -> None:
@@ -27,10 +52,10 @@ def open_group(world: "World") -> None:
     """
     place = world.rendezvous
     assert place is not None, "a world of several ranks has a place to meet"
-    timeout, listening = timedelta(minutes=place.timeout_minutes), place.listening
-    descriptor: dict[str, Any] = {} if listening is None else {"master_listen_fd": listening.detach()}
+    timeout = timedelta(minutes=place.timeout_minutes)
+    place = place if place.store is not None else open_store(place, world.rank, timeout.total_seconds())
     try:
-        store = TCPStore(place.host, place.port, world.size, world.rank == 0, timeout, **descriptor)
+        store = PrefixStore("gloo", place.store)
         dist.init_process_group("gloo", store=store, rank=world.rank, world_size=world.size, timeout=timeout)
         _register_process_group(GroupName(GROUP), _get_default_group())
     except (RuntimeError, ValueError) as error:

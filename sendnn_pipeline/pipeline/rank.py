@@ -52,7 +52,7 @@ def run_rank(port: EnginePort, run: Run, world: World) -> None:
             Serve(port, world, about),
         ]
         last = run_stages(stages[: len(run.config.pipeline.stages)], run, observe)
-        if isinstance(last, WarmEngine) and not world.rank:
+        if isinstance(last, WarmEngine) and not world.local_rank:
             port.send(ready_message(last, about))
 
 

@@ -46,6 +46,9 @@ class Serve:
             leave_signals_to_the_parent()
         if self.world.rank:
             assert isinstance(warm.core, Follower), "a plan for several ranks is of an engine that has them"
+            if not self.world.local_rank:
+                # Who started the ranks of another machine knows by this that they can work.
+                self.port.send(ready_message(warm, self.about))
             self.world.follow(warm.core.obey)
             return
         warm.core.start(warm.times, self.port.send)

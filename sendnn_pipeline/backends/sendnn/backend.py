@@ -57,7 +57,7 @@ class SendnnBackend(CompileBackend):
     def environment(self, bounds: Bounds, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the device's variables: the run's sizes, and what its known configuration sets."""
         if not self.compiles_only:
-            check_cards(environ, bounds.ranks)
+            check_cards(environ, bounds.local_ranks)
         return device_variables(bounds, self.options, environ, compiles_only=self.compiles_only)
 
     def compile(self, graph: Graph) -> CompiledProgram:

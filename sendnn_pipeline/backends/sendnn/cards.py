@@ -38,6 +38,6 @@ def check_cards(environ: Mapping[str, str], ranks: int) -> None:
     for text, number in assigned_cards(environ).items():
         if number < ranks:
             raise BackendError(
-                f"parallel.tensor_parallel={ranks} takes a card for each rank, and {text} assigns {number}",
+                f"{ranks} ranks on this machine take a card each, and {text} assigns {number}",
                 hint=f"use {number} ranks, or have the orchestrator assign {ranks} cards",
             )

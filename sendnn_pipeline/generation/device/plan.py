@@ -100,7 +100,16 @@ def make_device_plan(config: RunConfig, model: ModelFacts, facts: GenerationFact
         key_fields=(("transformers", version("transformers")), ("code", _traced_digest()), *rank_fields(ranks)),
         memory_bytes={"weights": model.num_parameters * size // ranks, "KV cache": cache},
         ranks=ranks,
-        bounds=Bounds(length, seqs, chunk, rules.max_batch_tkv or 0, config.artifacts.require, blocks, ranks=ranks),
+        bounds=Bounds(
+            length,
+            seqs,
+            chunk,
+            rules.max_batch_tkv or 0,
+            config.artifacts.require,
+            blocks,
+            ranks=ranks,
+            local_ranks=config.parallel.local_ranks,
+        ),
         lines=(
             PlanLine("engine", f"{config.engine.name}: up to {seqs} sequences at once"),
             PlanLine("context", f"{length} tokens, prompts in whole chunks of {chunk}, padded on the left"),

@@ -182,7 +182,9 @@ def test_a_decoder_of_several_cards_is_planned_as_published(name, index, tmp_pat
     assert plan.ranks == cards and plan.memory_bytes["KV cache"] == plan.rules.num_blocks * 64 * token
     with pytest.raises(ConfigError, match=f"known.require=true, and .* tp_size={cards}, and this run 1"):
         card.resolve(*words[:-2], words[-1])
-    with pytest.raises(BackendError, match=f"={cards} takes a card for each rank, and SPYRE_DEVICES=3 assigns 1"):
+    with pytest.raises(
+        BackendError, match=f"{cards} ranks on this machine take a card each, and SPYRE_DEVICES=3 assigns 1"
+    ):
         card.resolve(*words, SPYRE_DEVICES="3")
 
 

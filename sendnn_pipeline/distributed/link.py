@@ -1,0 +1,86 @@
+"""Between those who start ranks on several machines: each hears when another ends, and why."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import zmq
+import zmq.asyncio
+
+from sendnn_pipeline.distributed.port import LAST_MESSAGE_MS
+
+HEARTBEAT_MS = 1000
+# A node of which nothing is heard for so long is gone: it is cut off, without power, or stopped.
+SILENT_MS = 10_000
+LINGER_MS = 1000
+
+
+@dataclass
+class Link:
+    """Of node 0 a socket for each other node, of the others one to node 0."""
+
+    last_word: str = ""
+    """What is said when it is closed, unless an end was told before."""
+    _sockets: dict[int, Any] = field(default_factory=dict, init=False)
+    _events: dict[int, Any] = field(default_factory=dict, init=False)
+    _said: bool = field(default=False, init=False)
+
+    def listen(self, node: int, ip: str) -> str:
+        """Listen for another node, and return where."""
+        self._open(node).bind(f"tcp://{ip}:*")
+        return str(self._sockets[node].getsockopt_string(zmq.LAST_ENDPOINT))
+
+    def connect(self, address: str) -> None:
+        """Connect to node 0."""
+        self._open(0).connect(address)
+
+    def _open(self, node: int) -> Any:
+        socket = zmq.asyncio.Context.instance().socket(zmq.PAIR)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENT_MS)
+        self._events[node] = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._sockets[node] = socket
+        return socket
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """Those that it is to."""
+        return tuple(self._sockets)
+
+    async def end_of(self, node: int) -> str:
+        """Wait for another node's end, and return how it came to that; empty where all was done."""
+        gone = asyncio.ensure_future(self._events[node].recv_multipart())
+        said = asyncio.ensure_future(self._sockets[node].recv())
+        try:
+            await asyncio.wait({gone, said}, return_when=asyncio.FIRST_COMPLETED)
+            if not said.done():
+                # Its last words may come a moment after the end of its connection is announced.
+                await asyncio.wait({said}, timeout=LAST_MESSAGE_MS / 1000)
+            if not said.done():
+                return f"node {node} is gone"
+            word = said.result().decode()
+            return word and f"node {node}: {word}"
+        finally:
+            for task in (gone, said):
+                task.cancel()
+            await asyncio.gather(gone, said, return_exceptions=True)
+
+    async def say(self, word: str) -> None:
+        """Tell the others of this node's end; empty where all is done."""
+        self._said = True
+        for socket in self._sockets.values():
+            with suppress(zmq.Again):
+                await socket.send_string(word, zmq.NOBLOCK)
+
+    def close(self) -> None:
+        """Close; what was said is sent first."""
+        for socket in self._sockets.values():
+            if not self._said:
+                with suppress(zmq.Again):
+                    zmq.Socket.shadow(socket).send_string(self.last_word, zmq.NOBLOCK)
+            socket.disable_monitor()
+            socket.close(linger=LINGER_MS)
+        for events in self._events.values():
+            events.close(linger=0)
+        self._sockets, self._events = {}, {}

@@ -1,0 +1,172 @@
+"""The nodes of a run on several machines: what each brings to the meeting, and how node 0 admits the others."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import timedelta
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.errors import EngineError
+
+# Groups of keys that decide what is computed, and what of them is a machine's own.
+ALIKE = ("model", "engine", "backend", "warmup", "pipeline", "scheduler", "cache", "parallel", "multimodal")
+OWN = ("model.path", "model.served_name", "parallel.node_rank", "parallel.rendezvous", "parallel.worker_log_dir")
+LIBRARIES = ("sendnn_pipeline", "torch", "transformers")
+SAMPLES, SAMPLE_BYTES = 16, 4096
+# How long node 0 waits for those that it refuses to have read why.
+LAST_WORDS = timedelta(seconds=2)
+
+
+class Store(Protocol):
+    """Where nodes meet: torch's own store."""
+
+    def set(self, key: str, value: str) -> None:
+        """Set a value."""
+
+    def get(self, key: str) -> bytes:
+        """Wait for a value."""
+
+    def wait(self, keys: list[str], timeout: timedelta) -> None:
+        """Wait for values; a RuntimeError where they do not come in time."""
+
+    def check(self, keys: list[str]) -> bool:
+        """Return whether all are there."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the run, as the ranks on it know it."""
+
+    rank: int
+    size: int
+    """How many there are."""
+    place: str
+    """Where they meet."""
+    about: Mapping[str, str]
+    """What has to be the same on all."""
+    join_timeout_seconds: float
+    links: Mapping[int, str] = field(default_factory=dict)
+    """By node, where those who start ranks there hear of the end of this one; of node 0."""
+
+
+def describe_run(run: Run) -> dict[str, str]:
+    """Return what has to be the same on all nodes, by its name."""
+    configured = {group: getattr(run.config, group) for group in ALIKE}
+    keys = {key: value for group, part in configured.items() for key, value in _flat(part, group) if key not in OWN}
+    model = {"the model's structure": run.model.structure_digest, "its weights": _sampled(run.model.weight_files)}
+    programs = " ".join(program.name for program in run.plan.programs)
+    versions = {name: _version(name) for name in LIBRARIES}
+    return {**versions, "sendnn_pipeline's code": _own_code(), **model, **keys, "Programs": programs}
+
+
+def join(store: Store, node: Node, *, speaks: bool) -> str:
+    """Come to the other nodes, and return where node 0 links with this one.
+
+    Args:
+        store: where they meet.
+        node: this one.
+        speaks: whether this rank is the one that speaks for its node.
+
+    Raises:
+        EngineError: a node did not come in time, or is of another run.
+    """
+    if node.rank == 0:
+        _admit(store, node)
+        return ""
+    if speaks:
+        store.set(_about(node.rank), json.dumps(dict(node.about)))
+    try:
+        store.wait([_answer(node.rank)], timedelta(seconds=node.join_timeout_seconds))
+        refused, link = json.loads(store.get(_answer(node.rank)))
+        store.set(_heard(node.rank), "")
+    except RuntimeError:
+        raise EngineError(f"node 0 at {node.place} gave no answer", hint="what does it say itself?") from None
+    if refused:
+        raise EngineError(refused)
+    return str(link)
+
+
+def _admit(store: Store, node: Node) -> None:
+    """Wait for all others, compare, and answer; refuse all where one is missing or of another run."""
+    others, ends = range(1, node.size), time.monotonic() + node.join_timeout_seconds
+    for other in others:
+        with suppress(RuntimeError):
+            store.wait([_about(other)], timedelta(seconds=max(0.001, ends - time.monotonic())))
+    missing = [other for other in others if not store.check([_about(other)])]
+    came = [other for other in others if other not in missing]
+    refused = hint = ""
+    if missing:
+        who = " and ".join(f"node {other}" for other in missing)
+        refused = f"{who} did not come to {node.place} within {node.join_timeout_seconds:g} s"
+        hint = "start it with its parallel.node_rank, or raise parallel.join_timeout_seconds"
+    for other in came:
+        refused = refused or difference(node.about, json.loads(store.get(_about(other))), other)
+    for other in came:
+        store.set(_answer(other), json.dumps((refused, node.links[other])))
+    if refused:
+        for other in came:
+            with suppress(RuntimeError):
+                store.wait([_heard(other)], LAST_WORDS)
+        raise EngineError(refused, hint=hint or "set the same on all nodes")
+
+
+def difference(ours: Mapping[str, str], theirs: Mapping[str, str], node: int) -> str:
+    """Return the first field in which another node is of another run than node 0; empty where none is."""
+    for name in (*ours, *(other for other in theirs if other not in ours)):
+        here, there = ours.get(name, "missing"), theirs.get(name, "missing")
+        if here != there:
+            return f"node {node} is of another run: {name} is {there} there and {here} on node 0"
+    return ""
+
+
+def _about(node: int) -> str:
+    return f"sendnn/about/{node}"
+
+
+def _answer(node: int) -> str:
+    return f"sendnn/answer/{node}"
+
+
+def _heard(node: int) -> str:
+    return f"sendnn/heard/{node}"
+
+
+def _flat(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    if not is_dataclass(value):
+        yield prefix, json.dumps(value, default=str, sort_keys=True)
+        return
+    for item in fields(value):
+        yield from _flat(getattr(value, item.name), f"{prefix}.{item.name}")
+
+
+def _sampled(files: Mapping[Path, str]) -> str:
+    """Return a digest of the sizes and of some bytes of the weights: no rank reads all of them."""
+    digest = hashlib.sha256()
+    for file in sorted(files, key=lambda file: file.name):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as stream:
+            for sample in range(SAMPLES):
+                stream.seek(sample * max(0, size - SAMPLE_BYTES) // (SAMPLES - 1))
+                digest.update(stream.read(SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def _own_code() -> str:
+    """Return a digest of this package's source, of which one version may have several."""
+    package = Path(__file__).parents[1]
+    files = sorted(package.rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"

@@ -1,0 +1,158 @@
+"""Ranks on several machines, each of which somebody starts; here all are this one, on the loopback."""
+
+import json
+import socket
+
+import psutil
+import pytest
+
+from sendnn_pipeline.config.schema import ParallelConfig
+from sendnn_pipeline.distributed.nodes import difference
+from sendnn_pipeline.distributed.rendezvous import endpoint, interface_to, meet_nodes
+from sendnn_pipeline.errors import ConfigError
+from tests.conftest import clean_environ, resolved_run
+from tests.engines.test_echo_ranks import ask, wait_for
+from tests.served import EAGER_FLOAT32, ECHO, Served, with_echo
+
+TWO = ("parallel.tensor_parallel=2", "parallel.nnodes=2", "process.num_cpus=1")
+
+
+@pytest.fixture
+def place():
+    """Where two nodes meet: a port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return f"parallel.rendezvous=127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.fixture
+def words(tiny, place):
+    """The words of a run of the echo engine on two nodes."""
+    return (*ECHO, *TWO, place, f"model.path={tiny}", "engine.step_ms=1")
+
+
+def other(*words, **options):
+    """Return the second node, which is not waited for."""
+    return Served(*words, "parallel.node_rank=1", wait=False, **options)
+
+
+def ranks_of(served):
+    """Return the processes of the ranks that a node started."""
+    children = psutil.Process(served.process.pid).children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_two_nodes_answer_drain_and_end_together(words):
+    with other(*words, **with_echo()) as second, Served(*words, **with_echo()) as first:
+        assert ask(first).json()["data"] == ["hello"]
+        second.wait_line("node 1 of 2 is warm; node 0 serves")
+        assert len(ranks_of(first)) == len(ranks_of(second)) == 1
+        second.terminate()
+        second.wait_line("ends with node 0, once that has drained")
+        assert ask(first).json()["data"] == ["hello"]
+        first.terminate()
+        assert first.exit_code() == 0 and second.exit_code() == 0
+        assert "node 1 of 2 is done, as node 0 is" in second.output
+        assert "Traceback" not in first.output + second.output
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_node_that_is_killed_is_named_and_the_other_is_gone_within_seconds(words, lost):
+    with other(*words, **with_echo()) as second, Served(*words, **with_echo()) as first:
+        assert ask(first).status_code == 200
+        nodes = (first, second)
+        ranks = [*ranks_of(first), *ranks_of(second)]
+        nodes[lost].process.kill()
+        assert nodes[1 - lost].exit_code(20) == 1
+        assert f"node {lost} is gone" in nodes[1 - lost].output
+        wait_for(lambda: not any(rank.is_running() for rank in ranks))
+
+
+def test_a_rank_that_dies_is_named_on_both_nodes(words):
+    with other(*words, **with_echo()) as second, Served(*words, **with_echo()) as first:
+        ranks_of(second)[0].kill()
+        assert first.exit_code(20) == second.exit_code(20) == 1
+        assert "the process of rank 1 was killed by SIGKILL" in second.output
+        assert "node 1: the process of rank 1 was killed by SIGKILL" in first.output
+
+
+def test_nodes_are_started_again_together(words):
+    words = (*words, "parallel.on_worker_death=restart", "parallel.max_restarts=1")
+    with other(*words, **with_echo()) as second, Served(*words, **with_echo()) as first:
+        second.wait_line("node 1 of 2 is warm")
+        ranks_of(second)[0].kill()
+        wait_for(lambda: first.get("/ready").status_code == 503)
+        wait_for(lambda: first.get("/ready").status_code == 200, 60)
+        assert ask(first).json()["data"] == ["hello"]
+        assert "node 1: the process of rank 1 was killed by SIGKILL" in first.output
+        first.terminate()
+        assert first.exit_code() == 0 and second.exit_code() == 0
+
+
+def test_a_node_that_does_not_come_is_one_line(words):
+    words = (*words, "parallel.join_timeout_seconds=2")
+    with Served(*words, wait=False, **with_echo()) as first:
+        assert first.exit_code(60) == 1
+        assert "error: rank 0: node 1 did not come to 127.0.0.1:" in first.output
+        assert "within 2 s; start it with its parallel.node_rank" in first.lines[-1]
+    with other(*words, **with_echo()) as second:
+        assert second.exit_code(60) == 1
+        assert "error: node 0 does not answer at 127.0.0.1:" in second.lines[-1]
+
+
+def test_a_node_of_another_run_is_refused_with_what_differs(words):
+    with (
+        other(*words, "engine.step_ms=2", **with_echo()) as second,
+        Served(*words, wait=False, **with_echo()) as first,
+    ):
+        assert first.exit_code(60) == second.exit_code(60) == 1
+        says = "node 1 is of another run: engine.step_ms is 2.0 there and 1.0 on node 0"
+        assert says in first.output and says in second.output
+
+
+def test_two_nodes_answer_as_one_does(llama, place):
+    words = (*EAGER_FLOAT32, f"model.path={llama}", "parallel.tensor_parallel=2", "warmup.remeasure=false")
+    body = {"prompt": ["the assert statement", "if"], "max_tokens": 12, "temperature": 0}
+    with Served(*words) as one:
+        wanted = one.session.post(f"{one.url}/v1/completions", json=body).json()["choices"]
+    with other(*words, *TWO, place) as second, Served(*words, *TWO, place) as first:
+        assert first.session.post(f"{first.url}/v1/completions", json=body).json()["choices"] == wanted
+        first.terminate()
+        assert first.exit_code() == second.exit_code() == 0, second.output
+
+
+def test_what_differs_is_the_first_field():
+    ours = {"torch": "2.13", "scheduler.max_num_seqs": json.dumps(4)}
+    assert difference(ours, dict(ours), 3) == ""
+    assert difference(ours, {**ours, "scheduler.max_num_seqs": "8"}, 3) == (
+        "node 3 is of another run: scheduler.max_num_seqs is 8 there and 4 on node 0"
+    )
+    assert difference(ours, {**ours, "more": "1"}, 1).endswith("more is 1 there and missing on node 0")
+
+
+def test_where_nodes_meet_is_said_by_key_or_as_torchrun_has_it():
+    assert endpoint({}, "head:1234") == endpoint({"MASTER_ADDR": "x", "MASTER_PORT": "9"}, "head:1234")
+    assert endpoint({"MASTER_ADDR": "10.0.0.1"}, "") == ("10.0.0.1", 29500)
+    assert endpoint({"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "12345"}, "") == ("10.0.0.1", 12345)
+    for environ, text in (({}, ""), ({"MASTER_ADDR": "x", "MASTER_PORT": "y"}, ""), ({}, "head"), ({}, "head:70000")):
+        with pytest.raises(ConfigError, match=r"set parallel\.rendezvous=HOST:PORT of node 0, or MASTER_ADDR"):
+            endpoint(environ, text)
+    assert interface_to("127.0.0.1") == "lo"
+    of_second = ParallelConfig(tensor_parallel=2, nnodes=2, node_rank=1, rendezvous="127.0.0.1:7")
+    place = meet_nodes({"GLOO_SOCKET_IFNAME": "eth7"}, of_second)
+    assert (place.host, place.port, place.interface, place.listening) == ("127.0.0.1", 7, "eth7", None)
+
+
+def test_nodes_that_cannot_be_are_refused(llama):
+    words = [*EAGER_FLOAT32, f"model.path={llama}", "parallel.tensor_parallel=2"]
+    for more, says in (
+        (["parallel.nnodes=3", "parallel.rendezvous=h:1"], "parallel.nnodes=3 does not divide parallel.tensor_para"),
+        (["parallel.nnodes=2", "parallel.node_rank=2"], "parallel.node_rank=2 is none of parallel.nnodes=2 machines"),
+        (["parallel.nnodes=2"], "nothing says where the nodes of a run meet"),
+        (["parallel.nnodes=2", "parallel.rendezvous=h"], "parallel.rendezvous=h is not HOST:PORT"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            resolved_run([*words, *more])
+    meet = clean_environ(MASTER_ADDR="127.0.0.1")
+    assert resolved_run([*words, "parallel.nnodes=2"], meet).run.config.parallel.local_ranks == 1
+    notices = resolved_run([*words, "parallel.rendezvous=h:1"]).draft.notices
+    assert "rendezvous=h:1) is not used by this run: the run is on one machine" in "".join(notices)
