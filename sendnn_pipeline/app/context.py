@@ -1,11 +1,11 @@
 """The configuration with every plugin joined: what this process can be asked to run."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sendnn_pipeline.backends.sendnn.versions import is_here
 from sendnn_pipeline.config.command_line import CommandLine, Override, parse_command_line
 from sendnn_pipeline.config.compose import store_schemas, typed_node
 from sendnn_pipeline.config.decode import GROUP, is_mapping
@@ -175,6 +175,6 @@ def types_of(schemas: SchemaStore, tree: OptionTree) -> dict[str, Any]:
 
 def auto_backend() -> Choice:
     """Return the backend that ``backend=auto`` takes on this machine, and why."""
-    if importlib.util.find_spec("torch_sendnn") is not None:
+    if is_here():
         return Choice("sendnn", "auto: torch_sendnn is importable")
     return Choice("inductor", "auto: torch_sendnn is not importable")

@@ -1,7 +1,8 @@
 """What a backend's library compiles in one run, as one artifact: the cache that the library keeps, made whole.
 
-The library gets a folder of its own for a run: that of a verified artifact, or an empty one, which is published once
-everything is compiled. So a folder is never half a cache, whoever is killed, and never two runs'.
+The library gets a folder of its own for a run: what a verified artifact has, or nothing, which is published once
+everything is compiled. So a folder is never half a cache, whoever is killed, and never two runs'; and what a library
+writes into its cache while it only reads it, such as who used it last, alters no artifact.
 """
 
 import os
@@ -22,6 +23,8 @@ from sendnn_pipeline.programs.locks import unwritable
 from sendnn_pipeline.programs.store import WORKING, ArtifactStore, Miss, store_at
 
 Publish = Callable[[], None]
+# Larger files are compiled code, which nobody changes in place; what a library keeps account in is smaller.
+LINKED_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class LibrarySet:
     model: str
     """What the model is called, for people who look into the store."""
     working: Path
-    """The library's folder where there is no artifact."""
+    """The library's folder for this run."""
     max_bytes: int
     """What the store may hold."""
 
@@ -51,9 +54,12 @@ class LibrarySet:
         shutil.copytree(self.working, folder, copy_function=_link, dirs_exist_ok=True)
 
     def variables(self) -> Mapping[str, str]:
-        """Return what the library must find at its import."""
+        """Return what the library must find at its import: from a store that is read-only, the artifact itself."""
         found = self.find()
-        return self.cache.variables(found.folder if isinstance(found, Artifact) else self.working)
+        folder = self.working
+        if isinstance(found, Artifact) and not os.access(self.store.folder, os.W_OK):
+            folder = found.folder
+        return self.cache.variables(folder)
 
 
 def library_set(run: Run, backend: CompileBackend, environ: Mapping[str, str]) -> LibrarySet | None:
@@ -106,12 +112,17 @@ def filling(library: LibrarySet | None, environ: Mapping[str, str], world: World
         yield world.meet
         return
     with library.store.working(library.working), ExitStack() as compiling:
-        compiling.enter_context(library.store.compiling(library.key))
         found = library.find()
+        if isinstance(found, Miss):
+            compiling.enter_context(library.store.compiling(library.key))
+            found = library.find()
         try:
             if isinstance(found, Artifact):
                 leave_out = shutil.ignore_patterns(MANIFEST)
-                shutil.copytree(found.folder, library.working, ignore=leave_out, dirs_exist_ok=True)
+                shutil.copytree(
+                    found.folder, library.working, ignore=leave_out, copy_function=_link, dirs_exist_ok=True
+                )
+                compiling.close()
         except OSError as error:
             raise unwritable(library.store.folder, error) from None
 
@@ -125,8 +136,12 @@ def filling(library: LibrarySet | None, environ: Mapping[str, str], world: World
 
 
 def _link(file: str, target: str) -> None:
-    """Have a file of the library's in the artifact, too: compiled Programs are large."""
+    """Have a file in another folder, too, without a copy where it is large."""
     try:
-        os.link(file, target)
+        if Path(file).stat().st_size > LINKED_BYTES:
+            os.link(file, target)
+            return
     except OSError:
-        shutil.copyfile(file, target)
+        # Another file system, or one without links.
+        pass
+    shutil.copyfile(file, target)

@@ -47,3 +47,9 @@ def has_owner(store: Path, name: str) -> bool:
     with suppress(Timeout, OSError), FileLock(store / LOCKS / f"{name}.lock", timeout=0):
         return False
     return True
+
+
+def forget_lock(store: Path, name: str) -> None:
+    """Remove the lock of a name that nobody uses again."""
+    with suppress(OSError):
+        (store / LOCKS / f"{name}.lock").unlink()

@@ -14,7 +14,7 @@ from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.paths import expand_path
 from sendnn_pipeline.programs.artifact import MANIFEST, Artifact, read_artifact, sync, write_manifest
 from sendnn_pipeline.programs.key import ArtifactKey
-from sendnn_pipeline.programs.locks import has_owner, locked, make_store, unwritable
+from sendnn_pipeline.programs.locks import forget_lock, has_owner, locked, make_store, unwritable
 from sendnn_pipeline.programs.nearest import candidate, nearest_table
 
 PARTIAL, SET_ASIDE, WORKING = ".partial-", ".set-aside-", ".working-"
@@ -144,6 +144,7 @@ class ArtifactStore:
                 yield
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
+        forget_lock(self.folder, folder.name)
 
     def entries(self) -> list[Artifact]:
         """Return every artifact with a readable manifest, last used first; nothing is verified."""
@@ -180,6 +181,7 @@ class ArtifactStore:
         for left in self.folder.glob(f"{WORKING}*"):
             if not has_owner(self.folder, left.name):
                 shutil.rmtree(left, ignore_errors=True)
+                forget_lock(self.folder, left.name)
         total, removed = 0, []
         for artifact in sorted(self.entries(), key=lambda entry: entry.key.digest not in keep):
             total += artifact.size_bytes

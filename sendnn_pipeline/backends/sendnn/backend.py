@@ -40,7 +40,7 @@ class SendnnBackend(CompileBackend):
         self.limits = replace(LIMITS, runs=not self.compiles_only, whole_decoder=decoder)
         self.own_cache = SendnnCache(options)
         self._runtime: Any = None
-        self._dynamic = False
+        self._dynamic = self._is_tracing = False
         self._handlers: dict[signal.Signals, Any] = {}
 
     def prepare(self, cache_dir: Path, environ: Mapping[str, str]) -> dict[str, str]:
@@ -66,7 +66,7 @@ class SendnnBackend(CompileBackend):
         from sendnn_pipeline.backends.sendnn.program import compile_graph
 
         self._dynamic = self._dynamic or graph.decoder
-        return compile_graph(graph, self.name)
+        return compile_graph(graph, self.name, lambda: self._is_tracing)
 
     @contextmanager
     def tracing(self) -> Iterator[None]:
@@ -77,7 +77,11 @@ class SendnnBackend(CompileBackend):
                 # Lets sizes of one be sizes like any other; left on, it changes what others compile.
                 entered.enter_context(sizes.patch(backed_size_oblivious=True))
             entered.enter_context(self._import().warmup_mode())
-            yield
+            self._is_tracing = True
+            try:
+                yield
+            finally:
+                self._is_tracing = False
             try:
                 entered.close()
             except Exception as error:

@@ -1,6 +1,7 @@
 """A graph as dynamo hands it to torch_sendnn: code of its own, and inputs marked as the device wants them."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
 from typing import TYPE_CHECKING, cast
@@ -21,29 +22,33 @@ class SendnnProgram(CompiledProgram):
 
     graph: Graph
     call: CompiledCall
+    is_tracing: Callable[[], bool]
 
     def bind(self, weights: "Mapping[str, torch.Tensor]") -> CompiledCall:
         """Return the call over the parameters of the graph's own module, which the device takes when it deploys it."""
         return self._run
 
     def _run(self, *inputs: torch.Tensor) -> "Sequence[torch.Tensor]":
-        mark(self.graph, inputs)
+        # Sizes of a decoder are told at every call, those of static graphs to the compiler alone.
+        if self.graph.decoder or self.is_tracing():
+            mark(self.graph, inputs)
         return self.call(*inputs)
 
 
-def compile_graph(graph: Graph, dynamo_backend: str) -> SendnnProgram:
+def compile_graph(graph: Graph, dynamo_backend: str, is_tracing: Callable[[], bool]) -> SendnnProgram:
     """Return the Program, to be compiled by its first call.
 
     Args:
         graph: what is compiled.
         dynamo_backend: by its registered name.
+        is_tracing: whether the backend is in ``tracing``.
     """
     module = with_own_code(graph.function, graph.name).eval().requires_grad_(False)
     if graph.decoder:
         call = torch.compile(module, fullgraph=True, backend=dynamo_backend, options={"sendnn.dynamic": True})
     else:
         call = torch.compile(module, mode="default", dynamic=False, fullgraph=True, backend=dynamo_backend)
-    return SendnnProgram(graph, cast("CompiledCall", call))
+    return SendnnProgram(graph, cast("CompiledCall", call), is_tracing)
 
 
 def with_own_code(module: nn.Module, name: str) -> nn.Module:

@@ -45,13 +45,21 @@ def import_runtime(dynamo_backend: str) -> Any:
             hint="does it belong to this torch? `doctor backend=sendnn` compares versions",
         ) from error
     _check_captured(runtime, environ)
-    import torch
-
-    if dynamo_backend not in torch._dynamo.list_backends(exclude_tags=()):
+    if not _is_registered(dynamo_backend):
         raise BackendError(
             f"{LIBRARY} registers no dynamo backend {dynamo_backend}", hint="is this release of it complete?"
         )
     return runtime
+
+
+def _is_registered(dynamo_backend: str) -> bool:
+    """Return whether dynamo knows the backend: of older releases, once the name was imported that registers it."""
+    import torch
+
+    if dynamo_backend not in torch._dynamo.list_backends(exclude_tags=()):
+        # As `from torch_sendnn import torch_sendnn` does it, where there is such a name.
+        __import__(LIBRARY, fromlist=[LIBRARY])
+    return dynamo_backend in torch._dynamo.list_backends(exclude_tags=())
 
 
 def _check_captured(runtime: Any, environ: Mapping[str, str]) -> None:
@@ -69,10 +77,13 @@ def _check_captured(runtime: Any, environ: Mapping[str, str]) -> None:
 
 
 def read_captured(runtime: Any) -> Mapping[str, Any] | None:
-    """Return the library's limits by its own names; None where its inner state, which is private, is another."""
+    """Return the library's limits by its own names; None where its inner state, which is private, is another.
+
+    It is somebody else's code that is asked for what it never promised: whatever it raises means no.
+    """
     try:
         state = getattr(runtime.backends.sendnn_backend, "__state")
         config = state.spyre_graph_cache.deeptools_config["config"]
-    except (AttributeError, KeyError, TypeError):
+    except Exception:
         return None
     return config if isinstance(config, Mapping) else None

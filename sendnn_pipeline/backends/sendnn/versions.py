@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import sys
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -12,7 +14,7 @@ TORCH_OF = {"1.0": "2.7.1", "1.1": "2.7.1", "1.2": "2.10.0"}
 
 def is_here() -> bool:
     """Return whether torch_sendnn can be imported, as far as that shows from outside."""
-    return importlib.util.find_spec(LIBRARY) is not None
+    return _spec() is not None or LIBRARY in sys.modules
 
 
 def library_version() -> str:
@@ -23,7 +25,7 @@ def library_version() -> str:
     try:
         return version(LIBRARY)
     except PackageNotFoundError:
-        spec = importlib.util.find_spec(LIBRARY)
+        spec = _spec()
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         file = Path(folder) / "_version.py"
         if file.is_file():
@@ -31,6 +33,14 @@ def library_version() -> str:
             if found:
                 return found[1]
     return ""
+
+
+def _spec() -> ModuleSpec | None:
+    """Return where it is; None where it is not, or where what is imported already does not say."""
+    try:
+        return importlib.util.find_spec(LIBRARY)
+    except ValueError:
+        return None
 
 
 def expected_torch(library: str) -> str:

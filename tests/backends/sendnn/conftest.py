@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -63,22 +65,29 @@ def tiny(tmp_path_factory):
     return make_tiny(tmp_path_factory.mktemp("tiny"), num_layers=1)
 
 
-@pytest.fixture
-def card(tmp_path, monkeypatch):
-    """A card that nothing ran on."""
-    for path in reversed(install(EMULATOR, tmp_path / "site").split(os.pathsep)):
+@contextmanager
+def emulated(monkeypatch, paths: str) -> Iterator[None]:
+    """Have the emulator of these paths in this process, and nothing of it afterwards."""
+    for path in reversed(paths.split(os.pathsep)):
         monkeypatch.syspath_prepend(path)
     threads, environ = torch.get_num_threads(), dict(os.environ)
     for name in [name for name in environ if name.startswith(("VLLM_DT_", "TORCH_SENDNN", "FLEX_"))]:
         del os.environ[name]
     forget_emulator()
     with signals_restored():
-        yield Card(monkeypatch, tmp_path)
+        yield
     forget_emulator()
     # An engine in this process sets variables of the process.
     os.environ.clear()
     os.environ.update(environ)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def card(tmp_path, monkeypatch):
+    """A card that nothing ran on."""
+    with emulated(monkeypatch, install(EMULATOR, tmp_path / "site")):
+        yield Card(monkeypatch, tmp_path)
 
 
 @pytest.fixture

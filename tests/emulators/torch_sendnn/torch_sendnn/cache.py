@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch_sendnn.environment import CACHE_DIR, CACHE_ENABLE, LIMITS, RANK, WORLD_SIZE
+from torch_sendnn.environment import CACHE_DIR, CACHE_ENABLE, COMPILE_SECONDS, LIMITS, RANK, WORLD_SIZE
 from torch_sendnn.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ def keep(graphs: "Sequence[DeviceGraph]", captured: Mapping[str, str]) -> None:
     """Write the set down."""
     file = _file(graphs, captured)
     if file is not None:
-        file.write_text(json.dumps({"graphs": len(graphs), "config": {name: captured.get(name) for name in LIMITS}}))
+        text = json.dumps({"graphs": len(graphs), "config": {name: captured.get(name) for name in LIMITS}})
+        file.write_text(text[: len(text) // 2])
+        time.sleep(float(captured.get(COMPILE_SECONDS, "0")))
+        file.write_text(text)
 
 
 def _file(graphs: "Sequence[DeviceGraph]", captured: Mapping[str, str]) -> Path | None:

@@ -16,8 +16,8 @@ LIMITS = {
 }
 CACHE_ENABLE, CACHE_DIR = "TORCH_SENDNN_CACHE_ENABLE", "TORCH_SENDNN_CACHE_DIR"
 DISABLE_COMPILATION = "DISABLE_COMPILATION"
-# Of this emulator alone: what the card takes.
-CARD_BYTES = "TORCH_SENDNN_EMULATED_CARD_BYTES"
+# Of this emulator alone: what the card takes, and for how long a set of graphs is half written.
+CARD_BYTES, COMPILE_SECONDS = "TORCH_SENDNN_EMULATED_CARD_BYTES", "TORCH_SENDNN_EMULATED_COMPILE_SECONDS"
 # Which card is this process's, of how many.
 RANK, WORLD_SIZE, CARDS = "RANK", "WORLD_SIZE", "AIU_WORLD_SIZE"
 READ = (
@@ -35,6 +35,7 @@ READ = (
     CACHE_ENABLE,
     CACHE_DIR,
     CARD_BYTES,
+    COMPILE_SECONDS,
     DISABLE_COMPILATION,
     "DT_PARALLEL_THREADS",
 )
