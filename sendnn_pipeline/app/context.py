@@ -1,5 +1,6 @@
 """The configuration with every plugin joined: what this process can be asked to run."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from sendnn_pipeline.config.kubernetes import without_services
 from sendnn_pipeline.config.layers import Choice, LayeredConfig, compose_layers
 from sendnn_pipeline.config.options import OptionTree
 from sendnn_pipeline.config.schemas import SchemaStore
+from sendnn_pipeline.config.unread import find_unread
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.hooks.loading import load_plugins
 from sendnn_pipeline.hooks.manager import CONFIG_PLUGIN, Plugins
@@ -120,6 +122,7 @@ def load_context(
     (rows, of_rows), retired = read_rows(folders), read_retired(folders)
     adopted = retired.find_former(environ, rows) if adopt_retired else {}
     types = types_of(schemas, tree)
+    unread = [line for folder in folders.values() if folder != own for line in find_unread(folder, tree.groups)]
     env, warnings = read_environment(environ, rows, types, adopted)
     ignored = describe_ignored(environ, rows, retired, adopted)
     failed = [f"plugin {f.name} ({f.distribution}) is not loaded: {f.reason}" for f in plugins.failures]
@@ -130,7 +133,7 @@ def load_context(
         schemas,
         rows,
         env,
-        (*failed, *of_rows, *unknown_keys(rows, types), *warnings, *of_services, *ignored),
+        (*failed, *unread, *of_rows, *unknown_keys(rows, types), *warnings, *of_services, *ignored),
     )
 
 
@@ -142,6 +145,8 @@ def _own_folder(flag: str | None, variable: str | None) -> dict[str, Path]:
     folder = expand_path(text, name)
     if not folder.is_dir():
         raise ConfigError(f"{name}={text} is not a folder", hint="name a folder of config groups")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise ConfigError(f"{name}={text} cannot be read by this user", hint="let it read the folder and what is in it")
     return {FLAG: folder}
 
 

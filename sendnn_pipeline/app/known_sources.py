@@ -32,13 +32,13 @@ def collect_known(context: AppContext, file: str | None, where: str, backend: st
     configs: list[KnownConfiguration] = []
     problems: list[PluginProblem] = []
     for provider, folder in context.tree.folders.items():
-        for found in read_each(folder / "known", backend, context.tree.display):
-            if isinstance(found, KnownConfiguration):
-                configs.append(found)
+        for read in read_each(folder / "known", backend, context.tree.display):
+            if isinstance(read, KnownConfiguration):
+                configs.append(read)
             elif provider in (CONFIG_PLUGIN, FLAG):
-                raise found
+                raise read
             else:
-                message = f"a known configuration of plugin {provider} is left out: {found}"
+                message = f"a known configuration of plugin {provider} is left out: {read}"
                 problems.append(PluginProblem(provider, message))
     registered, failed = _of_registries(context.plugins)
     configs += [*registered, *(read_known_file(file, where) if file else ())]

@@ -20,6 +20,7 @@ from sendnn_pipeline.config.check import check_draft
 from sendnn_pipeline.config.command_line import Override
 from sendnn_pipeline.config.draft import Draft, Layer
 from sendnn_pipeline.config.dtypes import Dtype
+from sendnn_pipeline.config.empty import settle_empty
 from sendnn_pipeline.config.layers import LayeredConfig
 from sendnn_pipeline.config.schema import EngineConfig
 from sendnn_pipeline.engines.base import Engine
@@ -93,6 +94,7 @@ def find_source(context: AppContext, layered: LayeredConfig) -> ComposedRun:
     """
     draft = layered.draft
     settle_renamed(draft)
+    settle_empty(draft, context.schemas.keys())
     settle_path(draft)
     for (group, name), schema in context.schemas.schemas.items():
         settle = getattr(schema, "settle", None)

@@ -19,15 +19,26 @@ def check_start(context: AppContext, resolved: ResolvedRun) -> str:
     Raises:
         PipelineError: the run could not start.
     """
-    run, draft = resolved.run, resolved.draft
     engine_environment(resolved, context.environ)
+    return check_described(context, resolved, busy=True)
+
+
+def check_described(context: AppContext, resolved: ResolvedRun, *, busy: bool = False) -> str:
+    """Refuse what a run would refuse of its own description, such as files that it is to read; as ``check_start``.
+
+    Args:
+        context: plugins and environment.
+        resolved: the run.
+        busy: whether what another process may have now counts, too, such as the address of a target that never ends.
+    """
+    run, draft = resolved.run, resolved.draft
     read_api_keys(context.environ, run.config.serve.api_key_file, draft.where("serve.api_key_file"))
     if StageName.serve not in run.config.pipeline.stages:
         return ""
     name, where = run.config.serve.target, draft.where("serve.target")
     target = create_target(context.plugins, name, where=where)
     check = getattr(target, "check", None)
-    if check is None:
+    if check is None or not (busy or target.ends):
         return f"what serve.target={name} opens"
     with blame(describe_target(context.plugins, name)):
         check(run, collect_endpoints(context.plugins, run.config.engine.name))

@@ -6,14 +6,15 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sendnn_pipeline.batch.config import BatchConfig
 from sendnn_pipeline.batch.identity import check_output, identity_of
-from sendnn_pipeline.batch.progress import read_progress
+from sendnn_pipeline.batch.progress import Progress, read_progress
 from sendnn_pipeline.batch.report import Reporter, describe
 from sendnn_pipeline.batch.sink import Answer, Sink
-from sendnn_pipeline.batch.source import open_source
+from sendnn_pipeline.batch.source import Source, open_source
 from sendnn_pipeline.batch.work import Work, row_size
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ConfigError, ServeError
@@ -39,28 +40,17 @@ class BatchTarget:
     work: Work | None = field(default=None, init=False)
 
     def prepare(self, run: Run, endpoints: Mapping[str, Endpoint[Any]]) -> None:
-        """Open both files, so that both are known to work before weights are loaded."""
-        options = run.config.serve
-        assert isinstance(options, BatchConfig)
-        source = open_source(options.input)
-        if not options.output:
-            raise ConfigError("serve.output is not set", hint="name the file of answers with serve.output=FILE")
-        output = expand_path(options.output, "serve.output")
-        if output.suffix not in FORMATS:
-            raise ConfigError(
-                f"serve.output={options.output} ends in none of {', '.join(FORMATS)}", hint="give it one of those"
-            )
-        check_output(source, output)
-        size_of_rows = row_size(endpoints, run)
-        if output.suffix == ".npy" and size_of_rows is None:
-            raise ConfigError(
-                f"serve.output={options.output} is an array, and the engine {run.config.engine.name} gives no rows",
-                hint="use a .jsonl file",
-            )
-        identity = identity_of(source, run, options)
-        progress = read_progress(output, identity, overwrite=options.overwrite, is_pipe=source.is_pipe)
+        """Look at both files, so that both are known to work before weights are loaded."""
+        source, output, size_of_rows = _files(run, endpoints)
+        progress = _progress(run, source, output)
         sink = Sink(output, size_of_rows or 0, progress, START_OVER if source.is_pipe else GO_ON)
-        self.work = Work(source, sink, options, endpoints, load_tokenizer(run.model.folder))
+        self.work = Work(source, sink, _options(run), endpoints, load_tokenizer(run.model.folder))
+
+    def check(self, run: Run, endpoints: Mapping[str, Endpoint[Any]]) -> None:
+        """Refuse what ``prepare`` would, and read no weights for the record of an output that is not there yet."""
+        source, output, _ = _files(run, endpoints)
+        if output.exists():
+            _progress(run, source, output)
 
     def run(self, session: Session) -> None:
         """Work through the file, from where an earlier run was stopped."""
@@ -78,6 +68,42 @@ class BatchTarget:
             asyncio.run(_run(session, work))
         finally:
             work.sink.close()
+
+
+def _options(run: Run) -> BatchConfig:
+    assert isinstance(run.config.serve, BatchConfig)
+    return run.config.serve
+
+
+def _files(run: Run, endpoints: Mapping[str, Endpoint[Any]]) -> tuple[Source, Path, int | None]:
+    """Return the input, the output, and the numbers of each row of an array.
+
+    Raises:
+        ConfigError: one is not named, or cannot be used.
+    """
+    options = _options(run)
+    source = open_source(options.input)
+    if not options.output:
+        raise ConfigError("serve.output is not set", hint="name the file of answers with serve.output=FILE")
+    output = expand_path(options.output, "serve.output")
+    if output.suffix not in FORMATS:
+        raise ConfigError(
+            f"serve.output={options.output} ends in none of {', '.join(FORMATS)}", hint="give it one of those"
+        )
+    check_output(source, output)
+    size_of_rows = row_size(endpoints, run)
+    if output.suffix == ".npy" and size_of_rows is None:
+        raise ConfigError(
+            f"serve.output={options.output} is an array, and the engine {run.config.engine.name} gives no rows",
+            hint="use a .jsonl file",
+        )
+    return source, output, size_of_rows
+
+
+def _progress(run: Run, source: Source, output: Path) -> Progress:
+    options = _options(run)
+    identity = identity_of(source, run, options)
+    return read_progress(output, identity, overwrite=options.overwrite, is_pipe=source.is_pipe)
 
 
 async def _run(session: Session, work: Work) -> None:

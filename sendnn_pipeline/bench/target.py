@@ -57,6 +57,11 @@ class BenchTarget:
         except OSError as error:
             raise ConfigError(f"serve.output={options.output} cannot be written: {error.strerror}") from None
 
+    def check(self, run: Run, endpoints: Mapping[str, Endpoint[Any]]) -> None:
+        """Refuse what ``prepare`` would, but for a folder that cannot be made."""
+        check_workload(run.config.workload)
+        _route(run, endpoints)
+
     def run(self, session: Session) -> None:
         """Start the engine, run all rounds, and say where the figures are."""
         assert self.folder is not None and self.tokenizer is not None and self.route is not None

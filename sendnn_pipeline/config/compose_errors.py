@@ -12,6 +12,7 @@ from sendnn_pipeline.config.aliases import SHORT_FORMS
 from sendnn_pipeline.config.option_file import GLOBAL
 from sendnn_pipeline.config.options import PRIMARY, PROFILE, SCHEMA_SUFFIX, OptionTree
 from sendnn_pipeline.config.schemas import SchemaStore
+from sendnn_pipeline.config.unread import no_group
 from sendnn_pipeline.errors import ConfigError, nearest
 
 # What Hydra says of ``override /known: x`` and ``/known: x`` in a defaults list, and of ``known: x`` below it.
@@ -75,10 +76,10 @@ def _wrong_name(text: str, cause: str, tree: OptionTree, schemas: SchemaStore) -
     if match := re.search(r"(?:In '([^']+)': )?Could not (?:find|load) '([\w/-]+)/([^'/]+)'", text):
         return _listed_by(match[1], match[2], match[3], tree) or unknown_option(match[2], match[3], tree)
     if match := re.search(r"Could not override '([^'@]+)", text):
-        return unknown_key(match[1], tree.groups, schemas)
+        return _unknown(match[1], tree, schemas)
     if match := re.search(r"Key '([^']+)' (?:is )?not in", cause):
         full = re.search(r"full_key: (\S+)", cause)
-        return unknown_key(full[1] if full else match[1], tree.groups, schemas)
+        return _unknown(full[1] if full else match[1], tree, schemas)
     return None
 
 
@@ -166,6 +167,11 @@ def odd_option(group: str, word: str, groups: Groups) -> ConfigError:
     else:
         hint = nearest("", groups[group])
     return ConfigError(f"{word} is not the name of an option", hint=hint)
+
+
+def _unknown(key: str, tree: OptionTree, schemas: SchemaStore) -> ConfigError:
+    folder = tree.stranger(key.partition(".")[0])
+    return unknown_key(key, tree.groups, schemas) if folder is None else ConfigError(no_group(folder, tree.groups))
 
 
 def unknown_key(key: str, groups: Groups, schemas: SchemaStore) -> ConfigError:

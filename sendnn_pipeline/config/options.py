@@ -49,16 +49,19 @@ class OptionTree:
     def groups(self) -> dict[str, dict[str, Path]]:
         """The file of every option of every group; the group of profiles is there without any, too.
 
+        Folders of other groups than ours are not among them: what they hold would be keys that there are not.
+
         Raises:
             PluginError: two providers have an option of one name.
         """
-        found: dict[str, dict[str, Path]] = {PROFILE: {}}
+        ours = {file.parent.name for file in self.own.glob("*/*.yaml")}
+        found: dict[str, dict[str, Path]] = {group: {} for group in sorted({*ours, PROFILE} - {*NOT_GROUPS})}
         for folder in self.folders.values():
             for file in sorted(folder.glob("*/*.yaml")):
                 group, option = file.parent.name, file.stem
-                if group in NOT_GROUPS:
+                if group not in found:
                     continue
-                options = found.setdefault(group, {})
+                options = found[group]
                 if option in options:
                     raise PluginError(
                         f"option {group}={option} is defined by {options[option]} and {file}",
@@ -66,6 +69,11 @@ class OptionTree:
                     )
                 options[option] = file
         return found
+
+    def stranger(self, group: str) -> Path | None:
+        """Return a folder that would be a group's, if there were such a group."""
+        folders = () if group in (*self.groups, *NOT_GROUPS) else (folder / group for folder in self.folders.values())
+        return next(filter(os.path.isdir, folders), None)
 
     def find(self, path: str) -> Path | None:
         """Return the file of ``GROUP/OPTION`` in the first folder that has it, as Hydra searches."""

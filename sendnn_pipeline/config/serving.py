@@ -136,7 +136,7 @@ class PerfLogConfig:
 
     enabled: bool = False
     """Write the log."""
-    dir: str = "/tmp"
+    dir: Annotated[str, Meta(min_length=1)] = "/tmp"
     """Folder of perf_log_rank_0.txt and request_metrics.jsonl, both appended to."""
 
 

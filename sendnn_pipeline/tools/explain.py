@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sendnn_pipeline.app.context import AppContext, load_command_line
 from sendnn_pipeline.app.resolve import compose_run, resolve_run
+from sendnn_pipeline.app.start_check import check_described
 from sendnn_pipeline.app.usage import target_keys, unused_by
 from sendnn_pipeline.config.command_line import Override
 from sendnn_pipeline.config.draft import Draft, Layer, Origin, write_value
@@ -68,7 +69,12 @@ def _resolve(context: AppContext, overrides: Sequence[Override]) -> Resolution:
         resolved = resolve_run(context, composed, folder)
     except PipelineError as error:
         return Resolution(composed.draft, note="not resolved", refusal=error)
-    return Resolution(resolved.draft, (*resolved.engine.keys, *target_keys(context, resolved.draft)))
+    used, refusal = (*resolved.engine.keys, *target_keys(context, resolved.draft)), None
+    try:
+        check_described(context, resolved)
+    except PipelineError as error:
+        refusal = error
+    return Resolution(resolved.draft, used, refusal=refusal)
 
 
 def _chosen(draft: Draft, names: Sequence[str], *, changed: bool) -> list[str]:

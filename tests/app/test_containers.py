@@ -71,6 +71,22 @@ def test_an_unknown_user_without_a_home_runs_with_a_cache_dir(as_unknown_user, t
     assert done.returncode == 0 and "is warm" in done.stdout, done.stdout + done.stderr
 
 
+def test_a_folder_of_options_that_this_user_may_not_read_is_named(as_unknown_user, tiny, tmp_path):
+    (tmp_path / "conf" / "profile").mkdir(parents=True)
+    command = [*as_unknown_user, sys.executable, "-m", "sendnn_pipeline", "explain", "serve.port", *EAGER_FLOAT32]
+    for closed, line in (
+        (tmp_path / "conf" / "profile", f"{tmp_path}/conf/profile is not read: this user may not"),
+        (tmp_path / "conf", f"error: --config-dir={tmp_path}/conf cannot be read by this user; let it read the folder"),
+    ):
+        closed.chmod(0)
+        try:
+            words = [*command, f"model.path={tiny}", "--config-dir", str(tmp_path / "conf")]
+            ended = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+        finally:
+            closed.chmod(0o755)
+        assert line in ended.stdout + ended.stderr and "Traceback" not in ended.stderr, ended.stdout + ended.stderr
+
+
 PATHS = [
     "cache_dir",
     "artifacts.dir",

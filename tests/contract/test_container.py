@@ -32,8 +32,17 @@ def test_the_manifest_runs():
     draft = composed(variables, container["args"])
     assert pod["terminationGracePeriodSeconds"] > draft["serve.drain_seconds"]
     assert container["ports"][0]["containerPort"] == draft["serve.port"] == service["spec"]["ports"][0]["port"]
-    assert draft["cache_dir"] in {mount["mountPath"] for mount in container["volumeMounts"]}
-    probes = [container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")]
+    # All that is written is a volume, and what is mounted is there.
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounted == {"cache": draft["cache_dir"], "tmp": "/tmp"}
+    assert mounted.keys() == {volume["name"] for volume in pod["volumes"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert labels == deployment["spec"]["selector"]["matchLabels"] == service["spec"]["selector"]
+    gets = [container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")]
+    ports = {get["port"] for get in gets} | {service["spec"]["ports"][0]["targetPort"]}
+    assert ports == {container["ports"][0]["name"]}
+    probes = [get["path"] for get in gets]
     assert probes == ["/startup", "/live", "/ready"] and set(probes) <= set(PROBES)
 
 

@@ -170,6 +170,27 @@ def test_doctor(tmp_path, in_process, answer, said):
     )
 
 
+TARGETS = {
+    "serve=batch": "serve.input is not set; name a JSONL file",
+    f"serve=batch serve.input={__file__}": "serve.output is not set; name the file",
+    "serve=bench workload=trace": "workload.lengths=trace needs a file of lengths",
+    "serve.api_key_file=/no/such/file": "serve.api_key_file=/no/such/file cannot be read",
+}
+
+
+@pytest.mark.parametrize("words", TARGETS)
+def test_explain_says_what_a_target_lacks(tiny, in_process, words):
+    ended = in_process("explain", "serve.port", *EAGER_FLOAT32, f"model.path={tiny}", *words.split())
+    assert ended.returncode == 2 and f"this run would be refused: {TARGETS[words]}" in ended.stderr, ended.stderr
+
+
+def test_explain_says_nothing_of_an_address_that_the_run_itself_may_have(tiny, in_process):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = f"serve.port={taken.getsockname()[1]}"
+        ended = in_process("explain", "serve.port", *EAGER_FLOAT32, f"model.path={tiny}", port)
+    assert ended.returncode == 0 and not ended.stderr
+
+
 def test_doctor_checks_what_a_run_would_refuse(tiny, in_process):
     words, in_process = (
         ("doctor", *EAGER_FLOAT32, f"model.path={tiny}"),
@@ -190,8 +211,9 @@ def test_doctor_checks_what_a_run_would_refuse(tiny, in_process):
     ):
         sick = in_process(*words, port, wrong)
         assert sick.returncode == 1 and message in sick.stdout, sick.stdout
-    well = in_process(*words, port, "serve=batch")
-    assert well.returncode == 0 and "note not checked is what serve.target=batch opens" in well.stdout
+    for other, line in TARGETS.items():
+        sick = in_process(*words, *other.split())
+        assert sick.returncode == 1 and f"fail the run would be refused: {line}" in sick.stdout, sick.stdout
     far = in_process("doctor", *FLOAT32, "backend=eager", "model.path=nobody/nothing-here")
     assert far.returncode == 0 and "nobody/nothing-here is not fetched yet: not checked are" in far.stdout
 
