@@ -60,7 +60,7 @@ class BenchTarget:
     def check(self, run: Run, endpoints: Mapping[str, Endpoint[Any]]) -> None:
         """Refuse what ``prepare`` would, but for a folder that cannot be made."""
         check_workload(run.config.workload)
-        _route(run, endpoints)
+        choose_route(run, endpoints)
 
     def run(self, session: Session) -> None:
         """Start the engine, run all rounds, and say where the figures are."""
