@@ -1,11 +1,23 @@
-"""What ranks do in test_rank_warmup.py."""
+"""What ranks do in test_rank_warmup.py and test_rank_hosts.py."""
 
 import os
 import signal
 from itertools import count
 
+import torch
+
+from sendnn_pipeline.engines.group import close_group, open_group, sum_over_ranks
 from sendnn_pipeline.generation.core import GenerationCore
+from sendnn_pipeline.messages import StageEvent
 from sendnn_pipeline.pipeline.rank import run_rank
+
+
+def add_up(port, run, world):
+    """Form the group, and add up what each rank has."""
+    open_group(world)
+    total = int(sum_over_ranks(torch.tensor([world.rank + 1])))
+    port.send(StageEvent("load", "finished", detail=f"{os.uname().nodename} {total}"))
+    close_group()
 
 
 def stop_in_warmup(port, run, world):

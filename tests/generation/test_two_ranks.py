@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import (
     GraniteConfig,
     GraniteForCausalLM,
@@ -122,6 +123,25 @@ def logits_of_rank(folder: Path, rank: int, size: int, config, tokens):
         return Head(model)(hidden)[0]
 
 
+def test_a_rank_reads_its_part_and_no_more(tmp_path):
+    LlamaForCausalLM(LlamaConfig(**SIZES | {"num_key_value_heads": 3})).save_pretrained(tmp_path)
+    file, plan = tmp_path / "model.safetensors", read_shard_plan(tmp_path)
+    whole = load_file(file)
+    parts = [ShardedWeights({file: ""}, "float32", plan, rank, 3) for rank in range(3)]
+    for name, tensor in whole.items():
+        axis, found = plan.axis(name), [part[name] for part in parts]
+        if axis is None:
+            assert all(torch.equal(one, tensor) for one in found)
+        else:
+            assert torch.equal(torch.cat(found, axis), tensor)
+            assert all(one.nbytes == tensor.nbytes // 3 for one in found)
+            # Rows stay mapped from the file, and of columns there is a copy without the others.
+            stored = tensor.nbytes if axis == 0 else tensor.nbytes // 3
+            assert all(one.untyped_storage().nbytes() == stored for one in found)
+    divided = {name for name in whole if plan.axis(name) is not None}
+    assert divided == {name for name in whole if "_proj" in name}
+
+
 def test_a_number_of_ranks_that_does_not_divide_is_refused_with_the_numbers(llama):
     words = [*EAGER_FLOAT32, f"model.path={llama}", "parallel.tensor_parallel=3"]
     with pytest.raises(ConfigError) as caught:
@@ -145,11 +165,13 @@ def test_a_model_without_a_plan_is_refused(tmp_path):
         read_shard_plan(tmp_path)
 
 
-def test_two_ranks_answer_as_the_model_does(llama, llama_reference):
-    """Through processes, gloo and HTTP, several at once, greedily."""
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
+def test_two_ranks_answer_as_the_model_does(backend, llama, llama_reference, artifacts):
+    """Through processes, gloo and HTTP, several at once, greedily; compiled, the sums are part of the graphs."""
     words = (*EAGER_FLOAT32, f"model.path={llama}", "parallel.tensor_parallel=2", "scheduler.max_num_seqs=4")
+    words = (*words, f"backend={backend}", artifacts)
     prompts = [llama_reference.tokenizer(text).input_ids for text in ("the assert statement", "if", "a or b " * 40)]
-    with Served(*words, "parallel.max_load_processes=1", "warmup.remeasure=false") as served:
+    with Served(*words, "parallel.max_load_processes=1", "warmup.remeasure=false", seconds=300) as served:
         body = {"prompt": prompts, "max_tokens": 20, "temperature": 0}
         answer = served.session.post(f"{served.url}/v1/completions", json=body).json()
         choices = sorted(answer["choices"], key=lambda choice: choice["index"])
