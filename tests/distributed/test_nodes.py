@@ -45,6 +45,9 @@ def test_two_nodes_answer_drain_and_end_together(words):
     with other(*words, **with_echo()) as second, Served(*words, **with_echo()) as first:
         assert ask(first).json()["data"] == ["hello"]
         second.wait_line("node 1 of 2 is warm; node 0 serves")
+        with other(*words, **with_echo()) as again:
+            assert again.exit_code(60) == 1
+            assert "error: node 1 came to 127.0.0.1:" in again.lines[-1]
         assert len(ranks_of(first)) == len(ranks_of(second)) == 1
         second.terminate()
         second.wait_line("ends with node 0, once that has drained")
