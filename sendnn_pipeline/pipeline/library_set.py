@@ -84,11 +84,8 @@ def library_set(run: Run, backend: CompileBackend, environ: Mapping[str, str]) -
 
 def _ranks_here(run: Run) -> str:
     """Return whose parts of the model the folder has: each rank of this machine compiles its own into it."""
-    parallel = run.config.parallel
-    if run.plan.ranks == 1:
-        return str(World())
-    first = parallel.node_rank * parallel.local_ranks
-    return f"{first} to {first + parallel.local_ranks - 1} of {run.plan.ranks}"
+    here = run.config.parallel.local_ranks
+    return str(World()) if run.plan.ranks == 1 else f"{here.start} to {here.stop - 1} of {run.plan.ranks}"
 
 
 @contextmanager

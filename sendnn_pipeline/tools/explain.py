@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
         sys.stdout.write(_explain(key, draft.origins[key], unused, resolution.note, docs))
     if resolution.refusal is None and _is_asked("process", argv, command.names):
         config = draft.config()
-        threads = plan_threads(config.process, context.environ, config.parallel.local_ranks)
+        threads = plan_threads(config.process, context.environ, len(config.parallel.local_ranks))
         sys.stdout.write(f"threads of each engine process = {threads.count}\n  from {threads.reason}\n")
     if _is_asked("serve", argv, command.names):
         shown = REDACTED if context.environ.get(API_KEY) else "none"

@@ -42,7 +42,7 @@ def test_lines_are_whole_and_it_is_said_once(tmp_path):
 
 
 def test_each_rank_has_a_file_of_its_own(tmp_path):
-    log = PerfLog(tmp_path, "run", "m", ranks=2)
+    log = PerfLog(tmp_path, "run", "m", ranks=range(2))
     log.open()
     log.on_stage(StageEvent("load", "finished", seconds=1.5, rank=1))
     assert (tmp_path / "perf_log_rank_0.txt").read_text() == ""
