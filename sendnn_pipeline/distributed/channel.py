@@ -54,7 +54,7 @@ class NetworkPlace(Place):
         self.store.set(f"sendnn/channel/{peer}", socket.getsockopt_string(zmq.LAST_ENDPOINT))
 
     def connect(self, socket: "zmq.Socket[bytes]", peer: int) -> None:
-        """Wait until it is said where, and find it."""
+        """Wait until the store has it, and find it."""
         socket.connect(self.store.get(f"sendnn/channel/{peer}").decode())
 
 

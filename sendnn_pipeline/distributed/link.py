@@ -21,10 +21,10 @@ class Link:
     """Of node 0 a socket for each other node, of the others one to node 0."""
 
     last_word: str = ""
-    """What is said when it is closed, unless an end was told before."""
+    """What the others are told when it is closed, unless they were told an end before."""
     _sockets: dict[int, Any] = field(default_factory=dict, init=False)
     _events: dict[int, Any] = field(default_factory=dict, init=False)
-    _said: bool = field(default=False, init=False)
+    _told: bool = field(default=False, init=False)
 
     def listen(self, node: int, ip: str) -> str:
         """Listen for another node, and return where."""
@@ -51,32 +51,32 @@ class Link:
     async def end_of(self, node: int) -> str:
         """Wait for another node's end, and return how it came to that; empty where all was done."""
         gone = asyncio.ensure_future(self._events[node].recv_multipart())
-        said = asyncio.ensure_future(self._sockets[node].recv())
+        word = asyncio.ensure_future(self._sockets[node].recv())
         try:
-            await asyncio.wait({gone, said}, return_when=asyncio.FIRST_COMPLETED)
-            if not said.done():
+            await asyncio.wait({gone, word}, return_when=asyncio.FIRST_COMPLETED)
+            if not word.done():
                 # Its last words may come a moment after the end of its connection is announced.
-                await asyncio.wait({said}, timeout=LAST_MESSAGE_MS / 1000)
-            if not said.done():
+                await asyncio.wait({word}, timeout=LAST_MESSAGE_MS / 1000)
+            if not word.done():
                 return f"node {node} is gone"
-            word = said.result().decode()
-            return word and f"node {node}: {word}"
+            told = word.result().decode()
+            return told and f"node {node}: {told}"
         finally:
-            for task in (gone, said):
+            for task in (gone, word):
                 task.cancel()
-            await asyncio.gather(gone, said, return_exceptions=True)
+            await asyncio.gather(gone, word, return_exceptions=True)
 
     async def say(self, word: str) -> None:
         """Tell the others of this node's end; empty where all is done."""
-        self._said = True
+        self._told = True
         for socket in self._sockets.values():
             with suppress(zmq.Again):
                 await socket.send_string(word, zmq.NOBLOCK)
 
     def close(self) -> None:
-        """Close; what was said is sent first."""
+        """Close; what was told is sent first."""
         for socket in self._sockets.values():
-            if not self._said:
+            if not self._told:
                 with suppress(zmq.Again):
                     zmq.Socket.shadow(socket).send_string(self.last_word, zmq.NOBLOCK)
             socket.disable_monitor()

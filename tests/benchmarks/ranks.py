@@ -171,9 +171,9 @@ def _started(words: Sequence[str], variables: dict[str, str]) -> tuple[float, fl
 def main() -> None:
     """Measure what the words say."""
     options: dict[str, Any] = {"part": "", "shape": "1b", "rounds": "5", "tokens": "1024"}
-    given = dict(word.split("=", 1) for word in sys.argv[1:])
-    options |= {name: given.pop(name) for name in options if name in given}
-    words, rounds = [f"{name}={value}" for name, value in given.items()], int(options["rounds"])
+    named = dict(word.split("=", 1) for word in sys.argv[1:])
+    options |= {name: named.pop(name) for name in options if name in named}
+    words, rounds = [f"{name}={value}" for name, value in named.items()], int(options["rounds"])
     parts = [options["part"]] if options["part"] else PARTS
     with tempfile.TemporaryDirectory() as folder:
         model = make_model(Path(folder) / "model", options["shape"])

@@ -149,7 +149,7 @@ def test_nodes_that_cannot_be_are_refused(llama):
     words = [*EAGER_FLOAT32, f"model.path={llama}", "parallel.tensor_parallel=2"]
     for more, says in (
         (["parallel.nnodes=3", "parallel.rendezvous=h:1"], "parallel.nnodes=3 does not divide parallel.tensor_para"),
-        (["parallel.nnodes=2", "parallel.node_rank=2"], "parallel.node_rank=2 is none of parallel.nnodes=2 machines"),
+        (["parallel.nnodes=2", "parallel.node_rank=2"], "parallel.node_rank=2, and there are parallel.nnodes=2 mach"),
         (["parallel.nnodes=2"], "nothing says where the nodes of a run meet"),
         (["parallel.nnodes=2", "parallel.rendezvous=h"], "parallel.rendezvous=h is not HOST:PORT"),
     ):

@@ -55,7 +55,7 @@ class Environment:
                 raise DeviceError(f"{name} was {then} when torch_sendnn was imported, and is {now} now")
 
     def check_group(self) -> None:
-        """Refuse a group of processes that is another than the environment said, and one here without a card."""
+        """Refuse a group of processes that is another than the environment says, and one here without a card."""
         rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         told = self.captured.get(RANK, "0"), self.captured.get(WORLD_SIZE, "1")
         if told != (str(rank), str(size)):
