@@ -7,13 +7,17 @@ from typing import Any
 
 import zmq
 import zmq.asyncio
+from zmq.utils.monitor import parse_monitor_message
 
+from sendnn_pipeline.distributed import curve
 from sendnn_pipeline.distributed.port import LAST_MESSAGE_MS
 
 HEARTBEAT_MS = 1000
 # A node of which nothing is heard for so long is gone: it is cut off, without power, or stopped.
 SILENT_MS = 10_000
 LINGER_MS = 1000
+BEGUN = (zmq.EVENT_ACCEPTED, zmq.EVENT_CONNECTED)
+EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
 @dataclass
@@ -27,19 +31,18 @@ class Link:
     _told: bool = field(default=False, init=False)
 
     def listen(self, node: int, ip: str) -> str:
-        """Listen for another node, and return where."""
-        self._open(node).bind(f"tcp://{ip}:*")
-        return str(self._sockets[node].getsockopt_string(zmq.LAST_ENDPOINT))
+        """Listen for another node, and return what it has to connect by."""
+        return curve.listen(self._open(node), ip)
 
-    def connect(self, address: str) -> None:
-        """Connect to node 0."""
-        self._open(0).connect(address)
+    def connect(self, told: str) -> None:
+        """Connect to node 0, by what its ``listen`` returned."""
+        curve.connect(self._open(0), told)
 
     def _open(self, node: int) -> Any:
         socket = zmq.asyncio.Context.instance().socket(zmq.PAIR)
         socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENT_MS)
-        self._events[node] = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._events[node] = socket.get_monitor_socket(EVENTS)
         self._sockets[node] = socket
         return socket
 
@@ -50,7 +53,7 @@ class Link:
 
     async def end_of(self, node: int) -> str:
         """Wait for another node's end, and return how it came to that; empty where all was done."""
-        gone = asyncio.ensure_future(self._events[node].recv_multipart())
+        gone = asyncio.ensure_future(self._disconnected(node))
         word = asyncio.ensure_future(self._sockets[node].recv())
         try:
             await asyncio.wait({gone, word}, return_when=asyncio.FIRST_COMPLETED)
@@ -65,6 +68,22 @@ class Link:
             for task in (gone, word):
                 task.cancel()
             await asyncio.gather(gone, word, return_exceptions=True)
+
+    async def _disconnected(self, node: int) -> None:
+        """Wait for the end of the connection with a node; others come by, as who looks for open ports does."""
+        connections: set[int] = set()
+        own: set[int] = set()
+        while True:
+            message = parse_monitor_message(await self._events[node].recv_multipart())
+            event, descriptor = message["event"], message["value"]
+            if event in BEGUN:
+                connections.add(descriptor)
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                own = set(connections)
+            elif descriptor in own:
+                return
+            else:
+                connections.discard(descriptor)
 
     async def say(self, word: str) -> None:
         """Tell the others of this node's end; empty where all is done."""
