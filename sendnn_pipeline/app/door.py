@@ -92,7 +92,7 @@ def _start(run: Run, variables: Mapping[str, str], context: AppContext) -> Runni
         )
     if run.plan.ranks == 1:
         return start_inline(run_rank, run)
-    threads = plan_threads(run.config.process, context.environ, run.config.parallel.local_ranks)
+    threads = plan_threads(run.config.process, context.environ, len(run.config.parallel.local_ranks))
     return start_ranks(JOB, run, {**threads.environment, **variables}, context.environ)
 
 

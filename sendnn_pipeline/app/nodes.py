@@ -27,7 +27,9 @@ def check_nodes(draft: Draft, environ: Mapping[str, str]) -> None:
         return
     if node >= nodes:
         raise ConfigError(
-            f"{NODE}={node} is none of {NODES}={nodes} machines", where=draft.where(NODE), hint=f"use 0 to {nodes - 1}"
+            f"{NODE}={node}, and there are {NODES}={nodes} machines",
+            where=draft.where(NODE),
+            hint=f"use 0 to {nodes - 1}",
         )
     if ranks % nodes:
         raise ConfigError(

@@ -58,7 +58,7 @@ def replica_session(description: RunDescription, config: RunConfig) -> Iterator[
         in_json = run.config.log.format == LogFormat.json
         notes, progress = open_consoles(draft.group("console"), LogStream(log) if in_json else None)
         say = partial(notes.print, highlight=False, markup=False, soft_wrap=True)
-        threads = plan_threads(run.config.process, context.environ, run.config.parallel.local_ranks)
+        threads = plan_threads(run.config.process, context.environ, len(run.config.parallel.local_ranks))
         environment = {**threads.environment, **engine_environment(resolved, context.environ)}
         with observe_run(context.plugins, resolved, progress, say) as observers:
             yield make_session(

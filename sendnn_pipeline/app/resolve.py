@@ -136,7 +136,8 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     backend = create_backend(plugins, draft.config().backend, where=draft.where("backend.name"))
     limits = backend.limits
     check_nodes(draft, context.environ)
-    draft.threads = plan_threads(draft.config().process, context.environ, draft.config().parallel.local_ranks).count
+    here = len(draft.config().parallel.local_ranks)
+    draft.threads = plan_threads(draft.config().process, context.environ, here).count
     _resolve_dtype(draft, limits)
     engine = _resolve_engine(context, draft)
     engine.resolve(draft, limits)

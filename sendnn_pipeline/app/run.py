@@ -84,7 +84,7 @@ def _run(context: AppContext, layered: LayeredConfig, notes: Console, progress: 
     composed = find_source(context, layered)
     resolved = resolve_run(context, composed, _fetch(composed, say))
     run, draft = resolved.run, resolved.draft
-    threads = plan_threads(run.config.process, context.environ, run.config.parallel.local_ranks)
+    threads = plan_threads(run.config.process, context.environ, len(run.config.parallel.local_ranks))
     environment = {**threads.environment, **engine_environment(resolved, context.environ)}
     api_keys = read_api_keys(context.environ, run.config.serve.api_key_file, draft.where("serve.api_key_file"))
     endpoints = collect_endpoints(context.plugins, run.config.engine.name)
@@ -210,7 +210,7 @@ def observe_run(plugins: Plugins, resolved: ResolvedRun, progress: Console, say:
             expand_path(run.config.metrics.perf_log.dir, "metrics.perf_log.dir"),
             uuid.uuid4().hex[:12],
             run.served_name,
-            run.config.parallel.tensor_parallel,
+            run.config.parallel.local_ranks,
         )
         perf_log.open()
         listeners.append(perf_log)

@@ -144,9 +144,10 @@ class ParallelConfig:
     """Restarts in a row, each after a longer pause, before the server ends all the same."""
 
     @property
-    def local_ranks(self) -> int:
-        """Ranks on this machine."""
-        return self.tensor_parallel // self.nnodes
+    def local_ranks(self) -> range:
+        """Numbers of the ranks on this machine."""
+        each = self.tensor_parallel // self.nnodes
+        return range(self.node_rank * each, (self.node_rank + 1) * each)
 
 
 @dataclass(frozen=True, kw_only=True)

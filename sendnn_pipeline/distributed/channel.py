@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import zmq
 
+from sendnn_pipeline.distributed import curve
 from sendnn_pipeline.errors import EngineError
 
 # How long a rank that failed in a step waits for the others to have failed in it, too.
@@ -50,12 +51,11 @@ class NetworkPlace(Place):
 
     def bind(self, socket: "zmq.Socket[bytes]", peer: int) -> None:
         """Listen, and say where."""
-        socket.bind(f"tcp://{self.address}:*")
-        self.store.set(f"sendnn/channel/{peer}", socket.getsockopt_string(zmq.LAST_ENDPOINT))
+        self.store.set(f"sendnn/channel/{peer}", curve.listen(socket, self.address))
 
     def connect(self, socket: "zmq.Socket[bytes]", peer: int) -> None:
-        """Wait until it is said where, and find it."""
-        socket.connect(self.store.get(f"sendnn/channel/{peer}").decode())
+        """Wait until the store has it, and find it."""
+        curve.connect(socket, self.store.get(f"sendnn/channel/{peer}").decode())
 
 
 class Channel:

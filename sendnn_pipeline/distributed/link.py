@@ -7,13 +7,17 @@ from typing import Any
 
 import zmq
 import zmq.asyncio
+from zmq.utils.monitor import parse_monitor_message
 
+from sendnn_pipeline.distributed import curve
 from sendnn_pipeline.distributed.port import LAST_MESSAGE_MS
 
 HEARTBEAT_MS = 1000
 # A node of which nothing is heard for so long is gone: it is cut off, without power, or stopped.
 SILENT_MS = 10_000
 LINGER_MS = 1000
+BEGUN = (zmq.EVENT_ACCEPTED, zmq.EVENT_CONNECTED)
+EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
 @dataclass
@@ -21,25 +25,24 @@ class Link:
     """Of node 0 a socket for each other node, of the others one to node 0."""
 
     last_word: str = ""
-    """What is said when it is closed, unless an end was told before."""
+    """What the others are told when it is closed, unless they were told an end before."""
     _sockets: dict[int, Any] = field(default_factory=dict, init=False)
     _events: dict[int, Any] = field(default_factory=dict, init=False)
-    _said: bool = field(default=False, init=False)
+    _told: bool = field(default=False, init=False)
 
     def listen(self, node: int, ip: str) -> str:
-        """Listen for another node, and return where."""
-        self._open(node).bind(f"tcp://{ip}:*")
-        return str(self._sockets[node].getsockopt_string(zmq.LAST_ENDPOINT))
+        """Listen for another node, and return what it has to connect by."""
+        return curve.listen(self._open(node), ip)
 
-    def connect(self, address: str) -> None:
-        """Connect to node 0."""
-        self._open(0).connect(address)
+    def connect(self, told: str) -> None:
+        """Connect to node 0, by what its ``listen`` returned."""
+        curve.connect(self._open(0), told)
 
     def _open(self, node: int) -> Any:
         socket = zmq.asyncio.Context.instance().socket(zmq.PAIR)
         socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENT_MS)
-        self._events[node] = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._events[node] = socket.get_monitor_socket(EVENTS)
         self._sockets[node] = socket
         return socket
 
@@ -50,33 +53,49 @@ class Link:
 
     async def end_of(self, node: int) -> str:
         """Wait for another node's end, and return how it came to that; empty where all was done."""
-        gone = asyncio.ensure_future(self._events[node].recv_multipart())
-        said = asyncio.ensure_future(self._sockets[node].recv())
+        gone = asyncio.ensure_future(self._disconnected(node))
+        word = asyncio.ensure_future(self._sockets[node].recv())
         try:
-            await asyncio.wait({gone, said}, return_when=asyncio.FIRST_COMPLETED)
-            if not said.done():
+            await asyncio.wait({gone, word}, return_when=asyncio.FIRST_COMPLETED)
+            if not word.done():
                 # Its last words may come a moment after the end of its connection is announced.
-                await asyncio.wait({said}, timeout=LAST_MESSAGE_MS / 1000)
-            if not said.done():
+                await asyncio.wait({word}, timeout=LAST_MESSAGE_MS / 1000)
+            if not word.done():
                 return f"node {node} is gone"
-            word = said.result().decode()
-            return word and f"node {node}: {word}"
+            told = word.result().decode()
+            return told and f"node {node}: {told}"
         finally:
-            for task in (gone, said):
+            for task in (gone, word):
                 task.cancel()
-            await asyncio.gather(gone, said, return_exceptions=True)
+            await asyncio.gather(gone, word, return_exceptions=True)
+
+    async def _disconnected(self, node: int) -> None:
+        """Wait for the end of the connection with a node; others come by, as who looks for open ports does."""
+        connections: set[int] = set()
+        own: set[int] = set()
+        while True:
+            message = parse_monitor_message(await self._events[node].recv_multipart())
+            event, descriptor = message["event"], message["value"]
+            if event in BEGUN:
+                connections.add(descriptor)
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                own = set(connections)
+            elif descriptor in own:
+                return
+            else:
+                connections.discard(descriptor)
 
     async def say(self, word: str) -> None:
         """Tell the others of this node's end; empty where all is done."""
-        self._said = True
+        self._told = True
         for socket in self._sockets.values():
             with suppress(zmq.Again):
                 await socket.send_string(word, zmq.NOBLOCK)
 
     def close(self) -> None:
-        """Close; what was said is sent first."""
+        """Close; what was told is sent first."""
         for socket in self._sockets.values():
-            if not self._said:
+            if not self._told:
                 with suppress(zmq.Again):
                     zmq.Socket.shadow(socket).send_string(self.last_word, zmq.NOBLOCK)
             socket.disable_monitor()

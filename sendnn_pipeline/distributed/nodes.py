@@ -35,6 +35,9 @@ class Store(Protocol):
     def wait(self, keys: list[str], timeout: timedelta) -> None:
         """Wait for values; a RuntimeError where they do not come in time."""
 
+    def add(self, key: str, amount: int) -> int:
+        """Count, and return the sum."""
+
     def check(self, keys: list[str]) -> bool:
         """Return whether all are there."""
 
@@ -79,6 +82,10 @@ def join(store: Store, node: Node, *, speaks: bool) -> str:
     if node.rank == 0:
         _admit(store, node)
         return ""
+    if speaks and store.add(f"sendnn/came/{node.rank}", 1) > 1:
+        raise EngineError(
+            f"node {node.rank} came to {node.place} before", hint="each machine has a parallel.node_rank of its own"
+        )
     if speaks:
         store.set(_about(node.rank), json.dumps(dict(node.about)))
     try:

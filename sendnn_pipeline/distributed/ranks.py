@@ -133,8 +133,7 @@ def start_ranks(job: str, run: Run, environment: Mapping[str, str], environ: Map
         ) from None
     parallel = run.config.parallel
     link = Link("" if parallel.node_rank == 0 else "it was told to end")
-    size, minutes, local = parallel.tensor_parallel, parallel.gloo_timeout_minutes, parallel.local_ranks
-    here = range(parallel.node_rank * local, (parallel.node_rank + 1) * local)
+    size, minutes, here = parallel.tensor_parallel, parallel.gloo_timeout_minutes, parallel.local_ranks
     logs = {rank: _log_file(parallel.worker_log_dir, rank) for rank in here}
     if parallel.nnodes > 1:
         rendezvous: Rendezvous | None = meet_nodes(environ or {}, parallel)

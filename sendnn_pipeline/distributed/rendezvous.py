@@ -80,8 +80,8 @@ def endpoint(environ: Mapping[str, str], text: str) -> tuple[str, int]:
     place = text or (f"{environ[HOST]}:{environ.get(PORT) or DEFAULT_PORT}" if environ.get(HOST) else "")
     host, _, port = place.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        said = f"parallel.rendezvous={text} is not HOST:PORT" if text else "nothing says where the nodes of a run meet"
-        raise ConfigError(said, hint=f"set parallel.rendezvous=HOST:PORT of node 0, or {HOST} and {PORT}")
+        wrong = f"parallel.rendezvous={text} is not HOST:PORT" if text else "nothing says where the nodes of a run meet"
+        raise ConfigError(wrong, hint=f"set parallel.rendezvous=HOST:PORT of node 0, or {HOST} and {PORT}")
     return host, int(port)
 
 

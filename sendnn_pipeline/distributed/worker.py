@@ -57,9 +57,11 @@ class Seat:
         if self.rendezvous is None:
             return {}
         place = {"MASTER_ADDR": self.rendezvous.host, "MASTER_PORT": str(self.rendezvous.port)}
-        ranks = {"RANK": str(self.rank), "LOCAL_RANK": str(self.local_rank), "WORLD_SIZE": str(self.size)}
+        here = self.size // (self.node.size if self.node is not None else 1)
+        of_all = {"RANK": str(self.rank), "WORLD_SIZE": str(self.size)}
+        local = {"LOCAL_RANK": str(self.local_rank), "LOCAL_WORLD_SIZE": str(here)}
         interface = {INTERFACE: self.rendezvous.interface} if self.rendezvous.interface else {}
-        return {**place, **ranks, **interface}
+        return {**place, **of_all, **local, **interface}
 
     def world(self, port: Port) -> World:
         """Return the ranks as this one sees them, once all have come.

@@ -8,12 +8,15 @@ from sendnn_pipeline.errors import ConfigError
 
 RANKS = "parallel.tensor_parallel"
 HEADS, KV_HEADS, NEURONS = "num_attention_heads", "num_key_value_heads", "intermediate_size"
+# Neurons beside those of experts; of models without experts, all of them.
+SHARED_NEURONS = "shared_intermediate_size"
 
 
 def divided_sizes(text: Mapping[str, Any]) -> dict[str, int]:
     """Return what is divided among ranks, by its name in the text model's config.json."""
     heads = int(text.get(HEADS) or 0)
-    sizes = {HEADS: heads, KV_HEADS: int(text.get(KV_HEADS) or heads), NEURONS: int(text.get(NEURONS) or 0)}
+    sizes = {HEADS: heads, KV_HEADS: int(text.get(KV_HEADS) or heads)}
+    sizes |= {name: int(text.get(name) or 0) for name in (NEURONS, SHARED_NEURONS)}
     return {name: size for name, size in sizes.items() if size}
 
 

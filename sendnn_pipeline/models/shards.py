@@ -17,8 +17,16 @@ if TYPE_CHECKING:
     from sendnn_pipeline.models.facts import ModelFacts
 
 BY_OUTPUT, BY_INPUT = "colwise", "rowwise"
+# By output of two products that are one: each rank has a part of both.
+PACKED = "packed_colwise"
 # What every rank has whole: norms, whose gradients alone would differ.
 WHOLE = "replicated_with_grad_allreduce"
+ATTENTION = {f"layers.*.self_attn.{name}_proj": BY_OUTPUT for name in "qkv"} | {"layers.*.self_attn.o_proj": BY_INPUT}
+# Of decoders without experts whose plan in transformers is of experts alone.
+WITHOUT_EXPERTS = {
+    "granitemoehybrid": ATTENTION
+    | {"layers.*.shared_mlp.input_linear": PACKED, "layers.*.shared_mlp.output_linear": BY_INPUT}
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,8 @@ class ShardPlan:
     by_output: tuple[str, ...]
     """Names of modules, with ``*`` for a number."""
     by_input: tuple[str, ...]
+    packed: tuple[str, ...] = ()
+    """Of outputs, those of two products at once, one after the other."""
     whole: tuple[str, ...] = ()
     """Parts of the model that are not divided, whatever their modules are called."""
 
@@ -36,9 +46,13 @@ class ShardPlan:
         module, _, kind = name.rpartition(".")
         if not set(self.whole).isdisjoint(module.split(".")):
             return None
-        if _among(module, self.by_output):
+        if _among(module, self.by_output) or _among(module, self.packed):
             return 0
         return 1 if _among(module, self.by_input) and kind == "weight" else None
+
+    def products(self, name: str) -> int:
+        """Return of how many products the weight of this name is."""
+        return 2 if _among(name.rpartition(".")[0], self.packed) else 1
 
     def adds_once(self, name: str) -> bool:
         """Return whether the tensor is added to what ranks have parts of, so that one of them has to do it."""
@@ -51,29 +65,32 @@ class ShardPlan:
 
 
 def read_shard_plan(folder: "Path", whole: tuple[str, ...] = ()) -> ShardPlan:
-    """Return the plan that transformers has for a model, or for the text model of one that reads images.
+    """Return the plan that transformers has for a model, or ours where it lacks a part of no use to the model.
 
     Args:
-        folder: the model's folder.
+        folder: the model's folder; of one that reads images the text model is divided.
         whole: parts that are not divided.
 
     Raises:
-        ModelError: it has none, or one of other parts than products.
+        ModelError: there is none, or one of other parts than products.
     """
     from transformers import CONFIG_MAPPING
 
-    config = read_config_json(folder)
-    text = config.get("text_config")
-    kind = str((text if isinstance(text, dict) else config).get("model_type"))
+    described = read_config_json(folder)
+    text = described.get("text_config")
+    config = text if isinstance(text, dict) else described
+    kind = str(config.get("model_type"))
     plan: Mapping[str, str] = getattr(CONFIG_MAPPING[kind], "base_model_tp_plan", None) or {}
+    if config.get("num_local_experts") == 0:
+        plan = WITHOUT_EXPERTS.get(kind, plan)
     hint = "leave parallel.tensor_parallel at 1"
     if not {BY_OUTPUT, BY_INPUT} <= set(plan.values()):
         raise ModelError(f"{folder}: transformers has no plan to divide the layers of {kind} among ranks", hint=hint)
-    other = next((style for style in plan.values() if style not in (BY_OUTPUT, BY_INPUT, WHOLE)), None)
+    other = next((style for style in plan.values() if style not in (BY_OUTPUT, BY_INPUT, PACKED, WHOLE)), None)
     if other is not None:
         raise ModelError(f"{folder}: layers of {kind} are divided by {other}, which is not done here", hint=hint)
-    by_output, by_input = (tuple(name for name, way in plan.items() if way == style) for style in (BY_OUTPUT, BY_INPUT))
-    return ShardPlan(by_output, by_input, whole)
+    styles = (BY_OUTPUT, BY_INPUT, PACKED)
+    return ShardPlan(*(tuple(name for name, way in plan.items() if way == style) for style in styles), whole)
 
 
 class ShardedWeights(CheckpointWeights):
@@ -84,15 +101,18 @@ class ShardedWeights(CheckpointWeights):
         self._plan, self._rank, self._size = plan, rank, size
 
     def _read(self, opened: Any, name: str) -> "torch.Tensor":
+        import torch
+
         axis = self._plan.axis(name)
         if axis is None:
             tensor: torch.Tensor = opened.get_tensor(name)
             return tensor.new_zeros(tensor.shape) if self._rank and self._plan.adds_once(name) else tensor
-        whole = opened.get_slice(name)
-        each = whole.get_shape()[axis] // self._size
-        mine = slice(self._rank * each, (self._rank + 1) * each)
-        part: torch.Tensor = whole[mine] if axis == 0 else whole[:, mine]
-        return part.contiguous()
+        whole, products = opened.get_slice(name), self._plan.products(name)
+        length = whole.get_shape()[axis] // products
+        each = length // self._size
+        starts = [product * length + self._rank * each for product in range(products)]
+        parts = [whole[at : at + each] if axis == 0 else whole[:, at : at + each] for at in starts]
+        return torch.cat(parts) if products > 1 else parts[0].contiguous()
 
 
 def open_weights(

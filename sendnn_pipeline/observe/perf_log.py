@@ -4,7 +4,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ class PerfLog:
     folder: Path
     run_id: str
     model_name: str
-    ranks: int = 1
-    """How many write their startup, each into a file of its own."""
+    ranks: Sequence[int] = (0,)
+    """Who write their startup, each into a file of its own."""
     _lossy: bool = field(default=False, init=False)
     """Whether a line could not be written."""
 
@@ -42,7 +42,7 @@ class PerfLog:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for name in (*(STARTUP_FILE.format(rank=rank) for rank in range(self.ranks)), REQUEST_FILE):
+            for name in (*(STARTUP_FILE.format(rank=rank) for rank in self.ranks), REQUEST_FILE):
                 (self.folder / name).touch()
         except OSError as error:
             raise ServeError(

@@ -81,20 +81,25 @@ def library_set(run: Run, backend: CompileBackend, environ: Mapping[str, str]) -
         # The same with a card and without.
         backend.library or backend.name,
         fields,
-        # Each rank has a part of the model on its own device, and all fill one folder.
-        (("rank", str(World()) if run.plan.ranks == 1 else f"all of {run.plan.ranks}"),),
+        (("rank", _ranks_here(run)),),
     )
     names = "+".join(program.name for program in run.plan.programs)
     store = ArtifactStore(root, frozenset(options.trusted))
     return LibrarySet(cache, keys.key(names), store, run.served_name, working, options.max_bytes)
 
 
+def _ranks_here(run: Run) -> str:
+    """Return whose parts of the model the folder has: each rank of this machine compiles its own into it."""
+    here = run.config.parallel.local_ranks
+    return str(World()) if run.plan.ranks == 1 else f"{here.start} to {here.stop - 1} of {run.plan.ranks}"
+
+
 @contextmanager
 def filling(library: LibrarySet | None, environ: Mapping[str, str], world: World) -> Iterator[Publish]:
     """Have the library's folder there while the engine runs; yield what to call once everything is compiled.
 
-    A second run that wants to compile the same waits here, and finds what the first one published. Of several ranks,
-    the first makes the folder, before the others meet it, and publishes it once all have compiled.
+    A second run that wants to compile the same waits here, and finds what the first one published. Of the ranks on
+    this machine, the first makes the folder, before it meets the others, and publishes it once all have compiled.
 
     Args:
         library: the run's.
@@ -108,7 +113,7 @@ def filling(library: LibrarySet | None, environ: Mapping[str, str], world: World
         # It has an artifact's folder, or one that is not ours to fill.
         yield lambda: None
         return
-    if world.rank:
+    if world.local_rank:
         yield world.meet
         return
     with library.store.working(library.working), ExitStack() as compiling:

@@ -102,7 +102,7 @@ def _configured(context: AppContext, overrides: Sequence[Override]) -> Iterator[
     except PipelineError as error:
         yield Finding("fail", str(error))
     try:
-        threads = plan_threads(config.process, context.environ, config.parallel.local_ranks)
+        threads = plan_threads(config.process, context.environ, len(config.parallel.local_ranks))
         yield Finding("ok", f"the engine gets {threads.count} threads ({threads.reason})")
         yield from (Finding("note", warning) for warning in threads.warnings)
     except PipelineError as error:
@@ -117,7 +117,7 @@ def _configured(context: AppContext, overrides: Sequence[Override]) -> Iterator[
         yield Finding("fail" if compiles else "note", str(error))
     yield Finding("ok", f"backend {config.backend.name} ({draft.where('backend')})")
     if isinstance(config.backend, SendnnConfig):
-        compiles_only, ranks = config.backend.name == COMPILE_ONLY, config.parallel.local_ranks
+        compiles_only, ranks = config.backend.name == COMPILE_ONLY, len(config.parallel.local_ranks)
         for state, what in spyre_findings(context.environ, compiles_only=compiles_only, ranks=ranks):
             yield Finding(state, what)
 

@@ -14,6 +14,7 @@ from sendnn_pipeline.config.environment import API_KEY
 from sendnn_pipeline.config.option_file import MISSING
 from sendnn_pipeline.config.secrets import REDACTED
 from sendnn_pipeline.errors import ConfigError, PipelineError, nearest
+from sendnn_pipeline.machine.threads import plan_threads
 from sendnn_pipeline.tools import shows_usage
 
 UNDECIDED = ("auto", None)
@@ -40,12 +41,21 @@ def main(argv: Sequence[str]) -> None:
         owner = unused_by(key, resolution.used) if resolution.used else ""
         unused = f"it belongs to {owner}" if owner else draft.unused.get(key, "")
         sys.stdout.write(_explain(key, draft.origins[key], unused, resolution.note, docs))
-    if CHANGED not in argv and (not command.names or any(name.startswith("serve") for name in command.names)):
+    if resolution.refusal is None and _is_asked("process", argv, command.names):
+        config = draft.config()
+        threads = plan_threads(config.process, context.environ, len(config.parallel.local_ranks))
+        sys.stdout.write(f"threads of each engine process = {threads.count}\n  from {threads.reason}\n")
+    if _is_asked("serve", argv, command.names):
         shown = REDACTED if context.environ.get(API_KEY) else "none"
         sys.stdout.write(f"API key = {shown}\n  from {API_KEY} or the file serve.api_key_file\n")
     if resolution.refusal is not None:
         sys.stdout.flush()
         raise ConfigError(f"this run would be refused: {resolution.refusal}")
+
+
+def _is_asked(group: str, argv: Sequence[str], names: Sequence[str]) -> bool:
+    """Return whether what is no key of a group is shown, too."""
+    return CHANGED not in argv and (not names or any(name.startswith(group) for name in names))
 
 
 @dataclass(frozen=True)

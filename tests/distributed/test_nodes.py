@@ -1,5 +1,6 @@
 """Ranks on several machines, each of which somebody starts; here all are this one, on the loopback."""
 
+import asyncio
 import json
 import socket
 
@@ -7,6 +8,7 @@ import psutil
 import pytest
 
 from sendnn_pipeline.config.schema import ParallelConfig
+from sendnn_pipeline.distributed.link import Link
 from sendnn_pipeline.distributed.nodes import difference
 from sendnn_pipeline.distributed.rendezvous import endpoint, interface_to, meet_nodes
 from sendnn_pipeline.errors import ConfigError
@@ -45,6 +47,9 @@ def test_two_nodes_answer_drain_and_end_together(words):
     with other(*words, **with_echo()) as second, Served(*words, **with_echo()) as first:
         assert ask(first).json()["data"] == ["hello"]
         second.wait_line("node 1 of 2 is warm; node 0 serves")
+        with other(*words, **with_echo()) as again:
+            assert again.exit_code(60) == 1
+            assert "error: node 1 came to 127.0.0.1:" in again.lines[-1]
         assert len(ranks_of(first)) == len(ranks_of(second)) == 1
         second.terminate()
         second.wait_line("ends with node 0, once that has drained")
@@ -120,6 +125,40 @@ def test_two_nodes_answer_as_one_does(llama, place):
         assert first.exit_code() == second.exit_code() == 0, second.output
 
 
+async def come_by(host, port):
+    """Connect as somebody who looks for open ports, and as one who takes this for something else."""
+    for words in (b"", b"GET / HTTP/1.0\r\n\r\n" * 9):
+        with socket.create_connection((host, port)) as stranger:
+            stranger.sendall(words)
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize(("word", "reason"), [("broken", "node 1: broken"), ("", ""), (None, "node 1 is gone")])
+def test_a_link_hears_how_another_node_ends_and_no_stranger(word, reason):
+    async def main():
+        here, there = Link(), Link()
+        try:
+            told = here.listen(1, "127.0.0.1")
+            ending = asyncio.create_task(here.end_of(1))
+            host, port = told.split()[0].removeprefix("tcp://").split(":")
+            await come_by(host, int(port))
+            there.connect(told)
+            await asyncio.sleep(0.2)
+            await come_by(host, int(port))
+            assert not ending.done()
+            if word is not None:
+                await there.say(word)
+            # Of a process that is killed, the kernel closes them without a word.
+            there._told = True
+            there.close()
+            return await asyncio.wait_for(ending, 30)
+        finally:
+            here.close()
+            there.close()
+
+    assert asyncio.run(main()) == reason
+
+
 def test_what_differs_is_the_first_field():
     ours = {"torch": "2.13", "scheduler.max_num_seqs": json.dumps(4)}
     assert difference(ours, dict(ours), 3) == ""
@@ -146,13 +185,13 @@ def test_nodes_that_cannot_be_are_refused(llama):
     words = [*EAGER_FLOAT32, f"model.path={llama}", "parallel.tensor_parallel=2"]
     for more, says in (
         (["parallel.nnodes=3", "parallel.rendezvous=h:1"], "parallel.nnodes=3 does not divide parallel.tensor_para"),
-        (["parallel.nnodes=2", "parallel.node_rank=2"], "parallel.node_rank=2 is none of parallel.nnodes=2 machines"),
+        (["parallel.nnodes=2", "parallel.node_rank=2"], "parallel.node_rank=2, and there are parallel.nnodes=2 mach"),
         (["parallel.nnodes=2"], "nothing says where the nodes of a run meet"),
         (["parallel.nnodes=2", "parallel.rendezvous=h"], "parallel.rendezvous=h is not HOST:PORT"),
     ):
         with pytest.raises(ConfigError, match=says):
             resolved_run([*words, *more])
     meet = clean_environ(MASTER_ADDR="127.0.0.1")
-    assert resolved_run([*words, "parallel.nnodes=2"], meet).run.config.parallel.local_ranks == 1
+    assert resolved_run([*words, "parallel.nnodes=2"], meet).run.config.parallel.local_ranks == range(1)
     notices = resolved_run([*words, "parallel.rendezvous=h:1"]).draft.notices
     assert "rendezvous=h:1) is not used by this run: the run is on one machine" in "".join(notices)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -192,6 +193,31 @@ def test_where_ranks_meet_is_said_by_the_environment_and_refused_in_one_line():
             bind_rendezvous(taken, 3)
     with pytest.raises(ConfigError, match="MASTER_PORT=x must be a number"):
         bind_rendezvous({"MASTER_PORT": "x"}, 3)
+
+
+def test_nothing_of_a_start_stays_open_in_its_parent():
+    """However often an engine of two ranks is started again; sockets of other nodes are closed, too."""
+
+    async def start_and_kill():
+        ranks = await start("wait", run_of(tensor_parallel=2))
+        ranks.link.connect(ranks.link.listen(1, "127.0.0.1"))
+        async for _ in ranks.messages():
+            await ranks.end()
+            break
+
+    async def main():
+        process = psutil.Process()
+        await start_and_kill()
+        gc.collect()
+        # A library's thread closes some of them, a moment later.
+        await asyncio.sleep(1.0)
+        before = process.num_fds()
+        for _ in range(3):
+            await start_and_kill()
+        gc.collect()
+        await asyncio.to_thread(wait_for, lambda: process.num_fds() <= before, 10)
+
+    asyncio.run(main())
 
 
 PARENT = """

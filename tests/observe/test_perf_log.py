@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+from sendnn_pipeline.messages import StageEvent
+from sendnn_pipeline.observe.perf_log import PerfLog
 from tests.served import ECHO, ROOT, Served, environment, with_echo
 
 # Writes until the system refuses more of the file, and cuts the write that goes past its end, as a full disk does.
@@ -37,6 +39,15 @@ def test_lines_are_whole_and_it_is_said_once(tmp_path):
     assert before == list(range(len(before))) and len(before) > 5 and last == "after" and text.endswith("}\n")
     (line,) = ended.stderr.splitlines()
     assert "request_metrics.jsonl" in line and "lost from here on" in line
+
+
+def test_each_rank_has_a_file_of_its_own(tmp_path):
+    log = PerfLog(tmp_path, "run", "m", ranks=range(2))
+    log.open()
+    log.on_stage(StageEvent("load", "finished", seconds=1.5, rank=1))
+    assert (tmp_path / "perf_log_rank_0.txt").read_text() == ""
+    (line,) = (tmp_path / "perf_log_rank_1.txt").read_text().splitlines()
+    assert line.split(", ")[1:] == ["load model time", "1.500", "model", "m", "run_id", "run"]
 
 
 def test_requests_are_answered_although_their_log_is_lost(tiny, tmp_path):

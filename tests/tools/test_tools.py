@@ -58,7 +58,7 @@ def test_explain_takes_keys_anywhere_and_several(in_process):
     ended = in_process("explain", "model.dtype=float32", "serve.port", "--cfg=job", "process", "serve.port=9")
     keys = [line.partition(" = ")[0] for line in ended.stdout.splitlines() if line[0] != " "]
     assert ended.returncode == 0 and keys[0] == "process" and "process.num_cpus" in keys
-    assert keys[-2:] == ["serve.port", "API key"]
+    assert keys[-3:] == ["serve.port", "threads of each engine process", "API key"]
 
 
 def test_explain_shows_only_what_is_not_default(in_process):
@@ -67,6 +67,14 @@ def test_explain_shows_only_what_is_not_default(in_process):
         "model.dtype = float32",
         "process.num_cpus = 2",
     ]
+
+
+def test_explain_says_how_many_threads_there_are_and_why(llama, in_process):
+    words = (*EAGER_FLOAT32, f"model.path={llama}", "parallel.tensor_parallel=2", "process.num_cpus=6")
+    explained = in_process("explain", "process.num_cpus", *words)
+    line = "threads of each engine process = 3\n  from process.num_cpus (SENDNN_INFERENCE_NUM_CPUS)\n"
+    assert explained.stdout.endswith(line), explained.stdout + explained.stderr
+    assert "threads of" not in in_process("explain", "process.num_cpus", *words, "--changed").stdout
 
 
 def test_explain_says_that_a_run_would_be_refused(minilm, in_process):

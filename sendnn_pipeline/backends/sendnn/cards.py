@@ -14,7 +14,7 @@ def assigned_cards(environ: Mapping[str, str]) -> dict[str, int]:
     """Return how many cards each variable assigns that is set; of addresses, those without a gap from rank 0 on.
 
     Raises:
-        BackendError: a number is none.
+        BackendError: it is not a number.
     """
     found = {}
     if text := environ.get(WORLD_SIZE):

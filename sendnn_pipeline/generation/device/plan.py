@@ -108,7 +108,7 @@ def make_device_plan(config: RunConfig, model: ModelFacts, facts: GenerationFact
             config.artifacts.require,
             blocks,
             ranks=ranks,
-            local_ranks=config.parallel.local_ranks,
+            local_ranks=len(config.parallel.local_ranks),
         ),
         lines=(
             PlanLine("engine", f"{config.engine.name}: up to {seqs} sequences at once"),

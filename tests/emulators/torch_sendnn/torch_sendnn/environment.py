@@ -19,13 +19,13 @@ DISABLE_COMPILATION = "DISABLE_COMPILATION"
 # Of this emulator alone: what the card takes, and for how long a set of graphs is half written.
 CARD_BYTES, COMPILE_SECONDS = "TORCH_SENDNN_EMULATED_CARD_BYTES", "TORCH_SENDNN_EMULATED_COMPILE_SECONDS"
 # Which card is this process's, of how many.
-RANK, WORLD_SIZE, CARDS = "RANK", "WORLD_SIZE", "AIU_WORLD_SIZE"
+RANK, WORLD_SIZE, LOCAL_RANK, CARDS = "RANK", "WORLD_SIZE", "LOCAL_RANK", "AIU_WORLD_SIZE"
 READ = (
     *LIMITS,
     RANK,
     WORLD_SIZE,
     CARDS,
-    "LOCAL_RANK",
+    LOCAL_RANK,
     "COMPILATION_MODE",
     "FLEX_COMPUTE",
     "FLEX_DEVICE",
@@ -56,13 +56,14 @@ class Environment:
                 raise DeviceError(f"{name} was {then} when torch_sendnn was imported, and is {now} now")
 
     def check_group(self) -> None:
-        """Refuse a group of processes that is another than the environment said, and more of them than cards."""
+        """Refuse a group of processes that is another than the environment says, and one here without a card."""
         rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         told = self.captured.get(RANK, "0"), self.captured.get(WORLD_SIZE, "1")
         if told != (str(rank), str(size)):
             raise DeviceError(f"{RANK} and {WORLD_SIZE} are {told}, and this is process {rank} of {size}")
-        if size > int(self.captured.get(CARDS, size)):
-            raise DeviceError(f"{size} processes, and {CARDS} is {self.captured[CARDS]}")
+        local, cards = int(self.captured.get(LOCAL_RANK, "0")), self.captured.get(CARDS)
+        if cards is not None and local >= int(cards):
+            raise DeviceError(f"process {local} of this machine, and {CARDS} is {cards}")
 
     def check_complete(self, *, dynamic: bool) -> None:
         """Refuse to compile a kind of graphs that the environment is not made for."""
