@@ -56,8 +56,9 @@ class LibrarySet:
     def variables(self) -> Mapping[str, str]:
         """Return what the library must find at its import: from a store that is read-only, the artifact itself."""
         found = self.find()
-        in_place = isinstance(found, Artifact) and not os.access(self.store.folder, os.W_OK)
-        return self.cache.variables(found.folder if in_place else self.working)
+        if isinstance(found, Artifact) and not os.access(self.store.folder, os.W_OK):
+            return self.cache.variables(found.folder)
+        return self.cache.variables(self.working)
 
 
 def library_set(run: Run, backend: CompileBackend, environ: Mapping[str, str]) -> LibrarySet | None:

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.fx.experimental import _config as shapes_config
 
 from sendnn_pipeline.backends.base import Limits
 from sendnn_pipeline.backends.sendnn import backend as sendnn_backend
 from sendnn_pipeline.backends.sendnn import environment, program
 from sendnn_pipeline.errors import BackendError, PipelineError
+from sendnn_pipeline.generation.device.core import DeviceCore
 from sendnn_pipeline.messages import Part, Ready, RequestFailed, StageEvent
 from sendnn_pipeline.pipeline.warmup import Warmup
 from sendnn_pipeline.pooling import runner
@@ -221,3 +223,21 @@ def test_the_emulator_knows_nothing_of_whom_it_serves():
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
     assert not [file for file in (HERE / "torch_sendnn").rglob("*.py") if "sendnn_pipeline" in file.read_text()]
+
+
+@pytest.mark.parametrize("where", ["before", "within"])
+def test_what_fails_while_it_is_traced_leaves_nothing_on(where, llama, card, monkeypatch):
+    """Of the first Program, so that leaving has nothing to compile, and of the second, so that it has."""
+
+    def rehearse(self, program, sizes, *, check):
+        if where == "before" or program.function == "decode":
+            raise RuntimeError("a model that fails")
+        return rehearsed(self, program, sizes, check=check)
+
+    rehearsed = DeviceCore.rehearse
+    monkeypatch.setattr(DeviceCore, "rehearse", rehearse)
+    with pytest.raises(RuntimeError, match="a model that fails"):
+        card.run(f"model.path={llama}", "scheduler.chunk_size=64")
+    device = card.device
+    assert not device.warming and not device.traced and device.compiled == (where == "within")
+    assert not shapes_config.backed_size_oblivious
