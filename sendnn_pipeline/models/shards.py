@@ -90,7 +90,8 @@ def read_shard_plan(folder: "Path", whole: tuple[str, ...] = ()) -> ShardPlan:
     if other is not None:
         raise ModelError(f"{folder}: layers of {kind} are divided by {other}, which is not done here", hint=hint)
     styles = (BY_OUTPUT, BY_INPUT, PACKED)
-    return ShardPlan(*(tuple(name for name, way in plan.items() if way == style) for style in styles), whole)
+    by_output, by_input, packed = (tuple(name for name, way in plan.items() if way == style) for style in styles)
+    return ShardPlan(by_output, by_input, packed, whole)
 
 
 class ShardedWeights(CheckpointWeights):

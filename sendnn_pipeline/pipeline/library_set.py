@@ -56,10 +56,9 @@ class LibrarySet:
     def variables(self) -> Mapping[str, str]:
         """Return what the library must find at its import: from a store that is read-only, the artifact itself."""
         found = self.find()
-        folder = self.working
         if isinstance(found, Artifact) and not os.access(self.store.folder, os.W_OK):
-            folder = found.folder
-        return self.cache.variables(folder)
+            return self.cache.variables(found.folder)
+        return self.cache.variables(self.working)
 
 
 def library_set(run: Run, backend: CompileBackend, environ: Mapping[str, str]) -> LibrarySet | None:

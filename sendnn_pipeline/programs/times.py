@@ -45,12 +45,12 @@ def timing_prefix(
     options = hashlib.sha256(json.dumps(backend, sort_keys=True, default=str).encode()).hexdigest()[:8]
     together = f"{ranks} ranks " if ranks > 1 else ""
     threaded = f"{threads} threads {concurrent_steps} steps {together}"
-    return f"{model_prefix(model)}{backend['name']}-{options} {dtype} {machine}, {threaded}"
+    return f"{model[:16]} {backend['name']}-{options} {dtype} {machine}, {threaded}"
 
 
-def model_prefix(model: str) -> str:
-    """Begin the names of all that is recorded of a model, whatever the backend and the machine."""
-    return f"{model[:16]} "
+def on_any_machine(prefix: str) -> str:
+    """Return what begins the names of the same run's Programs wherever they were timed: model, backend and dtype."""
+    return " ".join([*prefix.split(" ")[:3], ""])
 
 
 def implausible(times: Mapping[Program, StepMs]) -> set[tuple[Program, Sizes]]:

@@ -18,7 +18,7 @@ from sendnn_pipeline.observe.console import open_console
 from sendnn_pipeline.programs.artifact import MANIFEST, Artifact, file_digest
 from sendnn_pipeline.programs.bundle import export_artifacts, import_artifacts
 from sendnn_pipeline.programs.store import ArtifactStore, store_at
-from sendnn_pipeline.programs.times import StepTimes, model_prefix
+from sendnn_pipeline.programs.times import StepTimes, on_any_machine
 from sendnn_pipeline.tools import ToolParser
 
 DAY_SECONDS = 86400.0
@@ -87,7 +87,7 @@ def _names_model(composed: ComposedRun) -> bool:
 
 
 def _of_run(context: AppContext, words: Sequence[str], times: StepTimes) -> tuple[list[Artifact], Mapping[str, Any]]:
-    """Return all artifacts of the run that the words describe, and what was measured of its model's steps.
+    """Return all artifacts of the run that the words describe, and what was measured of them.
 
     Raises:
         ArtifactError: one is missing, or not to be used.
@@ -96,7 +96,7 @@ def _of_run(context: AppContext, words: Sequence[str], times: StepTimes) -> tupl
     composed = compose_run(context, command.overrides)
     resolved = resolve_run(context, composed, composed.fetch())
     artifacts = stored_artifacts(context.plugins, resolved.run, resolved.backend, context.environ)
-    return artifacts, times.recorded(model_prefix(resolved.run.model.structure_digest))
+    return artifacts, times.recorded(on_any_machine(resolved.run.timing_prefix))
 
 
 def _whole(store: ArtifactStore) -> list[Artifact]:
@@ -116,7 +116,8 @@ def _whole(store: ArtifactStore) -> list[Artifact]:
 def _export(artifacts: Sequence[Artifact], step_ms: Mapping[str, Any], file: Path, console: Console) -> None:
     export_artifacts(artifacts, file, step_ms)
     _say_each("exported", artifacts, console)
-    console.print(f"with measured steps of {len(step_ms)} Programs", markup=False)
+    for name in step_ms:
+        console.print(f"with step times of {name}", markup=False, soft_wrap=True)
     size = file.stat().st_size / 2**20
     console.print(f"{file}, {size:.1f} MiB, sha256 {file_digest(file)}", markup=False, soft_wrap=True)
 

@@ -164,6 +164,17 @@ def test_a_whole_decoder_over_a_paged_cache_gives_the_model_s_own_logits(name, t
                 torch.testing.assert_close(logits[row, 0], wanted[row][places[row]], atol=2e-5, rtol=1e-4)
 
 
+def test_logits_are_float32_within_the_graph_whatever_the_weights(llama):
+    causal = load_causal(llama, "float16", register_attention())
+    heads, size = causal.config.num_key_value_heads, causal.config.hidden_size // causal.config.num_attention_heads
+    caches = [torch.zeros(2, BLOCK_SIZE, heads, size).half() for _ in range(2 * causal.config.num_hidden_layers)]
+    one = torch.ones(1, 1, dtype=torch.int64)
+    exported = torch.export.export(WholeDecoder(causal, 1), (one, one - 1, one * 64, one, one[0], one[0] - 1, *caches))
+    logits, *written = exported.graph_module.graph.output_node().args[0]
+    assert logits.meta["val"].dtype == torch.float32
+    assert {cache.meta["val"].dtype for cache in written} == {torch.float16}
+
+
 def not_rebound(self, function, inputs, *, counts):
     with torch.no_grad():
         return self.calls[function](*inputs, *self.caches)[0]

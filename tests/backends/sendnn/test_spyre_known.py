@@ -1,4 +1,4 @@
-"""Every known configuration is planned as published; each kind of model among them is traced, deployed and served."""
+"""Every known configuration is planned as published, and traced, deployed and served at small sizes."""
 
 import json
 from pathlib import Path
@@ -71,6 +71,12 @@ def one_of_each_kind(names: list[str]) -> list[str]:
     return list({kind_of(name)[:2]: name for name in reversed(names)}.values())
 
 
+def all_and_of_each_kind_one_quickly(names: list[str]) -> list:
+    """Return all names, of which those are slow that stand for nothing that another one does not."""
+    first = one_of_each_kind(names)
+    return [name if name in first else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 def make_small(kind: str, architecture: str, positions: int, folder: Path) -> None:
     """Write a model of the architecture and positions, and next to no weights."""
     import torch
@@ -119,7 +125,7 @@ def test_a_pooling_model_is_planned_as_published(name, tmp_path, model_of, card)
     assert card.variables["COMPILATION_MODE"] == "offline"
 
 
-@pytest.mark.parametrize("name", one_of_each_kind(POOLING))
+@pytest.mark.parametrize("name", all_and_of_each_kind_one_quickly(POOLING))
 def test_a_pooling_model_is_traced_deployed_and_served(name, tmp_path, model_of, card):
     port = card.run(*words_of(name, tmp_path, model_of(name), SMALL["warmup.shapes"]), requests=[[0, 5, 6, 2]])
     (part,) = port.of(Part)
@@ -188,7 +194,7 @@ def test_a_decoder_of_several_cards_is_planned_as_published(name, index, tmp_pat
         card.resolve(*words, SPYRE_DEVICES="3")
 
 
-@pytest.mark.parametrize("name", one_of_each_kind(GENERATING))
+@pytest.mark.parametrize("name", all_and_of_each_kind_one_quickly(GENERATING))
 def test_a_decoder_is_traced_deployed_and_served(name, tmp_path, model_of, card):
     words = words_of(name, tmp_path, model_of(name), SMALL["scheduler.max_num_seqs"])
     port = Port([[5, 6, 7]], max_tokens=2)

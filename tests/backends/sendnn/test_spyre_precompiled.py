@@ -8,6 +8,7 @@ import pytest
 
 from sendnn_pipeline.errors import ArtifactError, BackendError
 from sendnn_pipeline.messages import Ready
+from sendnn_pipeline.pipeline import library_set
 from tests.backends.sendnn.conftest import forget_emulator
 
 KEPT, ENABLE = "TORCH_SENDNN_CACHE_DIR", "TORCH_SENDNN_CACHE_ENABLE"
@@ -140,3 +141,47 @@ def test_a_batch_of_one_is_what_the_plugin_calls_two_and_broken_catalogs_are_one
     file.mkdir()
     with pytest.raises(BackendError, match="is not a file"):
         card.resolve(*words, **keeping(folder))
+
+
+def test_one_file_has_a_device_s_sets_and_their_step_times(tiny, card, tmp_path, in_process, monkeypatch):
+    words = (f"model.path={tiny}", ONCE)
+    card.run(*words, **keeping(tmp_path / "here"))
+    file, there = str(tmp_path / "run.artifacts"), tmp_path / "there"
+    model = ("model=local", *words, "backend=sendnn", f"cache_dir={card.cache_dir}")
+    # Those of the engine that ran in this process, which no user sets.
+    for name in card.variables:
+        monkeypatch.delenv(name)
+    exported = in_process("catalog", "export", file, *model, **keeping(tmp_path / "here"))
+    assert exported.returncode == 0 and "with step times of" in exported.stdout, exported.stderr
+    imported = in_process("catalog", "import", file, "backend=sendnn", **keeping(there))
+    assert imported.returncode == 0 and f"into {there}" in imported.stdout, imported.stderr
+    forget_emulator()
+    card.cache_dir = tmp_path / "other"
+    (ready,) = card.run(*words, "artifacts.require=true", **keeping(there)).of(Ready)
+    assert (card.device.cache_hits, card.device.compiled) == (1, 0)
+    assert not ready.measured and ready.steps
+
+
+def test_of_a_disk_that_is_read_only_the_library_has_the_artifact_itself(tiny, card, tmp_path, monkeypatch):
+    words, folder = (f"model.path={tiny}", ONCE), tmp_path / "kept"
+    card.run(*words, **keeping(folder))
+    forget_emulator()
+    # As root, every folder can be written that is not on such a disk.
+    monkeypatch.setattr(library_set, "os", OsWithout(folder))
+    before = compiled_files(folder)
+    card.run(*words, "artifacts.require=true", **keeping(folder))
+    (artifact,) = folder.glob("pool*")
+    assert os.environ[KEPT] == str(artifact) and card.device.cache_hits == 1 and compiled_files(folder) == before
+
+
+class OsWithout:
+    """The module of this name, for which a folder cannot be written."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def access(self, path, mode):
+        return path != self.folder and os.access(path, mode)
+
+    def __getattr__(self, name):
+        return getattr(os, name)

@@ -8,11 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.fx.experimental import _config as shapes_config
 
 from sendnn_pipeline.backends.base import Limits
 from sendnn_pipeline.backends.sendnn import backend as sendnn_backend
 from sendnn_pipeline.backends.sendnn import environment, program
 from sendnn_pipeline.errors import BackendError, PipelineError
+from sendnn_pipeline.generation.device.core import DeviceCore
 from sendnn_pipeline.messages import Part, Ready, RequestFailed, StageEvent
 from sendnn_pipeline.pipeline.warmup import Warmup
 from sendnn_pipeline.pooling import runner
@@ -159,7 +161,7 @@ def test_disable_compilation_takes_what_the_library_keeps_and_nothing_else(tiny,
         card.run(*words(tiny), **disabled)
     in_new_process(card)
     card.run(*words(tiny), **keeping)
-    assert len([path for path in cache.iterdir() if not path.name.startswith(".")]) == 1
+    assert len(list(cache.glob("[!.]*/manifest.json"))) == 1
     in_new_process(card)
     port = card.run(*words(tiny), requests=[TEXT], **disabled)
     assert card.device.cache_hits == 1 and not card.device.compiled and len(port.of(Part)) == 1
@@ -222,3 +224,21 @@ def test_the_emulator_knows_nothing_of_whom_it_serves():
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
     assert not [file for file in (HERE / "torch_sendnn").rglob("*.py") if "sendnn_pipeline" in file.read_text()]
+
+
+@pytest.mark.parametrize("where", ["before", "within"])
+def test_what_fails_while_it_is_traced_leaves_nothing_on(where, llama, card, monkeypatch):
+    """Of the first Program, so that leaving has nothing to compile, and of the second, so that it has."""
+
+    def rehearse(self, program, sizes, *, check):
+        if where == "before" or program.function == "decode":
+            raise RuntimeError("a model that fails")
+        return rehearsed(self, program, sizes, check=check)
+
+    rehearsed = DeviceCore.rehearse
+    monkeypatch.setattr(DeviceCore, "rehearse", rehearse)
+    with pytest.raises(RuntimeError, match="a model that fails"):
+        card.run(f"model.path={llama}", "scheduler.chunk_size=64")
+    device = card.device
+    assert not device.warming and not device.traced and device.compiled == (where == "within")
+    assert not shapes_config.backed_size_oblivious
