@@ -9,7 +9,7 @@ from sendnn_pipeline.hooks.loading import load_plugins
 from sendnn_pipeline.models.facts import read_model_facts
 from tests.conftest import clean_environ
 from tests.hooks.fake import implement, install
-from tests.served import EAGER_FLOAT32, ECHO
+from tests.served import EAGER_FLOAT32, ECHO, sendnn
 
 ENGINE = "from echo_engine import EchoEngine\nclass Mine(EchoEngine):\n    name = 'mine'\n"
 
@@ -108,6 +108,30 @@ def test_a_claim_is_a_reason_or_none(site, with_echo, tiny):
     assert choose_engine(found, read_model_facts(tiny))[0] == "pooling"
     reason = "engine mine of plugin one returned True from claim, which returns a reason as text, or None"
     assert found.failures[-1].reason == reason
+
+
+TYPES = {
+    "body='Nope'": "body of path /v2/echo of engine echo by more failed: ",
+    "answer=object()": "answer of path /v2/echo of engine echo by more failed: TypeError: Type ",
+    "errors=(3,)": "errors of path /v2/echo of engine echo by more failed: ",
+}
+
+
+@pytest.mark.parametrize("part", TYPES)
+def test_a_type_that_nothing_can_be_read_by_is_named(site, with_echo, part):
+    code = implement("register_endpoints(register)", f"register('echo', '/v2/echo', replace(ECHO, {part}))")
+    install(site, "more", "from dataclasses import replace\nfrom echo_engine import ECHO\n" + code)
+    with pytest.raises(PluginError) as caught:
+        collect_endpoints(plugins(), "echo")
+    assert str(caught.value).startswith(TYPES[part]), caught.value
+
+
+def test_a_path_of_the_server_s_own_is_refused_before_anything_is_loaded(site, with_echo, tiny):
+    install(site, "more", endpoint("echo", "/tokenize"))
+    ended = sendnn(*ECHO, f"model.path={tiny}", "serve.port=0", **with_echo)
+    line = "error: path /tokenize, which a plugin registers, is the server's own; register another path; "
+    assert ended.returncode == 1 and ended.stderr.startswith(line), ended.stderr
+    assert "load done" not in ended.stdout
 
 
 @pytest.mark.parametrize("path", ["v2/echo", "", 3])
