@@ -24,6 +24,12 @@ def main() -> None:
 
             import_module(TOOLS[argv[0]]).main(argv[1:])
             return
+        if argv and argv[0] in ("-sc", "--shell-completion"):
+            from sendnn_pipeline.tools import completion
+
+            if completion.asks(argv):
+                completion.main(argv)
+                return
         if argv and argv[0] == "--version":
             from sendnn_pipeline import __version__
 

@@ -23,8 +23,8 @@ from sendnn_pipeline.config.options import PRIMARY
 from sendnn_pipeline.errors import ConfigError, EngineError
 from sendnn_pipeline.observe.console import open_console, open_consoles
 
-# What a shell has been typed, where it asks to complete it.
-COMPLETED = "COMP_LINE"
+# The script that is installed with the package.
+COMMAND = "sendnn-pipeline"
 
 
 def run_app(argv: Sequence[str], started: float) -> None:
@@ -39,8 +39,8 @@ def run_app(argv: Sequence[str], started: float) -> None:
     """
     context, command = load_command_line(argv)
     if command.flags.of_hydra:
-        if COMPLETED not in context.environ and any(word.startswith("query=") for word in command.flags.words):
-            raise ConfigError(f"{COMPLETED} is not set", hint="query= is what shells ask; write install=SHELL")
+        # By what is installed: as a module, Python itself would be completed.
+        sys.argv[0] = COMMAND
         _call_hydra(context, [*command.flags.for_hydra, *command.flags.words], lambda _: None)
         return
     notes = progress = open_console()

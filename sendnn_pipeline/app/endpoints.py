@@ -4,9 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from sendnn_pipeline.errors import PluginError, nearest
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.hooks.manager import PluginProblem, Plugins
+from sendnn_pipeline.hooks.timeout import blame
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ def collect_endpoints(plugins: Plugins, engine: str) -> dict[str, Endpoint[Any]]
             raise PluginError(f"{offer} by {offer.owner} is no endpoint: {offer.endpoint!r}", hint=hint)
         if not isinstance(offer.path, str) or not offer.path.startswith("/"):
             raise PluginError(f"{offer} by {offer.owner} is no path", hint="a path begins with a slash")
+        _check_types(offer)
         if offer.path in found:
             raise PluginError(
                 f"{offer} is registered by {found[offer.path].owner} and {offer.owner}",
@@ -54,6 +58,14 @@ def find_homeless(plugins: Plugins) -> list[PluginProblem]:
         for offer in _offers(plugins)
         if offer.engine not in engines
     ]
+
+
+def _check_types(offer: Offer) -> None:
+    """Refuse types that requests and answers cannot be read and written by, or that no document can describe."""
+    endpoint = offer.endpoint
+    for part, kinds in (("body", [endpoint.body]), ("answer", [endpoint.answer]), ("errors", list(endpoint.errors))):
+        with blame(f"{part} of {offer} by {offer.owner}"):
+            msgspec.json.schema_components(kinds)
 
 
 def _offers(plugins: Plugins) -> Sequence[Offer]:

@@ -13,6 +13,9 @@ NAMING = {
     "serve": ("serve.target", "register_serve_targets"),
 }
 
+# The one that an option of a user's own is likely for.
+BACKEND = "inductor"
+
 
 def check_named(plugins: Plugins, tree: OptionTree, schemas: SchemaStore, draft: Draft) -> None:
     """Refuse an option that names no part, where the group's default would run, or one whose keys are another's.
@@ -22,13 +25,14 @@ def check_named(plugins: Plugins, tree: OptionTree, schemas: SchemaStore, draft:
         PluginError: two plugins registered one name.
     """
     for group, (key, hook) in NAMING.items():
-        option = draft.choices.get(group, "")
-        if draft.layer(key) == Layer.DEFAULT and option in plugins.registry(hook, group).entries:
+        option, parts = draft.choices.get(group, ""), plugins.registry(hook, group).entries
+        # No backend is there by default.
+        if draft.layer(key) == Layer.DEFAULT and (option in parts or group == "backend"):
             file, name = tree.find(f"{group}/{option}"), key.rpartition(".")[2]
             raise ConfigError(
                 f"{group}={option} does not set {key}, and would run {draft[key]}",
                 where=str(file or ""),
-                hint=f"add the line '{name}: {option}' to its file",
+                hint=f"add the line '{name}: {option if option in parts else BACKEND}' to its file",
             )
         part = draft[key]
         schema = schemas.schemas.get((group, part), object)

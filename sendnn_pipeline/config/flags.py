@@ -74,6 +74,12 @@ def read_flags(argv: Sequence[str]) -> Flags:
     )
 
 
+def offered_flags() -> tuple[str, ...]:
+    """Return the flags of which ``--help`` speaks."""
+    others = ("--cfg", "--config-dir", "--info", "--hydra-help", "--shell-completion", "--version")
+    return ("--help", "--multirun", *others)
+
+
 def _parser() -> argparse.ArgumentParser:
     """Return Hydra's flags, without its wording."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

@@ -162,8 +162,10 @@ def _problem_of_entry(file: Path, name: str, option: Any, groups: Groups) -> Con
                 f"unknown option {group}={option}", where=str(file), hint=nearest(str(option), groups[group])
             )
         )
+    # Written as a path, or with a package of its own.
+    group, _, inner = group.partition("@")[0].partition("/")
     if group in groups and (profile or name.startswith(("/", "override"))):
-        return _not_in_defaults(file, name, group, option or "OPTION")
+        return _not_in_defaults(file, name, group, option or inner or "OPTION")
     if profile and name != SELF and not group.startswith(OF_ELSEWHERE):
         return _not_in_defaults(file, name, "GROUP", "OPTION")
     return None

@@ -3,9 +3,10 @@
 from functools import partial
 
 from sendnn_pipeline.engines.base import Engine, UsesPlugins
-from sendnn_pipeline.errors import ConfigError, PluginError
-from sendnn_pipeline.hooks.manager import Plugins
-from sendnn_pipeline.hooks.registry import check_parts
+from sendnn_pipeline.engines.guard import guard
+from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.hooks.manager import BUILTINS, Plugins
+from sendnn_pipeline.hooks.timeout import blame
 from sendnn_pipeline.models.facts import ModelFacts
 
 
@@ -23,11 +24,13 @@ def create_engine(plugins: Plugins, name: str, *, where: str = "") -> Engine:
     """
     registry = plugins.registry("register_engines", "engine")
     engine: Engine = registry.create(name, where=where, missing=plugins.missing())
-    parts = {name for name in (*Engine.__annotations__, *vars(Engine)) if not name.startswith("_")}
-    check_parts(registry.describe(name), engine, parts, "see Engine in engines/base.py")
+    what, owner = registry.describe(name), registry.entries[name].owner
+    guarded = guard(engine, what, name)
     if isinstance(engine, UsesPlugins):
-        engine.use_plugins(plugins)
-    return engine
+        with blame(what):
+            engine.use_plugins(plugins)
+    # What is wrong with ours is a crash, with its traceback.
+    return engine if owner in BUILTINS else guarded
 
 
 def choose_engine(plugins: Plugins, model: ModelFacts) -> tuple[str, str]:
@@ -57,8 +60,4 @@ def choose_engine(plugins: Plugins, model: ModelFacts) -> tuple[str, str]:
 
 
 def _claim(plugins: Plugins, name: str, model: ModelFacts) -> str | None:
-    claimed = create_engine(plugins, name).claim(model)
-    if claimed is not None and not isinstance(claimed, str):
-        what = plugins.registry("register_engines", "engine").describe(name)
-        raise PluginError(f"{what} returned {claimed!r} from claim, which returns a reason as text, or None")
-    return claimed
+    return create_engine(plugins, name).claim(model)

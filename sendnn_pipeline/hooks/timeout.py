@@ -114,5 +114,5 @@ def blame(what: str) -> Iterator[None]:
         yield
     except PipelineError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"{what} failed: {located(error)}") from error

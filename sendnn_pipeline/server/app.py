@@ -1,12 +1,14 @@
 """The application: routes, errors in one envelope, API key."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
+from sendnn_pipeline.errors import PluginError
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.server import docs, health, info, models, page, tokens
 from sendnn_pipeline.server.answer import route
@@ -22,15 +24,10 @@ def make_app(state: ServerState, endpoints: Mapping[str, Endpoint[Any]], api_key
     """Return the application over ``state``: the routes of the run's engine, and those that every run has."""
     config = state.front.run.config
     serve = config.serve
-    routes = [
-        *(route(path, endpoint) for path, endpoint in endpoints.items()),
-        *models.routes,
-        *tokens.routes,
-        *info.routes,
-        *health.routes,
-        *docs.routes,
-        *(page.routes if serve.page else ()),
-    ]
+    own = [*models.routes, *tokens.routes, *info.routes, *health.routes, *docs.routes, *page.routes]
+    _refuse_own(endpoints, own)
+    offered = [one for one in own if serve.page or one not in page.routes]
+    routes = [*(route(path, endpoint) for path, endpoint in endpoints.items()), *offered]
     middleware = [Middleware(UnderPath, prefix=serve.root_path)] if serve.root_path.strip("/") else []
     middleware.append(
         Middleware(Exchanges, metrics=state.metrics, recent=state.recent, routes=routes, log_all=config.log.access)
@@ -52,3 +49,12 @@ def make_app(state: ServerState, endpoints: Mapping[str, Endpoint[Any]], api_key
     app.state.server = state
     app.state.document = make_document(routes, root_path=serve.root_path, open_paths=OPEN_PATHS if api_keys else None)
     return app
+
+
+def _refuse_own(paths: Iterable[str], own: Iterable[Route]) -> None:
+    """Refuse an endpoint at a path of every run: one of the two would never be asked."""
+    taken = {one.path for one in own if "POST" in (one.methods or ())}
+    path = next((path for path in paths if path in taken), None)
+    if path is not None:
+        hint = "register another path; `python -m sendnn_pipeline plugins` lists who registers endpoints"
+        raise PluginError(f"path {path}, which a plugin registers, is the server's own", hint=hint)

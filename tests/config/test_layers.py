@@ -288,6 +288,8 @@ def test_a_profile_is_a_layer_of_its_own_whoever_names_it(site):
             f"{GLOBAL}defaults: [override /workload: uniform]",
             "overrides workload, which is chosen after it",
         ),
+        ("serve=site", "defaults: [/model/minilm]", "site.yaml has '/model/minilm' in its defaults list"),
+        ("serve=site", "defaults: [/backend@foo: eager]", "site.yaml has '/backend@foo' in its defaults list"),
         ("process=site", "num_cpus: [", "an option's file cannot be read as YAML: while parsing a flow node"),
         ("process=site", "- 1", "site.yaml is a list, and must set keys"),
         ("process=site", "defaults: 3", "process/site.yaml has no list under 'defaults'"),

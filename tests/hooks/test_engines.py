@@ -9,7 +9,7 @@ from sendnn_pipeline.hooks.loading import load_plugins
 from sendnn_pipeline.models.facts import read_model_facts
 from tests.conftest import clean_environ
 from tests.hooks.fake import implement, install
-from tests.served import EAGER_FLOAT32, ECHO
+from tests.served import EAGER_FLOAT32, ECHO, sendnn
 
 ENGINE = "from echo_engine import EchoEngine\nclass Mine(EchoEngine):\n    name = 'mine'\n"
 
@@ -23,7 +23,7 @@ def registering(*names):
 
 
 def test_two_engines_of_one_name_name_both_plugins(site, with_echo, tiny, in_process):
-    install(site, "one", ENGINE + registering("echo"))
+    install(site, "one", ENGINE.replace("'mine'", "'echo'") + registering("echo"))
     ended = in_process(*ECHO, f"model.path={tiny}", **with_echo)
     assert ended.returncode == 1 and ended.stderr.splitlines() == [
         "error: engine echo is registered by echo and one; keep one out with SENDNN_PIPELINE_PLUGINS_DENY"
@@ -31,7 +31,8 @@ def test_two_engines_of_one_name_name_both_plugins(site, with_echo, tiny, in_pro
     denied = plugins()
     with pytest.raises(PluginError, match="engine echo is registered by echo and one"):
         create_engine(denied, "echo")
-    assert create_engine(load_plugins(clean_environ(SENDNN_PIPELINE_PLUGINS_DENY="echo")), "echo").name == "mine"
+    alone = create_engine(load_plugins(clean_environ(SENDNN_PIPELINE_PLUGINS_DENY="echo")), "echo")
+    assert alone.what == "engine echo of plugin one"
 
 
 def endpoint(engine, path):
@@ -87,7 +88,7 @@ BROKEN = {
         "    def __init__(self): raise OSError('no card')\n",
         "engine mine of plugin one failed: OSError: no",
     ),
-    "claim": ("    def claim(self, facts): raise OSError('no card')\n", "engine mine failed: OSError: no card"),
+    "claim": ("    def claim(self, facts): raise OSError('no card')\n", "engine mine of plugin one failed: OSError"),
 }
 
 
@@ -109,6 +110,30 @@ def test_a_claim_is_a_reason_or_none(site, with_echo, tiny):
     assert found.failures[-1].reason == reason
 
 
+TYPES = {
+    "body='Nope'": "body of path /v2/echo of engine echo by more failed: ",
+    "answer=object()": "answer of path /v2/echo of engine echo by more failed: TypeError: Type ",
+    "errors=(3,)": "errors of path /v2/echo of engine echo by more failed: ",
+}
+
+
+@pytest.mark.parametrize("part", TYPES)
+def test_a_type_that_nothing_can_be_read_by_is_named(site, with_echo, part):
+    code = implement("register_endpoints(register)", f"register('echo', '/v2/echo', replace(ECHO, {part}))")
+    install(site, "more", "from dataclasses import replace\nfrom echo_engine import ECHO\n" + code)
+    with pytest.raises(PluginError) as caught:
+        collect_endpoints(plugins(), "echo")
+    assert str(caught.value).startswith(TYPES[part]), caught.value
+
+
+def test_a_path_of_the_server_s_own_is_refused_before_anything_is_loaded(site, with_echo, tiny):
+    install(site, "more", endpoint("echo", "/tokenize"))
+    ended = sendnn(*ECHO, f"model.path={tiny}", "serve.port=0", **with_echo)
+    line = "error: path /tokenize, which a plugin registers, is the server's own; register another path; "
+    assert ended.returncode == 1 and ended.stderr.startswith(line), ended.stderr
+    assert "load done" not in ended.stdout
+
+
 @pytest.mark.parametrize("path", ["v2/echo", "", 3])
 def test_a_path_without_a_slash_is_named(site, with_echo, path):
     install(site, "more", endpoint("echo", path))
@@ -120,6 +145,43 @@ def test_an_engine_that_is_chosen_and_cannot_be_made_is_named(site, with_echo):
     install(site, "one", ENGINE + BROKEN["its factory"][0] + registering("mine"))
     with pytest.raises(PluginError, match=r"engine mine of plugin one failed: OSError: no card \(one_module.py:7\)"):
         create_engine(plugins(), "mine")
+
+
+NONSENSE = {
+    "resolve(self, draft, limits): raise KeyError('x')": "failed: KeyError: 'x' (one_module.py:7)",
+    "resolve(self, draft, limits): raise SystemExit(3)": "failed: it called exit(3) (one_module.py:7)",
+    "plan(self, config, model, limits): return 1 / 0": "failed: ZeroDivisionError: division by zero (one_module.py:7)",
+    "plan(self, config, model, limits): return 3": "returned 3 from plan, which returns a Plan of engines/plan.py",
+    "open(self, run, world): raise OSError('no card')": "failed: OSError: no card (one_module.py:7)",
+    "use_plugins(self, plugins): raise OSError('no card')": "failed: OSError: no card (one_module.py:7)",
+}
+
+
+@pytest.mark.parametrize("method", NONSENSE)
+def test_whatever_a_chosen_engine_raises_or_gives_names_its_plugin(site, with_echo, tiny, in_process, method):
+    schema = implement("register_schemas(store)", "store('engine', 'mine', EchoConfig)")
+    code = "from echo_engine import EchoConfig\n" + schema
+    install(site, "one", ENGINE + f"    def {method}\n" + registering("mine") + code)
+    words = (*EAGER_FLOAT32, f"model.path={tiny}", "engine.name=mine", "pipeline=precompile")
+    ended = in_process(*words, **with_echo)
+    line = f"engine mine of plugin one {NONSENSE[method]}"
+    assert ended.returncode == 1 and line in ended.stderr.splitlines()[-1], ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [("keys = None", "has None for its keys; "), ("name = 'other'", "is called 'other'; call it 'mine', as it is")],
+)
+def test_an_engine_with_a_wrong_part_is_named(site, with_echo, part, line):
+    install(site, "one", ENGINE + f"    {part}\n" + registering("mine"))
+    with pytest.raises(PluginError, match=f"^engine mine of plugin one {line}"):
+        create_engine(plugins(), "mine")
+
+
+def test_what_an_engine_opens_has_all_its_parts(site, with_echo):
+    install(site, "one", ENGINE + "    def open(self, run, world): return object()\n" + registering("mine"))
+    with pytest.raises(PluginError, match=r"^what engine mine of plugin one opens lacks about, close, graph, .*; see"):
+        create_engine(plugins(), "mine").open(None, None)
 
 
 def test_an_engine_needs_no_keys_of_its_own(site, with_echo, tiny, whole_run):

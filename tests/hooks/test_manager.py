@@ -340,6 +340,8 @@ def test_an_option_of_a_user_s_own_begins_with_a_schema_or_another_option(acme, 
         mine("name: acme\ncores: 2\n")
     with pytest.raises(ConfigError, match=r"backend.name=acme has keys of its own, .* of backend=mine .*mine.yaml"):
         mine("name: acme\n")
+    with pytest.raises(ConfigError, match=r"backend=mine does not set backend.name, .*; add the line 'name: inductor'"):
+        mine("simple: eager\n")
     # With nobody's options the backend would be made of another's.
     with pytest.raises(ConfigError, match=r"serve.target=batch has keys of its own, .* of serve=http .*serve=batch"):
         compose_run(load_context(clean_environ()), parse_overrides([DTYPE, "serve.target=batch"]))

@@ -11,6 +11,7 @@ import psutil
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
+from openai import OpenAI
 
 from tests.served import EAGER_FLOAT32, ECHO, Served, with_echo
 
@@ -61,7 +62,9 @@ def test_https(tiny, certificate):
         trust = ssl.create_default_context(cafile=certificate / "authority.pem")
         with httpx.Client(verify=trust) as client:
             answer = client.post(f"https://localhost:{port}/v1/echo", json=BODY)
+            listed = OpenAI(base_url=f"https://localhost:{port}/v1", api_key="none", http_client=client).models.list()
         assert answer.status_code == 200 and answer.json()["data"] == ["hello"]
+        assert [model.id for model in listed.data] == [answer.json()["model"]]
 
 
 def test_handshakes_that_never_end_have_a_time_and_leave_room_for_others(tiny, certificate):
