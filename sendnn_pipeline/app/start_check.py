@@ -33,7 +33,8 @@ def check_described(context: AppContext, resolved: ResolvedRun, *, busy: bool = 
     """
     run, draft = resolved.run, resolved.draft
     read_api_keys(context.environ, run.config.serve.api_key_file, draft.where("serve.api_key_file"))
-    if StageName.serve not in run.config.pipeline.stages:
+    if StageName.serve not in run.config.pipeline.stages or run.config.parallel.node_rank:
+        # Of several machines the first one serves.
         return ""
     name, where = run.config.serve.target, draft.where("serve.target")
     target = create_target(context.plugins, name, where=where)

@@ -108,7 +108,7 @@ class WorkloadConfig:
     num_requests: Positive = 64
     """Requests of one round."""
     output_tokens: Positive = 128
-    """Tokens of each answer, of an engine that generates; cut to what the context leaves."""
+    """Tokens of each answer that is generated; cut to what the context leaves, but not beside images."""
     texts_per_request: Positive = 8
     """Texts of each request; under `rerank` its documents."""
     images_per_request: Annotated[int, Meta(ge=0)] = 0

@@ -14,10 +14,12 @@ import msgspec
 import zmq
 
 from sendnn_pipeline.distributed import curve
-from sendnn_pipeline.errors import EngineError
+from sendnn_pipeline.errors import EngineError, RanksApartError
 
 # How long a rank that failed in a step waits for the others to have failed in it, too.
 TOGETHER_SECONDS = 10.0
+# What the first rank tells the others where all of them have.
+TOGETHER = "together"
 # How often ranks without work say that they are there.
 BEAT_SECONDS = 1.0
 # What they say then, in place of the rank with which they come to a meeting.
@@ -151,7 +153,8 @@ class Channel:
         for rank, socket in self._sockets.items():
             while socket.poll(0):
                 word = msgspec.msgpack.decode(socket.recv())
-                assert word == BEAT, "meetings are over when the first rank is between steps"
+                if word != BEAT:
+                    raise RanksApartError(f"rank {rank} failed and others did not", hint="the lines above may say why")
                 self._heard[rank] = now
         return [now - self._heard.setdefault(rank, now) for rank in self._sockets]
 
@@ -160,11 +163,11 @@ class Channel:
         try:
             if self.rank:
                 self._say_here()
-                self.hear(TOGETHER_SECONDS)
-            else:
-                for socket in self._sockets.values():
-                    self._receive(socket, TOGETHER_SECONDS)
-                self.tell(None)
+                # Anything else is the next command: the first rank did not fail.
+                return bool(self.hear(TOGETHER_SECONDS) == TOGETHER)
+            for socket in self._sockets.values():
+                self._receive(socket, TOGETHER_SECONDS)
+            self.tell(TOGETHER)
         except TimeoutError:
             return False
         return True

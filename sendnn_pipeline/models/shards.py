@@ -1,4 +1,4 @@
-"""The part of a checkpoint that one of several ranks has, by transformers' own plan of a model for that."""
+"""The part of a checkpoint that one of several ranks has, by transformers' own plan of a model, or ours."""
 
 import re
 from dataclasses import dataclass

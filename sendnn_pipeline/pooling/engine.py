@@ -195,6 +195,7 @@ def _choose(draft: Draft, limits: Limits) -> tuple[Program, ...]:
         cpu_kind(),
         threads=draft.threads,
         concurrent_steps=draft["process.concurrent_steps"],
+        ranks=draft[RANKS],
     )
     recorded = step_times(draft.config().artifacts, draft.cache_dir).read(prefix)
     # Other engines may have run this model, too.

@@ -138,13 +138,15 @@ class ArtifactStore:
     @contextmanager
     def working(self, folder: Path) -> Iterator[None]:
         """Have an empty folder below the store's while the block runs; what a killed process leaves is pruned."""
-        with locked(self.folder, folder.name):
-            try:
-                folder.mkdir(mode=0o700, exist_ok=True)
-                yield
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-        forget_lock(self.folder, folder.name)
+        try:
+            with locked(self.folder, folder.name):
+                try:
+                    folder.mkdir(mode=0o700, exist_ok=True)
+                    yield
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            forget_lock(self.folder, folder.name)
 
     def entries(self) -> list[Artifact]:
         """Return every artifact with a readable manifest, last used first; nothing is verified."""

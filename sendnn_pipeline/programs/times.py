@@ -29,7 +29,7 @@ def timing_prefix(
     *,
     threads: int,
     concurrent_steps: int,
-    ranks: int = 1,
+    ranks: int,
 ) -> str:
     """Begin the name under which times of a run's Programs are recorded.
 

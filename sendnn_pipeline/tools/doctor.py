@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from sendnn_pipeline.app.context import AppContext, load_command_line
+from sendnn_pipeline.app.nodes import check_nodes
 from sendnn_pipeline.app.plugin_problems import find_plugin_problems
 from sendnn_pipeline.app.resolve import cache_dir_of, compose_run, resolve_run
 from sendnn_pipeline.app.start_check import check_start
@@ -102,6 +103,7 @@ def _configured(context: AppContext, overrides: Sequence[Override]) -> Iterator[
     except PipelineError as error:
         yield Finding("fail", str(error))
     try:
+        check_nodes(draft, context.environ)
         threads = plan_threads(config.process, context.environ, len(config.parallel.local_ranks))
         yield Finding("ok", f"the engine gets {threads.count} threads ({threads.reason})")
         yield from (Finding("note", warning) for warning in threads.warnings)

@@ -10,7 +10,7 @@ from sendnn_pipeline.distributed import channel
 from sendnn_pipeline.distributed.channel import Channel, Place, meetings
 from sendnn_pipeline.distributed.port import new_address
 from sendnn_pipeline.distributed.world import World
-from sendnn_pipeline.errors import EngineError
+from sendnn_pipeline.errors import EngineError, RanksApartError
 
 
 def run_ranks(size, job, wait_seconds=10.0):
@@ -119,3 +119,25 @@ def test_what_fails_in_all_ranks_is_survived_and_what_fails_in_one_is_not(alone,
     first, *others = run_ranks(3, job)
     assert first is True
     assert [type(one) for one in others] == [ValueError if alone else type(None)] * 2
+
+
+@pytest.mark.parametrize("after", ["step", None])
+def test_a_rank_that_fails_alone_in_what_nobody_confirms_ends(after, monkeypatch):
+    """Neither the next command nor a dismissal is taken for the word that all have failed."""
+    monkeypatch.setattr(channel, "TOGETHER_SECONDS", 5.0)
+
+    def obey(command):
+        if command == "rows":
+            raise ValueError("not on this device")
+
+    def job(world):
+        if world.rank:
+            return world.follow(obey)
+        world.channel.tell("rows")
+        time.sleep(0.2)
+        with pytest.raises(RanksApartError, match="rank 1 failed and others did not"):
+            world.channel.silent_seconds()
+        return world.channel.tell(after)
+
+    first, other = run_ranks(2, job)
+    assert first is None and isinstance(other, ValueError)

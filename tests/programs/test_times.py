@@ -18,7 +18,9 @@ CPU = "AMD EPYC (x86_64) 01234567"
 
 
 def prefix(threads=1, cpu=CPU, **options):
-    return timing_prefix("0" * 64, {"name": "inductor", **options}, "float32", cpu, threads=threads, concurrent_steps=1)
+    return timing_prefix(
+        "0" * 64, {"name": "inductor", **options}, "float32", cpu, threads=threads, concurrent_steps=1, ranks=1
+    )
 
 
 ONE, OTHER, FROZEN = prefix(), prefix(threads=2), prefix(freezing=True)

@@ -261,3 +261,15 @@ def test_tune_writes_an_option_that_a_run_takes(minilm, tmp_path, in_process):
     for words in (("tune", str(tmp_path / "none")), ("tune", str(trace), "--name", "a b")):
         refused = in_process(*words)
         assert refused.returncode == 2 and refused.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["parallel.nnodes=2"], "parallel.nnodes=2 does not divide parallel.tensor_parallel=1"),
+        (["parallel.nnodes=2", "parallel.tensor_parallel=2", "parallel.node_rank=2"], "there are parallel.nnodes=2"),
+    ],
+)
+def test_doctor_says_which_machines_cannot_be(words, line, tiny, in_process):
+    ended = in_process("doctor", *EAGER_FLOAT32, f"model.path={tiny}", *words, TESTS_CPU_ANSWER="machine")
+    assert ended.returncode == 1 and line in ended.stdout and "Traceback" not in ended.stderr
