@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from rich.console import Console
 
@@ -40,6 +40,11 @@ class EngineDoor:
         verbose: print the plan and the stages.
     """
 
+    route: ClassVar[str] = ""
+    """What the engine has to answer for the methods; empty is anything."""
+    other: ClassVar[str] = ""
+    """What to use for an engine that does not."""
+
     def __init__(self, *overrides: str, verbose: bool = False) -> None:
         self._overrides, self._console = overrides, Console(quiet=not verbose)
         self._engine: _RunningEngine | None = None
@@ -67,10 +72,20 @@ class EngineDoor:
             if self._engine is None:
                 context = load_context(process_environment())
                 composed = compose_run(context, parse_overrides(self._overrides))
-                engine = _RunningEngine(context, resolve_run(context, composed, composed.fetch()), self._console)
+                resolved = resolve_run(context, composed, composed.fetch())
+                self._check_engine(context, resolved.run)
+                engine = _RunningEngine(context, resolved, self._console)
                 engine.start()
                 self._engine = engine
             return self._engine
+
+    def _check_engine(self, context: AppContext, run: Run) -> None:
+        name = run.config.engine.name
+        if self.route and self.route not in collect_endpoints(context.plugins, name):
+            raise ConfigError(
+                f"{type(self).__name__} asks for {self.route}, which engine={name} of {run.served_name} does not answer",
+                hint=f"use {self.other}",
+            )
 
     def close(self) -> None:
         """End the engine and its threads; calls that are under way are answered."""

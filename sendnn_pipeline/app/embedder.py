@@ -18,6 +18,8 @@ class Embedder(EngineDoor):
     ```
     """
 
+    route, other = "/v1/embeddings", "Generator"
+
     def embed(self, texts: str | Sequence[str], **options: Any) -> npt.NDArray[np.float32]:
         """Return a vector for each text, ``[texts, dimensions]``.
 

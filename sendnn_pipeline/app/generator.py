@@ -15,6 +15,8 @@ class Generator(EngineDoor):
     ```
     """
 
+    route, other = "/v1/completions", "Embedder"
+
     def generate(self, prompts: str | Sequence[str], **options: Any) -> list[str]:
         """Return the text behind each prompt; with ``n``, all of the first prompt's come first.
 

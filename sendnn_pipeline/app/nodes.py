@@ -35,7 +35,7 @@ def check_nodes(draft: Draft, environ: Mapping[str, str]) -> None:
         raise ConfigError(
             f"{NODES}={nodes} does not divide {RANKS}={ranks}",
             where=draft.where(NODES),
-            hint="each machine has as many ranks",
+            hint=f"{RANKS} counts those of all machines; use a multiple of {nodes}",
         )
     endpoint(environ, draft["parallel.rendezvous"])
 

@@ -123,9 +123,9 @@ class ParallelConfig:
     """Ranks of one engine."""
 
     tensor_parallel: Positive = 1
-    """Processes that share the layers of a model, each with its part of the heads."""
+    """Processes that share the layers of a model, each with its part of the heads; those of all machines together."""
     nnodes: Positive = 1
-    """Machines that they are on, as many on each."""
+    """Machines that these processes are on, the same number on each."""
     node_rank: Annotated[int, Meta(ge=0)] = 0
     """Number of this machine among them; number 0 serves."""
     rendezvous: str = ""

@@ -76,7 +76,7 @@ async def serve(
         if num_lost:
             seconds = run.config.serve.drain_seconds
             raise ServeError(f"gave up on {num_lost} requests after {seconds:g} s", hint="raise serve.drain_seconds")
-        session.say("drained" if client.ready else "stopped while loading")
+        session.say("drained" if client.ready else "stopped before it was ready")
     finally:
         tokenizer.close()
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sendnn_pipeline import Generator, RequestError
+from sendnn_pipeline import Embedder, Generator, RequestError
+from sendnn_pipeline.errors import ConfigError
 from tests.served import EAGER_FLOAT32
 
 
@@ -25,3 +26,10 @@ def test_texts_and_chats_are_those_of_the_routes(llama, llama_reference):
             generator.generate("x", temperature=-1)
         with pytest.raises(TypeError, match="no field temprature; did you mean temperature"):
             generator.generate("x", temprature=1)
+
+
+@pytest.mark.parametrize(("door", "other"), [(Generator, "Embedder"), (Embedder, "Generator")])
+def test_a_model_of_another_engine_is_refused_before_it_is_loaded(door, other, tiny, llama):
+    model = tiny if door is Generator else llama
+    with pytest.raises(ConfigError, match=rf"{door.__name__} asks for /v1/.* does not answer; use {other}"):
+        door(*EAGER_FLOAT32, f"model.path={model}").start()

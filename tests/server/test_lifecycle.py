@@ -226,7 +226,7 @@ def test_a_signal_while_it_starts_exits_0_and_takes_the_engine_along(start, stag
         engine = engine_of(served)
         served.terminate()
         assert served.exit_code() == 0
-        assert "stopped while loading" in served.output
+        assert "stopped before it was ready" in served.output
     assert gone(engine)
 
 

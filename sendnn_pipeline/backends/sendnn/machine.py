@@ -31,10 +31,11 @@ def spyre_findings(
     yield from _library()
     if not compiles_only:
         yield from _cards(environ, ranks, vfio)
-    if environ.get(CACHE_ENABLE) == "1" and environ.get(CACHE_DIR):
-        yield OK, f"compiled graphs are kept in {CACHE_DIR}={environ[CACHE_DIR]}"
+    if environ.get(CACHE_ENABLE, "1") != "1":
+        yield NOTE, f"compiled graphs are not stored ({CACHE_ENABLE}={environ[CACHE_ENABLE]})"
     else:
-        yield NOTE, f"compiled graphs are not kept: set {CACHE_ENABLE}=1 and {CACHE_DIR} to a folder"
+        folder = environ.get(CACHE_DIR)
+        yield OK, f"compiled graphs are stored in {f'{CACHE_DIR}={folder}' if folder else 'artifacts.dir'}"
 
 
 def _library() -> Iterator[tuple[str, str]]:

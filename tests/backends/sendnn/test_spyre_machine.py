@@ -1,5 +1,7 @@
 """What doctor says of a machine for Spyre: what is missing, and from whom it comes."""
 
+import pytest
+
 from sendnn_pipeline.backends.sendnn import machine
 from sendnn_pipeline.backends.sendnn.machine import spyre_findings
 from tests.served import EAGER_FLOAT32
@@ -18,8 +20,19 @@ def test_a_bare_machine_lacks_everything(tmp_path):
     assert failed[1].startswith(f"{tmp_path}/vfio is missing: the host's administrator binds cards to vfio-pci")
     assert noted[0].startswith("none of AIU_WORLD_SIZE, SPYRE_DEVICES and AIU_WORLD_RANK_0 says which cards there are")
     assert noted[1] == "FLEX_COMPUTE is not set, and hardware is SENTIENT: the image sets it"
-    assert noted[2].startswith("compiled graphs are not kept: set TORCH_SENDNN_CACHE_ENABLE=1")
-    assert told(tmp_path, compiles_only=True) == (failed[:1], noted[2:])
+    assert told(tmp_path, compiles_only=True) == (failed[:1], noted[2:]) == (failed[:1], [])
+
+
+@pytest.mark.parametrize(
+    ("environ", "line"),
+    [
+        ({}, ("ok", "compiled graphs are stored in artifacts.dir")),
+        ({"TORCH_SENDNN_CACHE_DIR": "/graphs"}, ("ok", "compiled graphs are stored in TORCH_SENDNN_CACHE_DIR=/graphs")),
+        ({"TORCH_SENDNN_CACHE_ENABLE": "0"}, ("note", "compiled graphs are not stored (TORCH_SENDNN_CACHE_ENABLE=0)")),
+    ],
+)
+def test_where_compiled_graphs_are_stored_is_told(environ, line):
+    assert line in list(spyre_findings(environ, compiles_only=True, ranks=1))
 
 
 def test_every_rank_has_a_card(tmp_path):
