@@ -15,8 +15,22 @@ from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import EngineError
 
 # Groups of keys that decide what is computed, and what of them is a machine's own.
-ALIKE = ("model", "engine", "backend", "warmup", "pipeline", "scheduler", "cache", "parallel", "multimodal")
-OWN = ("model.path", "model.served_name", "parallel.node_rank", "parallel.rendezvous", "parallel.worker_log_dir")
+ALIKE = (
+    "model",
+    "engine",
+    "backend",
+    "warmup",
+    "pipeline",
+    "scheduler",
+    "cache",
+    "parallel",
+    "multimodal",
+    "artifacts",
+)
+OWN = (
+    *("model.path", "model.served_name", "parallel.node_rank", "parallel.rendezvous", "parallel.worker_log_dir"),
+    *("artifacts.dir", "artifacts.max_bytes", "artifacts.trusted"),
+)
 LIBRARIES = ("sendnn_pipeline", "torch", "transformers")
 SAMPLES, SAMPLE_BYTES = 16, 4096
 # How long node 0 waits for those that it refuses to have read why.

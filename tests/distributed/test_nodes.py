@@ -104,13 +104,16 @@ def test_a_node_that_does_not_come_is_one_line(words):
         assert "error: node 0 does not answer at 127.0.0.1:" in second.lines[-1]
 
 
-def test_a_node_of_another_run_is_refused_with_what_differs(words):
+@pytest.mark.parametrize(
+    ("key", "there", "here"), [("engine.step_ms", "2.0", "1.0"), ("artifacts.enabled", "false", "true")]
+)
+def test_a_node_of_another_run_is_refused_with_what_differs(words, key, there, here):
     with (
-        other(*words, "engine.step_ms=2", **with_echo()) as second,
+        other(*words, f"{key}={there}", **with_echo()) as second,
         Served(*words, wait=False, **with_echo()) as first,
     ):
         assert first.exit_code(60) == second.exit_code(60) == 1
-        says = "node 1 is of another run: engine.step_ms is 2.0 there and 1.0 on node 0"
+        says = f"node 1 is of another run: {key} is {there} there and {here} on node 0"
         assert says in first.output and says in second.output
 
 
