@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -11,7 +12,7 @@ from sendnn_pipeline.config.schema import ParallelConfig
 from sendnn_pipeline.distributed.link import Link
 from sendnn_pipeline.distributed.nodes import difference
 from sendnn_pipeline.distributed.rendezvous import endpoint, interface_to, meet_nodes
-from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.errors import ConfigError, EngineError
 from tests.conftest import clean_environ, resolved_run
 from tests.engines.test_echo_ranks import ask, wait_for
 from tests.served import EAGER_FLOAT32, ECHO, Served, with_echo
@@ -182,6 +183,19 @@ def test_where_nodes_meet_is_said_by_key_or_as_torchrun_has_it():
     of_second = ParallelConfig(tensor_parallel=2, nnodes=2, node_rank=1, rendezvous="127.0.0.1:7")
     place = meet_nodes({"GLOO_SOCKET_IFNAME": "eth7"}, of_second)
     assert (place.host, place.port, place.interface, place.listening) == ("127.0.0.1", 7, "eth7", None)
+
+
+def test_a_place_to_meet_that_is_taken_is_an_error_of_what_named_it():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        named = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        nodes = ParallelConfig(tensor_parallel=2, nnodes=2)
+        for place, environ, parallel in (
+            (f"parallel.rendezvous=127.0.0.1:{port}", {}, replace(nodes, rendezvous=f"127.0.0.1:{port}")),
+            (f"MASTER_ADDR=127.0.0.1 MASTER_PORT={port}", named, nodes),
+        ):
+            with pytest.raises(EngineError, match=f"^{place}, where nodes meet, cannot be had: .*node 0, and a port"):
+                meet_nodes(environ, parallel)
 
 
 def test_nodes_that_cannot_be_are_refused(llama):
