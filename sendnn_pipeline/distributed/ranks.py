@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import secrets
 import tempfile
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,7 +94,7 @@ class Ranks:
     async def _hear(self, node: int, received: Received) -> None:
         """Hand on how another machine ends, where that is this one's end, too."""
         if reason := await self.link.end_of(node):
-            received.put_nowait(End(NODE, 0.0, node, reason))
+            received.put_nowait(End(NODE, time.monotonic(), node, reason))
         elif node == 0:
             # Ranks here were let go, unless node 0 did not wait for its own.
             await asyncio.sleep(LET_GO_SECONDS)

@@ -11,6 +11,7 @@ import pytest
 from sendnn_pipeline.config.schema import ParallelConfig
 from sendnn_pipeline.distributed.link import Link
 from sendnn_pipeline.distributed.nodes import difference
+from sendnn_pipeline.distributed.ranks import Ranks
 from sendnn_pipeline.distributed.rendezvous import endpoint, interface_to, meet_nodes
 from sendnn_pipeline.errors import ConfigError, EngineError
 from tests.conftest import clean_environ, resolved_run
@@ -161,6 +162,34 @@ def test_a_link_hears_how_another_node_ends_and_no_stranger(word, reason):
             there.close()
 
     assert asyncio.run(main()) == reason
+
+
+class Staying:
+    """A rank that says nothing and stays."""
+
+    async def messages(self):
+        await asyncio.Event().wait()
+        yield
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_of_nodes_that_end_the_first_to_do_so_is_the_cause(first):
+    async def main():
+        here, others = Link(), {1: Link(), 2: Link()}
+        try:
+            for node, there in others.items():
+                there.connect(here.listen(node, "127.0.0.1"))
+            ending = asyncio.create_task(anext(Ranks([Staying()], here).messages()))
+            await others[first].say("broken")
+            await asyncio.sleep(0.2)
+            await others[3 - first].say("broken by that")
+            await asyncio.wait_for(ending, 30)
+        finally:
+            for link in (here, *others.values()):
+                link.close()
+
+    with pytest.raises(EngineError, match=f"^node {first}: broken$"):
+        asyncio.run(main())
 
 
 def test_what_differs_is_the_first_field():
