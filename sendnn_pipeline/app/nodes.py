@@ -5,6 +5,7 @@ import signal
 from collections.abc import Mapping
 
 from sendnn_pipeline.config.draft import Draft
+from sendnn_pipeline.config.schema import StageName
 from sendnn_pipeline.distributed.rendezvous import endpoint
 from sendnn_pipeline.errors import ConfigError, EngineError
 from sendnn_pipeline.frontend.target import Session
@@ -41,7 +42,7 @@ def check_nodes(draft: Draft, environ: Mapping[str, str]) -> None:
 
 
 async def follow_node(session: Session) -> None:
-    """Run the ranks of another machine than the first until that one ends: it drains, and is told to.
+    """Run the ranks of another machine than the first until that one ends: it does its stages, or drains when told to.
 
     Raises:
         EngineError: a rank failed, here or there, or this machine was told twice to end.
@@ -49,18 +50,20 @@ async def follow_node(session: Session) -> None:
     parallel, loop = session.run.config.parallel, asyncio.get_running_loop()
     name = f"node {parallel.node_rank} of {parallel.nnodes}"
     told = asyncio.Event()
+    serves = StageName.serve in session.run.config.pipeline.stages
 
     def on_signal() -> None:
         if told.is_set():
             following.cancel()
         else:
             told.set()
-            session.say(f"{name} ends with node 0, once that has drained; a second signal ends it now")
+            when = "has drained" if serves else "is done"
+            session.say(f"{name} ends with node 0, once that {when}; a second signal ends it now")
 
     async def follow() -> None:
         async for message in session.follow(engine):
             if isinstance(message, Ready):
-                session.say(f"{name} is warm; node 0 serves")
+                session.say(f"{name} is warm; node 0 serves" if serves else f"{name} is warm")
 
     engine = session.start()
     following = asyncio.create_task(follow())

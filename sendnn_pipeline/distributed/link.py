@@ -79,11 +79,14 @@ class Link:
             if event in BEGUN:
                 connections.add(descriptor)
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                # Of whose connection it does not say: of one of these.
                 own = set(connections)
-            elif descriptor in own:
-                return
             else:
                 connections.discard(descriptor)
+                if descriptor in own:
+                    own.discard(descriptor)
+                    if not own:
+                        return
 
     async def say(self, word: str) -> None:
         """Tell the others of this node's end; empty where all is done."""

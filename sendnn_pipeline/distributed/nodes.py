@@ -15,11 +15,25 @@ from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import EngineError
 
 # Groups of keys that decide what is computed, and what of them is a machine's own.
-ALIKE = ("model", "engine", "backend", "warmup", "pipeline", "scheduler", "cache", "parallel", "multimodal")
-OWN = ("model.path", "model.served_name", "parallel.node_rank", "parallel.rendezvous", "parallel.worker_log_dir")
+ALIKE = (
+    "model",
+    "engine",
+    "backend",
+    "warmup",
+    "pipeline",
+    "scheduler",
+    "cache",
+    "parallel",
+    "multimodal",
+    "artifacts",
+)
+OWN = (
+    *("model.path", "model.served_name", "parallel.node_rank", "parallel.rendezvous", "parallel.worker_log_dir"),
+    *("artifacts.dir", "artifacts.max_bytes", "artifacts.trusted"),
+)
 LIBRARIES = ("sendnn_pipeline", "torch", "transformers")
 SAMPLES, SAMPLE_BYTES = 16, 4096
-# How long node 0 waits for those that it refuses to have read why.
+# How long node 0 waits for those that it refuses to have read why, and others longer than it does for its answer.
 LAST_WORDS = timedelta(seconds=2)
 
 
@@ -79,7 +93,7 @@ def join(store: Store, node: Node, *, speaks: bool) -> str:
     Raises:
         EngineError: a node did not come in time, or is of another run.
     """
-    if node.rank == 0:
+    if speaks and node.rank == 0:
         _admit(store, node)
         return ""
     if speaks and store.add(f"sendnn/came/{node.rank}", 1) > 1:
@@ -89,13 +103,13 @@ def join(store: Store, node: Node, *, speaks: bool) -> str:
     if speaks:
         store.set(_about(node.rank), json.dumps(dict(node.about)))
     try:
-        store.wait([_answer(node.rank)], timedelta(seconds=node.join_timeout_seconds))
-        refused, link = json.loads(store.get(_answer(node.rank)))
+        store.wait([_answer(node.rank)], timedelta(seconds=node.join_timeout_seconds) + LAST_WORDS)
+        refused, hint, link = json.loads(store.get(_answer(node.rank)))
         store.set(_heard(node.rank), "")
     except RuntimeError:
         raise EngineError(f"node 0 at {node.place} gave no answer", hint="what does it say itself?") from None
     if refused:
-        raise EngineError(refused)
+        raise EngineError(refused, hint=hint)
     return str(link)
 
 
@@ -114,13 +128,16 @@ def _admit(store: Store, node: Node) -> None:
         hint = "start it with its parallel.node_rank, or raise parallel.join_timeout_seconds"
     for other in came:
         refused = refused or difference(node.about, json.loads(store.get(_about(other))), other)
-    for other in came:
-        store.set(_answer(other), json.dumps((refused, node.links[other])))
+    if refused:
+        hint = hint or "set the same on all nodes"
+    # Other ranks on node 0 wait for its answer, too: by a clock of their own they could decide otherwise.
+    for other in (0, *came):
+        store.set(_answer(other), json.dumps((refused, hint, node.links.get(other, ""))))
     if refused:
         for other in came:
             with suppress(RuntimeError):
                 store.wait([_heard(other)], LAST_WORDS)
-        raise EngineError(refused, hint=hint or "set the same on all nodes")
+        raise EngineError(refused, hint=hint)
 
 
 def difference(ours: Mapping[str, str], theirs: Mapping[str, str], node: int) -> str:

@@ -4,10 +4,13 @@ import asyncio
 import multiprocessing
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sendnn_pipeline.config.schema import ParallelConfig
 from sendnn_pipeline.distributed import worker
 from sendnn_pipeline.distributed.channel import Place
 from sendnn_pipeline.distributed.ends import DEATH, DONE, FAILURE, NODE, End, Received, first_cause
@@ -29,7 +32,7 @@ LET_GO_SECONDS = 5.0
 class Ranks:
     """The engine's processes and the ports to them; requests go to the first."""
 
-    ranks: Sequence[RankProcess]
+    ranks: list[RankProcess]
     link: Link = field(default_factory=Link)
     """To other machines."""
 
@@ -93,7 +96,7 @@ class Ranks:
     async def _hear(self, node: int, received: Received) -> None:
         """Hand on how another machine ends, where that is this one's end, too."""
         if reason := await self.link.end_of(node):
-            received.put_nowait(End(NODE, 0.0, node, reason))
+            received.put_nowait(End(NODE, time.monotonic(), node, reason))
         elif node == 0:
             # Ranks here were let go, unless node 0 did not wait for its own.
             await asyncio.sleep(LET_GO_SECONDS)
@@ -123,7 +126,8 @@ def start_ranks(job: str, run: Run, environment: Mapping[str, str], environ: Map
         environ: this process's own, which may say where ranks meet.
 
     Raises:
-        EngineError: there is no folder for temporary files or for logs, or no place to meet.
+        EngineError: there is no folder for temporary files or for logs, or no place to meet, or a process cannot be
+            started. Nothing of the others stays then.
     """
     try:
         temporary = Path(tempfile.gettempdir())
@@ -132,43 +136,44 @@ def start_ranks(job: str, run: Run, environment: Mapping[str, str], environ: Map
             "there is no folder for temporary files", hint="set TMPDIR to one that can be written"
         ) from None
     parallel = run.config.parallel
-    link = Link("" if parallel.node_rank == 0 else "it was told to end")
-    size, minutes, here = parallel.tensor_parallel, parallel.gloo_timeout_minutes, parallel.local_ranks
-    logs = {rank: _log_file(parallel.worker_log_dir, rank) for rank in here}
-    if parallel.nnodes > 1:
-        rendezvous: Rendezvous | None = meet_nodes(environ or {}, parallel)
-    else:
-        rendezvous = bind_rendezvous(environ or {}, minutes) if size > 1 else None
-    node = _node(run, rendezvous, link) if rendezvous is not None and parallel.nnodes > 1 else None
-    place = Place(new_address(), minutes * 60.0)
-    others = replace(rendezvous, listening=None) if rendezvous is not None else None
+    ranks = Ranks([], Link("" if parallel.node_rank == 0 else "it was told to end"))
+    logs = {rank: _log_file(parallel.worker_log_dir, rank) for rank in parallel.local_ranks}
     try:
-        return Ranks(
-            [
-                _start(
-                    job,
-                    run,
-                    worker.Seat(
-                        rank=rank,
-                        size=size,
-                        address=new_address(),
-                        place=place,
-                        rendezvous=others if rank else rendezvous,
-                        scratch=temporary / f"sendnn-{secrets.token_hex(8)}",
-                        log_file=log,
-                        local_rank=rank - here.start,
-                        node=node,
-                    ),
-                    environment,
+        with ExitStack() as bound, ExitStack() as failed:
+            failed.callback(ranks.kill)
+            rendezvous = _rendezvous(environ or {}, parallel)
+            if rendezvous is not None and rendezvous.listening is not None:
+                # The first rank has it once it is started.
+                bound.enter_context(rendezvous.listening)
+            node = _node(run, rendezvous, ranks.link) if rendezvous is not None and parallel.nnodes > 1 else None
+            place = Place(new_address(), parallel.gloo_timeout_minutes * 60.0)
+            others = replace(rendezvous, listening=None) if rendezvous is not None else None
+            for rank, log in logs.items():
+                seat = worker.Seat(
+                    rank=rank,
+                    size=parallel.tensor_parallel,
+                    address=new_address(),
+                    place=place,
+                    rendezvous=others if rank else rendezvous,
+                    scratch=temporary / f"sendnn-{secrets.token_hex(8)}",
+                    log_file=log,
+                    local_rank=rank - parallel.local_ranks.start,
+                    node=node,
                 )
-                for rank, log in logs.items()
-            ],
-            link,
-        )
-    finally:
-        if rendezvous is not None and rendezvous.listening is not None:
-            # The first rank has it now.
-            rendezvous.listening.close()
+                ranks.ranks.append(_start(job, run, seat, environment))
+            failed.pop_all()
+    except OSError as error:
+        raise EngineError(
+            f"the engine's processes cannot be started: {error}", hint="this user's limits (ulimit -a) may say why"
+        ) from error
+    return ranks
+
+
+def _rendezvous(environ: Mapping[str, str], parallel: ParallelConfig) -> Rendezvous | None:
+    """Return where ranks meet, where there are several."""
+    if parallel.nnodes > 1:
+        return meet_nodes(environ, parallel)
+    return bind_rendezvous(environ, parallel.gloo_timeout_minutes) if parallel.tensor_parallel > 1 else None
 
 
 def _node(run: Run, rendezvous: Rendezvous, link: Link) -> Node:
@@ -210,5 +215,9 @@ def _start(job: str, run: Run, seat: worker.Seat, environment: Mapping[str, str]
         name=f"sendnn-rank-{seat.rank}",
         daemon=True,
     )
-    process.start()
+    try:
+        process.start()
+    except BaseException:
+        port.close()
+        raise
     return RankProcess(seat.rank, process, port, seat.scratch)

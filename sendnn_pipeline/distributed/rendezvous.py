@@ -45,13 +45,8 @@ def bind_rendezvous(environ: Mapping[str, str], timeout_minutes: int) -> Rendezv
     host, port = environ.get(HOST) or LOOPBACK, environ.get(PORT) or "0"
     if not port.isdecimal():
         raise ConfigError(f"{PORT}={port} must be a number", hint=f"unset {HOST} and {PORT} to take a free port")
-    try:
-        listening = socket.create_server((host, int(port)))
-    except (OSError, OverflowError) as error:
-        raise EngineError(
-            f"{HOST}={host} {PORT}={port}, where ranks meet, cannot be had: {error}",
-            hint=f"unset {HOST} and {PORT} to take a free port of this machine",
-        ) from None
+    hint = f"unset {HOST} and {PORT} to take a free port of this machine"
+    listening = _bind(host, int(port), f"{HOST}={host} {PORT}={port}, where ranks meet", hint)
     interface = "lo" if host == LOOPBACK else ""
     return Rendezvous(host, listening.getsockname()[1], timeout_minutes, listening, interface)
 
@@ -67,8 +62,17 @@ def meet_nodes(environ: Mapping[str, str], parallel: ParallelConfig) -> Rendezvo
     minutes, interface = parallel.gloo_timeout_minutes, environ.get(INTERFACE) or interface_to(host)
     if parallel.node_rank:
         return Rendezvous(host, port, minutes, None, interface)
-    bound = bind_rendezvous({HOST: host, PORT: str(port)}, minutes)
-    return Rendezvous(host, bound.port, minutes, bound.listening, interface)
+    place = f"parallel.rendezvous={parallel.rendezvous}" if parallel.rendezvous else f"{HOST}={host} {PORT}={port}"
+    hint = "name an address of this machine, node 0, and a port that is free, the same on all nodes"
+    return Rendezvous(host, port, minutes, _bind(host, port, f"{place}, where nodes meet", hint), interface)
+
+
+def _bind(host: str, port: int, place: str, hint: str) -> socket.socket:
+    """Return a socket that listens; where it cannot, the place and the hint are the error."""
+    try:
+        return socket.create_server((host, port))
+    except (OSError, OverflowError) as error:
+        raise EngineError(f"{place}, cannot be had: {error}", hint=hint) from None
 
 
 def endpoint(environ: Mapping[str, str], text: str) -> tuple[str, int]:

@@ -98,7 +98,8 @@ def filling(library: LibrarySet | None, environ: Mapping[str, str], world: World
     """Have the library's folder there while the engine runs; yield what to call once everything is compiled.
 
     A second run that wants to compile the same waits here, and finds what the first one published. Of the ranks on
-    this machine, the first makes the folder, before it meets the others, and publishes it once all have compiled.
+    this machine, the first makes the folder, before it meets the others, and publishes it once all have compiled. All
+    ranks meet then, those without a folder to fill too: another machine may have one.
 
     Args:
         library: the run's.
@@ -110,7 +111,7 @@ def filling(library: LibrarySet | None, environ: Mapping[str, str], world: World
     """
     if library is None or library.cache.folder(environ, library.store.folder) != library.working:
         # It has an artifact's folder, or one that is not ours to fill.
-        yield lambda: None
+        yield world.meet
         return
     if world.local_rank:
         yield world.meet

@@ -1,17 +1,16 @@
 """Ranks on several machines, each of which somebody starts; here all are this one, on the loopback."""
 
-import asyncio
 import json
 import socket
+from dataclasses import replace
 
 import psutil
 import pytest
 
 from sendnn_pipeline.config.schema import ParallelConfig
-from sendnn_pipeline.distributed.link import Link
 from sendnn_pipeline.distributed.nodes import difference
 from sendnn_pipeline.distributed.rendezvous import endpoint, interface_to, meet_nodes
-from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.errors import ConfigError, EngineError
 from tests.conftest import clean_environ, resolved_run
 from tests.engines.test_echo_ranks import ask, wait_for
 from tests.served import EAGER_FLOAT32, ECHO, Served, with_echo
@@ -104,13 +103,16 @@ def test_a_node_that_does_not_come_is_one_line(words):
         assert "error: node 0 does not answer at 127.0.0.1:" in second.lines[-1]
 
 
-def test_a_node_of_another_run_is_refused_with_what_differs(words):
+@pytest.mark.parametrize(
+    ("key", "there", "here"), [("engine.step_ms", "2.0", "1.0"), ("artifacts.enabled", "false", "true")]
+)
+def test_a_node_of_another_run_is_refused_with_what_differs(words, key, there, here):
     with (
-        other(*words, "engine.step_ms=2", **with_echo()) as second,
+        other(*words, f"{key}={there}", **with_echo()) as second,
         Served(*words, wait=False, **with_echo()) as first,
     ):
         assert first.exit_code(60) == second.exit_code(60) == 1
-        says = "node 1 is of another run: engine.step_ms is 2.0 there and 1.0 on node 0"
+        says = f"node 1 is of another run: {key} is {there} there and {here} on node 0"
         assert says in first.output and says in second.output
 
 
@@ -123,40 +125,6 @@ def test_two_nodes_answer_as_one_does(llama, place):
         assert first.session.post(f"{first.url}/v1/completions", json=body).json()["choices"] == wanted
         first.terminate()
         assert first.exit_code() == second.exit_code() == 0, second.output
-
-
-async def come_by(host, port):
-    """Connect as somebody who looks for open ports, and as one who takes this for something else."""
-    for words in (b"", b"GET / HTTP/1.0\r\n\r\n" * 9):
-        with socket.create_connection((host, port)) as stranger:
-            stranger.sendall(words)
-            await asyncio.sleep(0.1)
-
-
-@pytest.mark.parametrize(("word", "reason"), [("broken", "node 1: broken"), ("", ""), (None, "node 1 is gone")])
-def test_a_link_hears_how_another_node_ends_and_no_stranger(word, reason):
-    async def main():
-        here, there = Link(), Link()
-        try:
-            told = here.listen(1, "127.0.0.1")
-            ending = asyncio.create_task(here.end_of(1))
-            host, port = told.split()[0].removeprefix("tcp://").split(":")
-            await come_by(host, int(port))
-            there.connect(told)
-            await asyncio.sleep(0.2)
-            await come_by(host, int(port))
-            assert not ending.done()
-            if word is not None:
-                await there.say(word)
-            # Of a process that is killed, the kernel closes them without a word.
-            there._told = True
-            there.close()
-            return await asyncio.wait_for(ending, 30)
-        finally:
-            here.close()
-            there.close()
-
-    assert asyncio.run(main()) == reason
 
 
 def test_what_differs_is_the_first_field():
@@ -179,6 +147,19 @@ def test_where_nodes_meet_is_said_by_key_or_as_torchrun_has_it():
     of_second = ParallelConfig(tensor_parallel=2, nnodes=2, node_rank=1, rendezvous="127.0.0.1:7")
     place = meet_nodes({"GLOO_SOCKET_IFNAME": "eth7"}, of_second)
     assert (place.host, place.port, place.interface, place.listening) == ("127.0.0.1", 7, "eth7", None)
+
+
+def test_a_place_to_meet_that_is_taken_is_an_error_of_what_named_it():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        named = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        nodes = ParallelConfig(tensor_parallel=2, nnodes=2)
+        for place, environ, parallel in (
+            (f"parallel.rendezvous=127.0.0.1:{port}", {}, replace(nodes, rendezvous=f"127.0.0.1:{port}")),
+            (f"MASTER_ADDR=127.0.0.1 MASTER_PORT={port}", named, nodes),
+        ):
+            with pytest.raises(EngineError, match=f"^{place}, where nodes meet, cannot be had: .*node 0, and a port"):
+                meet_nodes(environ, parallel)
 
 
 def test_nodes_that_cannot_be_are_refused(llama):
