@@ -83,7 +83,7 @@ class EngineDoor:
         name = run.config.engine.name
         if self.route and self.route not in collect_endpoints(context.plugins, name):
             raise ConfigError(
-                f"{type(self).__name__} asks for {self.route}, which engine={name} of {run.served_name} does not answer",
+                f"{type(self).__name__} asks for {self.route}, which engine={name} of {run.served_name} has not",
                 hint=f"use {self.other}",
             )
 

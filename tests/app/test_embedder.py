@@ -265,5 +265,5 @@ def test_a_run_that_cannot_start_says_why_and_can_be_tried_again(tiny, tmp_path)
 def test_an_engine_without_such_routes_says_so(tiny, monkeypatch):
     monkeypatch.syspath_prepend(ECHO_FOLDER)
     monkeypatch.setenv("PYTHONPATH", str(ECHO_FOLDER))
-    with pytest.raises(ConfigError, match="asks for /v1/embeddings, which engine=echo of .* does not answer"):
+    with pytest.raises(ConfigError, match=r"asks for /v1/embeddings, which engine=echo of .* has not"):
         Embedder(*ECHO, f"model.path={tiny}").start()

@@ -31,5 +31,5 @@ def test_texts_and_chats_are_those_of_the_routes(llama, llama_reference):
 @pytest.mark.parametrize(("door", "other"), [(Generator, "Embedder"), (Embedder, "Generator")])
 def test_a_model_of_another_engine_is_refused_before_it_is_loaded(door, other, tiny, llama):
     model = tiny if door is Generator else llama
-    with pytest.raises(ConfigError, match=rf"{door.__name__} asks for /v1/.* does not answer; use {other}"):
+    with pytest.raises(ConfigError, match=rf"{door.__name__} asks for /v1/.* has not; use {other}"):
         door(*EAGER_FLOAT32, f"model.path={model}").start()
