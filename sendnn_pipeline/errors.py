@@ -25,6 +25,8 @@ class PipelineError(Exception):
     """Lines of a table to show below it."""
     is_logged = False
     """Whether the log has it already."""
+    is_final = False
+    """Whether an engine that fails of it is not worth another start."""
 
     def __init__(self, message: str, *, hint: str = "", where: str = "") -> None:
         super().__init__(message)
@@ -67,6 +69,12 @@ class PluginError(PipelineError):
 
 class EngineError(PipelineError):
     """The engine process failed or died."""
+
+
+class NobodyThereError(EngineError):
+    """Node 0 was waited for as long as the user wants, and is not there."""
+
+    is_final = True
 
 
 class ServeError(PipelineError):

@@ -72,6 +72,8 @@ class Fatal(msgspec.Struct, frozen=True, tag="fatal"):
     exit_code: int
     at: float = 0.0
     """Seconds of the machine's monotonic clock: of several ranks that fail, the first is the cause."""
+    is_final: bool = False
+    """Whether another start is not worth it."""
 
 
 class Request(msgspec.Struct, frozen=True, tag="request"):

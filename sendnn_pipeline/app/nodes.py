@@ -9,7 +9,7 @@ from sendnn_pipeline.config.schema import StageName
 from sendnn_pipeline.distributed.rendezvous import endpoint
 from sendnn_pipeline.errors import ConfigError, EngineError
 from sendnn_pipeline.frontend.target import Session
-from sendnn_pipeline.messages import Ready
+from sendnn_pipeline.messages import EngineLost, Ready
 
 RANKS, NODES, NODE = "parallel.tensor_parallel", "parallel.nnodes", "parallel.node_rank"
 OF_SEVERAL = (NODE, "parallel.rendezvous", "parallel.join_timeout_seconds")
@@ -45,15 +45,18 @@ async def follow_node(session: Session) -> None:
     """Run the ranks of another machine than the first until that one ends: it does its stages, or drains when told to.
 
     Raises:
-        EngineError: a rank failed, here or there, or this machine was told twice to end.
+        EngineError: a rank failed, here or there, or this machine was told twice to end, or once while it is started
+            again.
     """
     parallel, loop = session.run.config.parallel, asyncio.get_running_loop()
     name = f"node {parallel.node_rank} of {parallel.nnodes}"
-    told = asyncio.Event()
+    told, lost = asyncio.Event(), asyncio.Event()
     serves = StageName.serve in session.run.config.pipeline.stages
 
     def on_signal() -> None:
-        if told.is_set():
+        if told.is_set() or lost.is_set():
+            # Node 0 may not be there to end with.
+            told.set()
             following.cancel()
         else:
             told.set()
@@ -62,7 +65,10 @@ async def follow_node(session: Session) -> None:
 
     async def follow() -> None:
         async for message in session.follow(engine):
-            if isinstance(message, Ready):
+            if isinstance(message, EngineLost):
+                lost.set()
+            elif isinstance(message, Ready):
+                lost.clear()
                 session.say(f"{name} is warm; node 0 serves" if serves else f"{name} is warm")
 
     engine = session.start()

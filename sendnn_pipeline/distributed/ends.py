@@ -26,6 +26,7 @@ class End:
     message: str
     hint: str = ""
     exit_code: int = 1
+    is_final: bool = False
 
     def as_error(self, *, many: bool) -> EngineError:
         """Return it for the user.
@@ -40,7 +41,7 @@ class End:
         else:
             which = f"the process of rank {self.rank}" if many else "the engine process"
             error = EngineError(f"{which} {self.message}", hint=self.hint)
-        error.exit_code = self.exit_code
+        error.exit_code, error.is_final = self.exit_code, self.is_final
         return error
 
 

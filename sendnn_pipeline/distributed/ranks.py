@@ -108,7 +108,8 @@ async def _read(rank: RankProcess, received: Received) -> None:
     try:
         async for message in rank.messages():
             if isinstance(message, Fatal):
-                received.put_nowait(End(FAILURE, message.at, rank.rank, message.message, "", message.exit_code))
+                end = End(FAILURE, message.at, rank.rank, message.message, "", message.exit_code, message.is_final)
+                received.put_nowait(end)
             else:
                 received.put_nowait(message)
     except EngineError as error:

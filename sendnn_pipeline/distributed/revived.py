@@ -23,7 +23,7 @@ class RevivedRanks:
     """The engine's processes, those of the first start or of a later one.
 
     A first start that fails is an error, as one that cannot work never will. So is the death that comes after
-    ``max_restarts`` others in a row.
+    ``max_restarts`` others in a row, and a start for which node 0 did not come: it may have ended for good.
 
     Args:
         start: starts the processes.
@@ -71,7 +71,7 @@ class RevivedRanks:
                 if ready_at is not None and time.monotonic() - ready_at > STEADY_SECONDS:
                     num_restarts = 0
                 never_ready = ready_at is None and not num_restarts
-                if never_ready or self._draining.is_set() or num_restarts >= self.max_restarts:
+                if never_ready or error.is_final or self._draining.is_set() or num_restarts >= self.max_restarts:
                     raise
                 reason = str(error)
             seconds = min(LAST_SECONDS, FIRST_SECONDS * 2**num_restarts)

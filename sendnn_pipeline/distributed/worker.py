@@ -111,7 +111,7 @@ def _work(job: str, port: Port, run: Run, seat: Seat) -> None:
         world = seat.world(port)
         getattr(importlib.import_module(module), function)(port, run, world)
     except PipelineError as error:
-        port.send(Fatal(str(error), error.exit_code, time.monotonic()))
+        port.send(Fatal(str(error), error.exit_code, time.monotonic(), error.is_final))
         sys.exit(error.exit_code)
     except (Exception, SystemExit) as error:
         # A library that exits, even with 0, ends an engine that was to go on.

@@ -10,7 +10,7 @@ from torch import nn
 from torch._C._distributed_c10d import PrefixStore, TCPStore, _register_process_group
 from torch.distributed.distributed_c10d import GroupName, _get_default_group
 
-from sendnn_pipeline.errors import EngineError
+from sendnn_pipeline.errors import EngineError, NobodyThereError
 from sendnn_pipeline.models.shards import ShardPlan
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ def open_store(place: "Rendezvous", rank: int, timeout_seconds: float) -> "Rende
         timeout_seconds: how long to wait for the first rank.
 
     Raises:
-        EngineError: nobody hosts it.
+        NobodyThereError: nobody hosts it.
     """
     descriptor: dict[str, Any] = {} if place.listening is None else {"master_listen_fd": place.listening.detach()}
     timeout = timedelta(seconds=timeout_seconds)
     try:
         store = TCPStore(place.host, place.port, None, rank == 0, timeout, wait_for_workers=False, **descriptor)
     except (RuntimeError, ValueError) as error:
-        raise EngineError(
+        raise NobodyThereError(
             f"node 0 does not answer at {place.host}:{place.port} within {timeout_seconds:g} s",
             hint="is it started, with parallel.node_rank=0, and is the network between the nodes open?",
         ) from error

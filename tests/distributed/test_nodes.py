@@ -92,6 +92,16 @@ def test_nodes_are_started_again_together(words):
         assert first.exit_code() == 0 and second.exit_code() == 0
 
 
+def test_a_node_that_is_started_again_ends_where_node_0_stays_away(words):
+    words = (*words, "parallel.on_worker_death=restart", "parallel.join_timeout_seconds=8")
+    with other(*words, **with_echo()) as second, Served(*words, **with_echo()) as first:
+        second.wait_line("node 1 of 2 is warm")
+        first.process.kill()
+        assert second.exit_code(60) == 1
+        assert second.output.count("starting it again in") == 1
+        assert "error: node 0 does not answer at 127.0.0.1:" in second.lines[-1]
+
+
 def test_a_node_that_does_not_come_is_one_line(words):
     words = (*words, "parallel.join_timeout_seconds=2")
     with Served(*words, wait=False, **with_echo()) as first:

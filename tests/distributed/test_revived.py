@@ -8,7 +8,7 @@ import pytest
 
 from sendnn_pipeline.distributed import revived
 from sendnn_pipeline.distributed.revived import RevivedRanks
-from sendnn_pipeline.errors import EngineError
+from sendnn_pipeline.errors import EngineError, NobodyThereError
 from sendnn_pipeline.messages import Drain, EngineLost, Ready
 
 READY = Ready([], True, 0, {})
@@ -70,6 +70,12 @@ def test_pauses_grow_to_a_limit_and_the_death_after_the_last_restart_is_the_erro
 
 def test_an_engine_that_was_never_warm_is_not_started_again():
     assert run(Lives([EngineError("no such model")])) == ([], "no such model")
+
+
+def test_one_whose_node_0_does_not_come_again_is_not_started_once_more():
+    lives = Lives([READY, EngineError("node 0 is gone")], [NobodyThereError("node 0 does not answer")])
+    heard, error = run(lives)
+    assert error == "node 0 does not answer" and len(heard) == 2 and lives.ended == 1
 
 
 def test_one_that_worked_for_long_starts_the_count_anew(monkeypatch):
