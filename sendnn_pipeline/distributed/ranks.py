@@ -79,9 +79,10 @@ class Ranks:
                         return
                     if isinstance(message, End):
                         end = await first_cause(message, received)
-                        error = end.as_error(many=len(self.ranks) > 1 or bool(self.link.nodes))
-                        await self.link.say(str(error))
-                        raise error
+                        many = len(self.ranks) > 1 or bool(self.link.nodes)
+                        await self.link.say(str(end.as_error(many=many)))
+                        # Not by a name: this frame and its error would have each other, and the processes' descriptors.
+                        raise end.as_error(many=many)
                     if isinstance(message, Joined):
                         self.link.connect(message.link)
                         reading.append(asyncio.create_task(self._hear(0, received)))

@@ -300,11 +300,10 @@ CODE = """
 import sys
 from sendnn_pipeline import Embedder
 from sendnn_pipeline.errors import ConfigError
-with Embedder(*sys.argv[1:]) as embedder:
-    try:
-        embedder.embed("a")
-    except ConfigError as error:
-        print(error)
+try:
+    Embedder(*sys.argv[1:]).start()
+except ConfigError as error:
+    print(error)
 """
 
 
@@ -313,4 +312,4 @@ def test_from_python_it_has_no_embeddings(tiny):
     ended = subprocess.run(
         command, cwd=ROOT, env=environment(**with_echo()), capture_output=True, text=True, timeout=60, check=False
     )
-    assert ended.stdout == "the engine echo has no /v1/embeddings; known: /v1/echo\n", ended.stderr
+    assert ended.stdout.startswith("Embedder asks for /v1/embeddings, which engine=echo of tiny"), ended.stderr

@@ -48,7 +48,7 @@ class FaultyBackend(EagerBackend):
 def faulty(site):  # noqa: F811
     """Install the backend."""
     (site / "conf" / "backend").mkdir(parents=True)
-    (site / "conf" / "backend" / "faulty.yaml").write_text("name: faulty\n")
+    (site / "conf" / "backend" / "faulty.yaml").write_text("defaults: [faulty_schema, _self_]\nname: faulty\n")
     code = FAULTY + implement("config_paths()", "return HERE / 'conf'")
     code += implement("register_schemas(store)", "store('backend', 'faulty', BackendConfig)")
     install(

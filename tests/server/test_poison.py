@@ -125,7 +125,7 @@ def test_in_a_batch_and_in_python_it_is_one_bad_item(beyond, tmp_path, whole_run
 def faulty(site):  # noqa: F811
     """Install a backend whose Programs raise, or exit, on some texts, once real ones are asked."""
     (site / "conf" / "backend").mkdir(parents=True)
-    (site / "conf" / "backend" / "faulty.yaml").write_text("name: faulty\n")
+    (site / "conf" / "backend" / "faulty.yaml").write_text("defaults: [faulty_schema, _self_]\nname: faulty\n")
     code = FAULTY + implement("config_paths()", "return HERE / 'conf'")
     code += implement("register_schemas(store)", "store('backend', 'faulty', BackendConfig)")
     install(

@@ -208,6 +208,7 @@ def test_there_are_two_dynamic_graphs_whatever_the_sizes(llama, card):
     device = card.device
     device.warming = device.entered = True
     device.traced = [object(), object()]
-    graph = type("Graph", (), {"dynamic": True})()
+    empty = torch.fx.GraphModule({}, torch.fx.Graph())
+    graph = type("Graph", (), {"dynamic": True, "module": empty})()
     with pytest.raises(Exception, match="a third dynamic graph"):
         device.trace(graph)
