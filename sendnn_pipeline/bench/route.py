@@ -48,6 +48,13 @@ def _check_images(workload: WorkloadConfig, multimodal: MultimodalConfig) -> Non
             f"multimodal.max_images={multimodal.max_images}",
             hint="raise the second, or lower the first",
         )
+    width, height, most = workload.image_width, workload.image_height, multimodal.max_pixels
+    if workload.images_per_request and width * height > most:
+        raise ConfigError(
+            f"workload.image_width={width} and workload.image_height={height} are more than "
+            f"multimodal.max_pixels={most:,}",
+            hint="lower them",
+        )
 
 
 def _check_goodput(goodput: GoodputConfig, endpoint: Endpoint[Any], path: str) -> None:

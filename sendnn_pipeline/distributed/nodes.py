@@ -63,8 +63,8 @@ class Node:
     rank: int
     size: int
     """How many there are."""
-    place: str
-    """Where they meet."""
+    meets_at: str
+    """Host and port of the store where they meet."""
     about: Mapping[str, str]
     """What has to be the same on all."""
     join_timeout_seconds: float
@@ -98,7 +98,7 @@ def join(store: Store, node: Node, *, speaks: bool) -> str:
         return ""
     if speaks and store.add(f"sendnn/came/{node.rank}", 1) > 1:
         raise EngineError(
-            f"node {node.rank} came to {node.place} before", hint="each machine has a parallel.node_rank of its own"
+            f"node {node.rank} came to {node.meets_at} before", hint="each machine has a parallel.node_rank of its own"
         )
     if speaks:
         store.set(_about(node.rank), json.dumps(dict(node.about)))
@@ -107,7 +107,7 @@ def join(store: Store, node: Node, *, speaks: bool) -> str:
         refused, hint, link = json.loads(store.get(_answer(node.rank)))
         store.set(_heard(node.rank), "")
     except RuntimeError:
-        raise EngineError(f"node 0 at {node.place} gave no answer", hint="what does it say itself?") from None
+        raise EngineError(f"node 0 at {node.meets_at} gave no answer", hint="what does it say itself?") from None
     if refused:
         raise EngineError(refused, hint=hint)
     return str(link)
@@ -124,7 +124,7 @@ def _admit(store: Store, node: Node) -> None:
     refused = hint = ""
     if missing:
         who = " and ".join(f"node {other}" for other in missing)
-        refused = f"{who} did not come to {node.place} within {node.join_timeout_seconds:g} s"
+        refused = f"{who} did not come to {node.meets_at} within {node.join_timeout_seconds:g} s"
         hint = "start it with its parallel.node_rank, or raise parallel.join_timeout_seconds"
     for other in came:
         refused = refused or difference(node.about, json.loads(store.get(_about(other))), other)

@@ -67,6 +67,7 @@ class GenerationCore:
     open_images: Callable[[], tuple[RowTable, Pictured | None]] | None = None
     """Of a model that reads images; several ranks call it once they have met."""
     images: RowTable | None = None
+    """Their rows, which the runner reads."""
     pictured: Pictured | None = None
     """What fills it, in the first rank."""
     growth: Growth = field(default_factory=Growth)

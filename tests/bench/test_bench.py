@@ -241,6 +241,7 @@ def test_a_bench_prints_and_writes_its_figures(tiny, tmp_path, transport, whole_
         (["serve.rounds=0"], ["serve.rounds=0 must be", ">= 1"]),
         (["workload.images_per_request=1"], ["workload.images_per_request=1, and", "reads text alone"]),
         (["workload.images_per_request=99"], ["workload.images_per_request=99 is more than multimodal.max_images="]),
+        (["workload.images_per_request=1", "workload.image_width=99999999"], ["more than multimodal.max_pixels="]),
         (["workload.goodput.tpot_ms=5"], ["workload.goodput.tpot_ms=5, and /v1/embeddings answers whole"]),
         (["workload.goodput.ttft_ms=0"], ["workload.goodput.ttft_ms=0.0 must be", "> 0.0"]),
         (["workload.task=sing"], ["workload.task", "sing", "texts", "rerank"]),

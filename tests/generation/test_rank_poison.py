@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.hooks.conftest import site  # noqa: F401  a fixture
-from tests.hooks.fake import implement, install
+from tests.hooks.fake import install_backend
 from tests.served import FLOAT32, Served
 
 # The ids of which three in a row break the embedding, everywhere and in the second rank.
@@ -47,14 +47,7 @@ class FaultyBackend(EagerBackend):
 @pytest.fixture
 def faulty(site):  # noqa: F811
     """Install the backend."""
-    (site / "conf" / "backend").mkdir(parents=True)
-    (site / "conf" / "backend" / "faulty.yaml").write_text("defaults: [faulty_schema, _self_]\nname: faulty\n")
-    code = FAULTY + implement("config_paths()", "return HERE / 'conf'")
-    code += implement("register_schemas(store)", "store('backend', 'faulty', BackendConfig)")
-    install(
-        site, "faulty", code + implement("register_compile_backends(register)", "register('faulty', FaultyBackend)")
-    )
-    return {"PYTHONPATH": str(site)}
+    return install_backend(site, "faulty", FAULTY, "FaultyBackend")
 
 
 def complete(served, prompt):

@@ -19,3 +19,20 @@ def implement(hook: str, body: str, *, options: str = "") -> str:
     """Return the code of an implementation: ``hook`` with its arguments, and what it does."""
     body = body.replace("\n", "\n    ")
     return f"@hookimpl{f'({options})' if options else ''}\ndef {hook}:\n    {body}\n"
+
+
+def install_backend(site: Path, name: str, code: str, kind: str) -> dict[str, str]:
+    """Install a compile backend with an option of its name and no keys of its own; return the environment for it.
+
+    Args:
+        site: a folder for packages.
+        name: of backend, option and plugin.
+        code: that has the class.
+        kind: the class.
+    """
+    (site / "conf" / "backend").mkdir(parents=True)
+    (site / "conf" / "backend" / f"{name}.yaml").write_text(f"defaults: [{name}_schema, _self_]\nname: {name}\n")
+    code += implement("config_paths()", "return HERE / 'conf'")
+    code += implement("register_schemas(store)", f"store('backend', '{name}', BackendConfig)")
+    install(site, name, code + implement("register_compile_backends(register)", f"register('{name}', {kind})"))
+    return {"PYTHONPATH": str(site)}

@@ -10,7 +10,7 @@ import pytest
 
 from sendnn_pipeline import Embedder, RequestError
 from tests.hooks.conftest import site  # noqa: F401  a fixture
-from tests.hooks.fake import implement, install
+from tests.hooks.fake import install_backend
 from tests.reference import mean_pooled_ids
 from tests.served import EAGER_FLOAT32, FLOAT32, Served, sendnn
 from tests.served_here import ServedHere
@@ -124,14 +124,7 @@ def test_in_a_batch_and_in_python_it_is_one_bad_item(beyond, tmp_path, whole_run
 @pytest.fixture
 def faulty(site):  # noqa: F811
     """Install a backend whose Programs raise, or exit, on some texts, once real ones are asked."""
-    (site / "conf" / "backend").mkdir(parents=True)
-    (site / "conf" / "backend" / "faulty.yaml").write_text("defaults: [faulty_schema, _self_]\nname: faulty\n")
-    code = FAULTY + implement("config_paths()", "return HERE / 'conf'")
-    code += implement("register_schemas(store)", "store('backend', 'faulty', BackendConfig)")
-    install(
-        site, "faulty", code + implement("register_compile_backends(register)", "register('faulty', FaultyBackend)")
-    )
-    return {"PYTHONPATH": str(site)}
+    return install_backend(site, "faulty", FAULTY, "FaultyBackend")
 
 
 def test_a_step_that_raises_or_exits_costs_only_its_culprit(tiny, faulty, tmp_path):
