@@ -1,6 +1,5 @@
 """Declarative load, compile, warmup and serve of models on compiled, static-shape accelerators."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -8,16 +7,15 @@ if TYPE_CHECKING:
     from sendnn_pipeline.app.generator import Generator
     from sendnn_pipeline.frontend.errors import RequestError
 
-__all__ = ["Embedder", "Generator", "RequestError", "__version__"]
+    __version__: str
 
-try:
-    __version__ = version("sendnn_pipeline")
-except PackageNotFoundError:  # a bare checkout on PYTHONPATH
-    __version__ = "0+checkout"
+__all__ = ["Embedder", "Generator", "RequestError", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     """Import what Python programs use when they use it: the command line and the engine need none of it."""
+    if name == "__version__":
+        return _version()
     if name == "Embedder":
         from sendnn_pipeline.app.embedder import Embedder
 
@@ -31,3 +29,12 @@ def __getattr__(name: str) -> Any:
 
         return RequestError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("sendnn_pipeline")
+    except PackageNotFoundError:  # a bare checkout on PYTHONPATH
+        return "0+checkout"

@@ -4,11 +4,23 @@ import os
 import sys
 import time
 from io import TextIOWrapper
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sendnn_pipeline.app.launch import Launch
 
 
-def main() -> None:
+def command() -> None:
+    """Run the command line as a process of its own does: what takes longest in every start is under way at once."""
+    from sendnn_pipeline.app.launch import launching
+    from sendnn_pipeline.machine.environ import process_environment
+
+    with launching(sys.argv[1:], process_environment()) as launch:
+        main(launch)
+
+
+def main(launch: "Launch | None" = None) -> None:
     """Run the command line and leave with its exit code."""
-    started = time.monotonic()
     from sendnn_pipeline.errors import PipelineError
 
     argv = sys.argv[1:]
@@ -36,11 +48,12 @@ def main() -> None:
             sys.stdout.write(f"sendnn_pipeline {__version__}\n")
             return
         from sendnn_pipeline.app.app import run_app
+        from sendnn_pipeline.app.launch import Launch
 
-        run_app(argv, started)
+        run_app(argv, launch or Launch(time.monotonic()))
     except PipelineError as error:
         from sendnn_pipeline.app.outside import report_error
-        from sendnn_pipeline.config.environment import process_environment
+        from sendnn_pipeline.machine.environ import process_environment
 
         sys.stderr.write(report_error(error, argv, process_environment()))
         sys.exit(error.exit_code)
@@ -54,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command()

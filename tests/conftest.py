@@ -168,7 +168,7 @@ def whole_run(in_process: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Comma
     A process of its own spends seven seconds on the imports of torch and transformers.
     """
 
-    def start(job, run, environment, environ):
+    def start(job, run, environment, environ, standby):
         for name, text in environment.items():
             monkeypatch.setenv(name, text)
         return start_inline(run_rank, run)

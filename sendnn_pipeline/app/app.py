@@ -10,6 +10,7 @@ import hydra
 
 from sendnn_pipeline.app.context import AppContext, load_command_line
 from sendnn_pipeline.app.help import help_override
+from sendnn_pipeline.app.launch import Launch
 from sendnn_pipeline.app.outside import asks_for_json, log_warnings
 from sendnn_pipeline.app.run import run_composed
 from sendnn_pipeline.app.sweep import conclude, count_jobs, make_task, refuse_parallel, sweep_folder
@@ -27,12 +28,12 @@ from sendnn_pipeline.observe.console import open_console, open_consoles
 COMMAND = "sendnn-pipeline"
 
 
-def run_app(argv: Sequence[str], started: float) -> None:
+def run_app(argv: Sequence[str], launch: Launch) -> None:
     """Run the command line: a single run by ourselves; sweeps, and what is only shown, by Hydra.
 
     Args:
         argv: without the program's name.
-        started: monotonic seconds at which the process began.
+        launch: of this process.
 
     Raises:
         PipelineError: it does not compose, or a run failed.
@@ -58,7 +59,7 @@ def run_app(argv: Sequence[str], started: float) -> None:
     elif command.flags.multirun:
         _run_sweep(context, command, inserted, layered)
     else:
-        run_composed(context, layered, notes, progress, started)
+        run_composed(context, layered, notes, progress, launch)
 
 
 def _run_sweep(context: AppContext, command: CommandLine, inserted: Sequence[str], layered: LayeredConfig) -> None:

@@ -17,7 +17,6 @@ from sendnn_pipeline.config.environment import (
     REGISTRY_PREFIX,
     EnvRow,
     EnvValue,
-    process_environment,
     read_environment,
     read_rows,
     unknown_keys,
@@ -33,6 +32,7 @@ from sendnn_pipeline.config.unread import find_unread
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.hooks.loading import load_plugins
 from sendnn_pipeline.hooks.manager import CONFIG_PLUGIN, Plugins
+from sendnn_pipeline.machine.environ import process_environment
 from sendnn_pipeline.paths import expand_path
 
 FLAG = "--config-dir"

@@ -19,13 +19,13 @@ from sendnn_pipeline.app.plan_table import plan_lines, print_plan
 from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
 from sendnn_pipeline.app.run import make_session, observe_run
 from sendnn_pipeline.config.command_line import parse_overrides
-from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.distributed.inline import start_inline
 from sendnn_pipeline.distributed.ranks import start_ranks
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.frontend.target import RunningEngine
 from sendnn_pipeline.frontend.warm import WarmEngine
+from sendnn_pipeline.machine.environ import process_environment
 from sendnn_pipeline.machine.threads import plan_threads
 from sendnn_pipeline.pipeline.rank import JOB, run_rank
 

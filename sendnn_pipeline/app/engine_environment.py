@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from sendnn_pipeline.app.resolve import ResolvedRun
 from sendnn_pipeline.backends.base import CompileBackend
-from sendnn_pipeline.config.environment import extend_environment, process_environment
 from sendnn_pipeline.errors import BackendError
+from sendnn_pipeline.machine.environ import extend_environment, process_environment
 from sendnn_pipeline.multimodal.devices import AUTOLOAD, autoload_environment
 from sendnn_pipeline.pipeline.library_set import library_set
 

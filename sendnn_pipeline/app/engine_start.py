@@ -8,6 +8,7 @@ from sendnn_pipeline.config.draft import Draft
 from sendnn_pipeline.config.schema import ObserveConfig, OnWorkerDeath
 from sendnn_pipeline.distributed.ranks import start_ranks
 from sendnn_pipeline.distributed.revived import RevivedRanks
+from sendnn_pipeline.distributed.standby import Standby
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.frontend.target import RunningEngine, ServeTarget
 from sendnn_pipeline.pipeline.rank import JOB
@@ -16,12 +17,16 @@ ON_DEATH, MAX_RESTARTS = "parallel.on_worker_death", "parallel.max_restarts"
 
 
 def start_of(
-    run: Run, target: ServeTarget | None, environment: Mapping[str, str], environ: Mapping[str, str]
+    run: Run,
+    target: ServeTarget | None,
+    environment: Mapping[str, str],
+    environ: Mapping[str, str],
+    standby: Standby | None = None,
 ) -> Callable[[], RunningEngine]:
     """Return what starts the engine's processes, and starts them again after a death where a server asks for that."""
     # Who observes, and their options, stay in this process.
     own = replace(run, config=replace(run.config, observe=ObserveConfig()))
-    start = partial(start_ranks, JOB, own, environment, environ)
+    start = partial(start_ranks, JOB, own, environment, environ, standby)
     parallel = run.config.parallel
     if target is None or target.ends or parallel.on_worker_death == OnWorkerDeath.exit:
         return start

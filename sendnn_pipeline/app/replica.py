@@ -16,13 +16,13 @@ from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
 from sendnn_pipeline.app.run import make_session, observe_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.config.description import RunDescription
-from sendnn_pipeline.config.environment import extend_environment, process_environment
 from sendnn_pipeline.config.exact_words import exact_words
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.config.secrets import read_api_keys
 from sendnn_pipeline.config.serving import LogFormat
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.frontend.target import Session
+from sendnn_pipeline.machine.environ import extend_environment, process_environment
 from sendnn_pipeline.machine.threads import plan_threads
 from sendnn_pipeline.observe.console import open_consoles
 from sendnn_pipeline.observe.logs import LogStream, logging_to_stderr

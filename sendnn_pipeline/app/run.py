@@ -17,6 +17,7 @@ from sendnn_pipeline.app.context import AppContext
 from sendnn_pipeline.app.endpoints import collect_endpoints
 from sendnn_pipeline.app.engine_environment import engine_environment
 from sendnn_pipeline.app.engine_start import note_restarts, start_of
+from sendnn_pipeline.app.launch import Launch
 from sendnn_pipeline.app.nodes import follow_node
 from sendnn_pipeline.app.plan_table import plan_lines, print_plan
 from sendnn_pipeline.app.resolve import ComposedRun, ResolvedRun, find_source, resolve_run
@@ -50,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 def run_composed(
-    context: AppContext, layered: LayeredConfig, notes: Console, progress: Console, started: float
+    context: AppContext, layered: LayeredConfig, notes: Console, progress: Console, launch: Launch
 ) -> None:
     """Run what the composed overrides describe, to its end.
 
@@ -59,7 +60,7 @@ def run_composed(
         layered: the composed command line, without sweeps.
         notes: prints notes and warnings.
         progress: prints plan and stages.
-        started: monotonic seconds at which the process began.
+        launch: of this process.
 
     Raises:
         PipelineError: the run cannot start, or failed.
@@ -67,18 +68,18 @@ def run_composed(
     config: LogConfig = layered.draft.group("log")
     with logging_to_stderr(config):
         if config.format == LogFormat.text:
-            _run(context, layered, notes, progress, started)
+            _run(context, layered, notes, progress, launch)
             return
         notes, progress = open_consoles(layered.draft.group("console"), LogStream(log))
         try:
-            _run(context, layered, notes, progress, started)
+            _run(context, layered, notes, progress, launch)
         except PipelineError as error:
             log.error("%s", error)
             error.is_logged = True
             raise
 
 
-def _run(context: AppContext, layered: LayeredConfig, notes: Console, progress: Console, started: float) -> None:
+def _run(context: AppContext, layered: LayeredConfig, notes: Console, progress: Console, launch: Launch) -> None:
     say: Say = partial(notes.print, highlight=False, markup=False, soft_wrap=True)
     context.plugins.on_failure = lambda failed: say(f"warning: plugin {failed.name} is called no more: {failed.reason}")
     composed = find_source(context, layered)
@@ -97,12 +98,12 @@ def _run(context: AppContext, layered: LayeredConfig, notes: Console, progress: 
     with observe_run(context.plugins, resolved, progress, say) as observers:
         session = make_session(
             resolved,
-            start=start_of(run, target, environment, context.environ),
+            start=start_of(run, target, environment, context.environ, launch.standby),
             endpoints=endpoints,
             observers=observers,
             say=say,
             api_keys=api_keys,
-            started=started,
+            started=launch.started,
             about={
                 "plugins": [plugin.name for plugin in context.plugins.loaded],
                 "plan": [asdict(line) for line in lines],

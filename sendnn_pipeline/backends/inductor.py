@@ -29,8 +29,8 @@ from sendnn_pipeline.backends.compiler import (
 from sendnn_pipeline.backends.config import InductorConfig
 from sendnn_pipeline.backends.export import export_graph
 from sendnn_pipeline.backends.instructions import asked_by_flags
-from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.errors import BackendError
+from sendnn_pipeline.machine.environ import process_environment
 
 if TYPE_CHECKING:
     import torch

@@ -1,9 +1,5 @@
-"""The environment as a layer of the configuration: rows say which variable sets which key.
+"""The environment as a layer of the configuration: rows say which variable sets which key."""
 
-This is the one module that reads the process environment.
-"""
-
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,16 +44,6 @@ class EnvValue:
     variable: str
     key: str
     value: Any
-
-
-def process_environment() -> dict[str, str]:
-    """Return a copy of this process's environment."""
-    return dict(os.environ)  # noqa: TID251  the one place that reads it
-
-
-def extend_environment(variables: Mapping[str, str]) -> None:
-    """Set variables of this process, for libraries that an engine in it will import."""
-    os.environ.update(variables)  # noqa: TID251  for an engine without a process of its own
 
 
 def read_rows(conf_dirs: Mapping[str, Path]) -> tuple[dict[str, EnvRow], list[str]]:

@@ -19,8 +19,10 @@ from sendnn_pipeline.distributed.nodes import Node, describe_run
 from sendnn_pipeline.distributed.port import AsyncPort, new_address
 from sendnn_pipeline.distributed.rank_process import RankProcess
 from sendnn_pipeline.distributed.rendezvous import Rendezvous, address_of, bind_rendezvous, meet_nodes
+from sendnn_pipeline.distributed.standby import Standby
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import EngineError
+from sendnn_pipeline.machine.environ import process_environment
 from sendnn_pipeline.messages import Fatal, FromEngine, Joined, ToEngine
 from sendnn_pipeline.paths import expand_path
 
@@ -118,7 +120,13 @@ async def _read(rank: RankProcess, received: Received) -> None:
     received.put_nowait(None)
 
 
-def start_ranks(job: str, run: Run, environment: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Ranks:
+def start_ranks(
+    job: str,
+    run: Run,
+    environment: Mapping[str, str],
+    environ: Mapping[str, str] | None = None,
+    standby: Standby | None = None,
+) -> Ranks:
     """Spawn the processes that run ``job`` (``module:function``), ``environment`` set before torch is imported.
 
     Args:
@@ -126,6 +134,7 @@ def start_ranks(job: str, run: Run, environment: Mapping[str, str], environ: Map
         run: that they run.
         environment: that they get beside this process's own.
         environ: this process's own, which may say where ranks meet.
+        standby: a process that becomes the first rank where it suits the run.
 
     Raises:
         EngineError: there is no folder for temporary files or for logs, or no place to meet, or a process cannot be
@@ -162,7 +171,7 @@ def start_ranks(job: str, run: Run, environment: Mapping[str, str], environ: Map
                     local_rank=rank - parallel.local_ranks.start,
                     node=node,
                 )
-                ranks.ranks.append(_start(job, run, seat, environment))
+                ranks.ranks.append(_start(job, run, seat, environment, None if ranks.ranks else standby))
             failed.pop_all()
     except OSError as error:
         raise EngineError(
@@ -208,17 +217,18 @@ def _log_file(folder: str, rank: int) -> Path | None:
     return file
 
 
-def _start(job: str, run: Run, seat: worker.Seat, environment: Mapping[str, str]) -> RankProcess:
+def _start(
+    job: str, run: Run, seat: worker.Seat, environment: Mapping[str, str], standby: Standby | None
+) -> RankProcess:
     port = AsyncPort(seat.address)
-    own = {"TMPDIR": str(seat.scratch), **seat.variables()}
-    process = multiprocessing.get_context("spawn").Process(
-        target=worker.main,
-        args=(job, run, seat, {**environment, **own}),
-        name=f"sendnn-rank-{seat.rank}",
-        daemon=True,
-    )
+    variables = {**environment, "TMPDIR": str(seat.scratch), **seat.variables()}
+    arguments, name = (job, run, seat, variables), f"sendnn-rank-{seat.rank}"
     try:
-        process.start()
+        process = standby.take(arguments, {**process_environment(), **variables}) if standby is not None else None
+        if process is None:
+            spawn = multiprocessing.get_context("spawn")
+            process = spawn.Process(target=worker.main, args=arguments, name=name, daemon=True)
+            process.start()
     except BaseException:
         port.close()
         raise

@@ -25,6 +25,7 @@ from sendnn_pipeline.distributed.rendezvous import INTERFACE, Rendezvous, addres
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import PipelineError
+from sendnn_pipeline.machine.environ import extend_environment
 from sendnn_pipeline.messages import Fatal, Joined
 from sendnn_pipeline.observe.logs import logging_to_stderr
 
@@ -87,7 +88,7 @@ def main(job: str, run: Run, seat: Seat, environment: Mapping[str, str]) -> None
 
     A string, since unpickling a function imports its module, and torch reads thread variables when it is imported.
     """
-    os.environ.update(environment)  # noqa: TID251  the one place where a rank's environment is set
+    extend_environment(environment)
     # What it starts ends with it, by its group; a terminal's Ctrl-C is the parent's.
     os.setpgid(0, 0)
     seat.scratch.mkdir(mode=0o700)

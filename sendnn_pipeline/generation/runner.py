@@ -1,5 +1,7 @@
 """Tensors of a step of generation: a step of the scheduler to logits."""
 
+import math
+import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -162,4 +164,11 @@ def make_caches(run: Run) -> list[tuple[torch.Tensor, torch.Tensor]]:
     # Of several ranks, each has the keys and values of its own heads.
     facts, shape = plan.facts, (plan.rules.num_blocks, plan.facts.num_kv_heads // plan.ranks)
     keys, values = (*shape, facts.head_size, BLOCK_SIZE), (*shape, BLOCK_SIZE, facts.head_size)
-    return [(torch.zeros(keys, dtype=dtype), torch.zeros(values, dtype=dtype)) for _ in plan.layer_kinds]
+    return [(_zeros(keys, dtype), _zeros(values, dtype)) for _ in plan.layer_kinds]
+
+
+def _zeros(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """Return zeros that take memory once they are written: torch's own would all be written at the start."""
+    num_bytes = math.prod(shape) * dtype.itemsize
+    pages = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)

@@ -80,6 +80,11 @@ def threads_per_worker(cpus: float, workers: int) -> int:
     return max(1, math.ceil(cpus / workers))
 
 
+def thread_variables(threads: int) -> dict[str, str]:
+    """Return the variables by which libraries take so many threads."""
+    return dict.fromkeys(THREAD_VARIABLES, str(threads))
+
+
 def check_threads(environ: Mapping[str, str], threads: int) -> list[str]:
     """Return a warning for every thread variable that is unset or oversubscribes ``threads``."""
     warnings = []

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from sendnn_pipeline.config.schema import ProcessConfig
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.machine.cpu import (
-    THREAD_VARIABLES,
     check_threads,
     count_cpus,
     read_cpu_facts,
+    thread_variables,
     threads_per_worker,
 )
 
@@ -41,5 +41,5 @@ def plan_threads(process: ProcessConfig, environ: Mapping[str, str], workers: in
         return Threads(0, reason, {}, ())
     count = threads_per_worker(cpus, workers)
     if process.update_thread_config:
-        return Threads(count, reason, {name: str(count) for name in THREAD_VARIABLES}, ())
+        return Threads(count, reason, thread_variables(count), ())
     return Threads(count, "process.update_thread_config=false: not set", {}, check_threads(environ, count))

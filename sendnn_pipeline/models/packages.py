@@ -12,9 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.config.schema import ModelConfig
 from sendnn_pipeline.errors import ConfigError, ModelError
+from sendnn_pipeline.machine.environ import process_environment
 
 MAX_REASON = 300
 

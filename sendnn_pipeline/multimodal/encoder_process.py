@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.errors import EngineError
+from sendnn_pipeline.machine.environ import process_environment
 from sendnn_pipeline.multimodal.wire import (
     Cancel,
     Encode,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.errors import PipelineError
 from sendnn_pipeline.hooks.loading import load_plugins
+from sendnn_pipeline.machine.environ import process_environment
 from sendnn_pipeline.models.facts import read_model_facts
 from sendnn_pipeline.multimodal.adapters import adapter_registry
 from sendnn_pipeline.multimodal.desk import why_not

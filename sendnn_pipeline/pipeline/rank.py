@@ -6,11 +6,11 @@ from msgspec import structs
 
 from sendnn_pipeline.backends.base import CompileBackend
 from sendnn_pipeline.backends.create import create_backend, create_simple_backend
-from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.create import create_engine
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.hooks.loading import load_plugins
+from sendnn_pipeline.machine.environ import process_environment
 from sendnn_pipeline.messages import StageEvent
 from sendnn_pipeline.pipeline.compile import Compile
 from sendnn_pipeline.pipeline.library_set import LibrarySet, filling, library_set

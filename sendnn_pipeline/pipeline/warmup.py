@@ -81,7 +81,6 @@ class Warmup:
         self.traced()
         if not self.backend.limits.runs:
             return WarmEngine(run, core, {}, False)
-        deployed = self._run_each("deploy", core, {program: steps[program][-1] for program in steps}, check=True)
         recorded = self.recorded.read(run.timing_prefix)
         times: dict[Program, Mapping[Sizes, float]] = {
             program: recorded.get(program.name, {}) for program in run.plan.programs
@@ -89,6 +88,9 @@ class Warmup:
         measured = bool(compiled.num_compiled) or run.config.warmup.remeasure or not all(times.values())
         # All ranks make the same steps, as often as the first one does.
         measured = self.world.broadcast(measured)
+        # The largest, but for files that were proved with it where they were made: then a start need not wait for it.
+        last = -1 if measured or self.backend.limits.artifacts != "files" else 0
+        deployed = self._run_each("deploy", core, {program: steps[program][last] for program in steps}, check=True)
         for index, program in enumerate(run.plan.programs, start=1):
             self.observe(StageEvent(self.name, "started", program.name, index, len(steps)))
             started = time.monotonic()

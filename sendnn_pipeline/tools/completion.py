@@ -9,9 +9,9 @@ from pathlib import Path
 from sendnn_pipeline.app.context import AppContext, load_context
 from sendnn_pipeline.config.accepted import without_none
 from sendnn_pipeline.config.aliases import RENAMED
-from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.config.flags import offered_flags, read_flags
 from sendnn_pipeline.errors import ConfigError, PipelineError
+from sendnn_pipeline.machine.environ import process_environment
 from sendnn_pipeline.tools import TOOLS
 
 # What a shell has been typed.

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from sendnn_pipeline.app.context import load_context
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.config.compose import quote
-from sendnn_pipeline.config.environment import process_environment
+from sendnn_pipeline.machine.environ import process_environment
 from sendnn_pipeline.tools import shows_usage
 
 

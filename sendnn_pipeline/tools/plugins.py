@@ -7,8 +7,9 @@ from rich.table import Column, Table
 
 from sendnn_pipeline.app.context import load_context
 from sendnn_pipeline.app.plugin_problems import find_plugin_problems
-from sendnn_pipeline.config.environment import PLUGINS_ALLOW, PLUGINS_DENY, process_environment
+from sendnn_pipeline.config.environment import PLUGINS_ALLOW, PLUGINS_DENY
 from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.machine.environ import process_environment
 from sendnn_pipeline.observe.console import open_console
 from sendnn_pipeline.tools import shows_usage
 

@@ -32,7 +32,7 @@ def register_compile_backends(register):
 
 LOADED = """
 import time
-from sendnn_pipeline.config.environment import process_environment
+from sendnn_pipeline.machine.environ import process_environment
 from sendnn_pipeline.app.context import load_context
 began = time.process_time()
 context = load_context(process_environment())

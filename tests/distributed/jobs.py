@@ -117,3 +117,10 @@ def show_progress(port, run, world):
     tqdm.get_lock()
     port.send(StageEvent("load", "started", detail=str(done)))
     signal.pause()
+
+
+def tell_of_the_start(port, run, world):
+    """Say what was there before this was called, and where temporary files go; then end when told."""
+    folder = "own" if tempfile.gettempdir() == os.environ["TMPDIR"] else tempfile.gettempdir()
+    port.send(StageEvent("load", "started", detail=f"{os.getpid()} torch={'torch' in sys.modules} {folder}"))
+    await_drain(port)

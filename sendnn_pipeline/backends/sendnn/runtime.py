@@ -8,8 +8,8 @@ from typing import Any
 
 from sendnn_pipeline.backends.sendnn.environment import BATCH, CHUNK, CONTEXT, REQUIRED, TKV_LIMIT
 from sendnn_pipeline.backends.sendnn.versions import LIBRARY
-from sendnn_pipeline.config.environment import process_environment
 from sendnn_pipeline.errors import BackendError
+from sendnn_pipeline.machine.environ import process_environment
 
 NEW_PROCESS = "it reads its environment when it is imported: start a new process, and let the engine import it"
 # The library's names of its limits, by variable.
