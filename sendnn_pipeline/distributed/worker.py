@@ -26,6 +26,7 @@ from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import PipelineError
 from sendnn_pipeline.machine.environ import extend_environment
+from sendnn_pipeline.machine.memory import reuse_freed_memory
 from sendnn_pipeline.messages import Fatal, Joined
 from sendnn_pipeline.observe.logs import logging_to_stderr
 
@@ -89,6 +90,7 @@ def main(job: str, run: Run, seat: Seat, environment: Mapping[str, str]) -> None
     A string, since unpickling a function imports its module, and torch reads thread variables when it is imported.
     """
     extend_environment(environment)
+    reuse_freed_memory()
     # What it starts ends with it, by its group; a terminal's Ctrl-C is the parent's.
     os.setpgid(0, 0)
     seat.scratch.mkdir(mode=0o700)

@@ -19,6 +19,7 @@ SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penal
 class GenerationFacts:
     """The facts that decide cache, Programs and defaults."""
 
+    num_heads: int
     num_kv_heads: int
     head_size: int
     layer_types: tuple[str, ...]
@@ -55,7 +56,7 @@ def read_generation_facts(model: ModelFacts) -> GenerationFacts:
     if chosen.get("do_sample") is False:
         defaults["temperature"] = 0.0
     types, template = _layer_types(text, model.num_layers), read_chat_template(model.folder)
-    return GenerationFacts(kv_heads, size, types, tuple(sorted(ends)), defaults, template)
+    return GenerationFacts(heads, kv_heads, size, types, tuple(sorted(ends)), defaults, template)
 
 
 def _layer_types(text: Mapping[str, Any], num_layers: int) -> tuple[str, ...]:

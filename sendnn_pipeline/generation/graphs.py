@@ -16,6 +16,7 @@ from sendnn_pipeline.generation.layers import LayerKind, check_layers, find_kind
 from sendnn_pipeline.generation.model.attention import register_attention
 from sendnn_pipeline.generation.model.decoder import HIDDEN, LOGITS, ChunkLayer, Embed, Head, TokenLayer
 from sendnn_pipeline.generation.model.merge import Merge
+from sendnn_pipeline.generation.model.scores import writes_scores
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.programs import (
     BATCH,
@@ -34,6 +35,7 @@ from sendnn_pipeline.generation.programs import (
 from sendnn_pipeline.generation.programs import (
     LOGITS as LOGITS_PART,
 )
+from sendnn_pipeline.generation.rules import BLOCK_SIZE, num_blocks_of
 from sendnn_pipeline.models.loader import Part, load_causal, load_causal_part, load_language
 from sendnn_pipeline.models.parameters import checkpoint_names
 from sendnn_pipeline.models.shards import ShardPlan
@@ -124,7 +126,18 @@ class GenerationGraphs:
             return (Embed if part == EMBED else Merge)(self.causal)
         if part == LOGITS_PART:
             return Head(self.causal)
-        return (ChunkLayer if part == PREFILL else TokenLayer)(self.causal, self.kinds[kind].first)
+        first = self.kinds[kind].first
+        return (
+            ChunkLayer(self.causal, first, scores=self._scores) if part == PREFILL else TokenLayer(self.causal, first)
+        )
+
+    @property
+    def _scores(self) -> bool:
+        """Whether attention to prompts writes its scores out."""
+        plan = generation_plan(self.run)
+        context = num_blocks_of(plan.max_model_len) * BLOCK_SIZE
+        num_scores = plan.facts.num_heads // plan.ranks * plan.rules.max_prefill_tokens * context
+        return writes_scores(self.run.config.model.dtype, num_scores)
 
     def _embed_inputs(self, program: Program) -> tuple[Input, ...]:
         return tuple(_integers(("input_ids", "positions"), _example(program, TOKENS, 3), TOKENS))

@@ -33,9 +33,9 @@ class Embed(nn.Module):
 class ChunkLayer(nn.Module):
     """A layer over chunks of several prompts."""
 
-    def __init__(self, causal: nn.Module, layer: int) -> None:
+    def __init__(self, causal: nn.Module, layer: int, *, scores: bool = False) -> None:
         super().__init__()
-        self.causal, self.layer = causal, layer
+        self.causal, self.layer, self.scores = causal, layer, scores
 
     def forward(  # noqa: PLR0917
         self,
@@ -64,7 +64,14 @@ class ChunkLayer(nn.Module):
             ``[tokens, hidden size]``.
         """
         step = ChunkStep(
-            keys, values, slots, positions=positions, queries=queries, places=places, block_tables=block_tables
+            keys,
+            values,
+            slots,
+            positions=positions,
+            queries=queries,
+            places=places,
+            block_tables=block_tables,
+            scores=self.scores,
         )
         return (_through(self.causal, self.layer, hidden[None], positions[None], step),)
 

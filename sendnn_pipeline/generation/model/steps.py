@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 
+from sendnn_pipeline.generation.model.scores import attend_by_scores
+
 # Query heads of one key head up to which their products are written out one by one.
 MAX_HEADS = 8
 # Numbers of two bytes in a line of the CPU's cache.
@@ -46,6 +48,8 @@ class ChunkStep(PagedStep):
     """``[tokens]``: where each is among all queries of all prompts."""
     block_tables: torch.Tensor = None  # type: ignore[assignment]
     """``[prompts, blocks]`` up to each chunk's end; behind it, any block."""
+    scores: bool = False
+    """Whether scores are written out."""
 
     def attend(
         self,
@@ -62,12 +66,17 @@ class ChunkStep(PagedStep):
         seen = token <= position
         if window is not None:
             seen &= position - token < window
-        heads = query.shape[1] // key.shape[1]
-        mine = self.keys[self.block_tables].permute(0, 2, 1, 4, 3).flatten(2, 3).repeat_interleave(heads, 1)
-        worth = self.values[self.block_tables].transpose(1, 2).flatten(2, 3).repeat_interleave(heads, 1)
-        rows = query[0].transpose(0, 1)[self.queries].transpose(1, 2)
-        found = F.scaled_dot_product_attention(rows, mine, worth, attn_mask=seen[:, None], scale=scaling)
-        return found.transpose(1, 2).flatten(0, 1)[self.places].transpose(0, 1)[None]
+        keys = self.keys[self.block_tables].permute(0, 2, 3, 1, 4).flatten(3, 4)
+        values = self.values[self.block_tables].transpose(1, 2).flatten(2, 3)
+        rows = query[0].transpose(0, 1)[self.queries]
+        if self.scores:
+            found = attend_by_scores(rows, keys, values, seen, scaling)
+        else:
+            heads = query.shape[1] // key.shape[1]
+            mine, worth = keys.transpose(2, 3).repeat_interleave(heads, 1), values.repeat_interleave(heads, 1)
+            rows, mask = rows.transpose(1, 2), seen[:, None]
+            found = F.scaled_dot_product_attention(rows, mine, worth, attn_mask=mask, scale=scaling).transpose(1, 2)
+        return found.flatten(0, 1)[self.places].transpose(0, 1)[None]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,50 @@
+"""Attention whose scores are written out between two products, where torch's fused attention multiplies in float32."""
+
+import torch
+
+# A score is written once as itself and once as a weight, both in bfloat16.
+BYTES_OF_SCORE = 4
+# What a step may take for them; a longer context is left to the fused attention, which has a part of them at a time.
+MAX_BYTES = 512 * 2**20
+
+
+def writes_scores(dtype: str, num_scores: int) -> bool:
+    """Return whether it is the faster one, and its scores fit.
+
+    Fused attention multiplies bfloat16 as such where the CPU has tiles (AMX). Where it has vectors of bfloat16 alone,
+    the products are MKL's, which on other makers' CPUs are float32's: a fifth of what oneDNN's reach.
+
+    Args:
+        dtype: of the model.
+        num_scores: of the largest step of one layer.
+    """
+    vectors = bool(torch.cpu._is_avx512_bf16_supported()) and not torch.cpu._is_amx_tile_supported()
+    return dtype == "bfloat16" and vectors and num_scores * BYTES_OF_SCORE <= MAX_BYTES
+
+
+def attend_by_scores(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, seen: torch.Tensor, scaling: float | None
+) -> torch.Tensor:
+    """Attend with all query heads of a key head as rows of one product.
+
+    Args:
+        query: ``[prompts, queries, heads, size]``.
+        keys: ``[prompts, key heads, size, tokens]``.
+        values: ``[prompts, key heads, tokens, size]``.
+        seen: ``[prompts, queries, tokens]``, of which each query sees one or more.
+        scaling: of the scores; None is one over the root of ``size``.
+
+    Returns:
+        ``[prompts, queries, heads, size]``.
+    """
+    prompts, queries, heads, size = query.shape
+    num_keys, tokens = keys.shape[1], keys.shape[3]
+    group = heads // num_keys
+    scaled = query * (size**-0.5 if scaling is None else scaling)
+    rows = scaled.view(prompts, queries, num_keys, group * size).transpose(1, 2).contiguous()
+    scores = torch.bmm(rows.view(prompts * num_keys, queries * group, size), keys.flatten(0, 1))
+    scores = scores.view(prompts, num_keys, queries, group, tokens)
+    scores = torch.where(seen[:, None, :, None], scores, -torch.inf)
+    weights = torch.softmax(scores, -1, dtype=torch.float32).to(query.dtype)
+    found = torch.bmm(weights.view(prompts * num_keys, queries * group, tokens), values.flatten(0, 1))
+    return found.view(prompts, num_keys, queries, group * size).transpose(1, 2).reshape(prompts, queries, heads, size)
