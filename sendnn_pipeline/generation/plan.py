@@ -35,6 +35,7 @@ TRACED = (
     "generation/model/decoder.py",
     "generation/model/merge.py",
     "generation/model/steps.py",
+    "generation/text_model.py",
     "models/loader.py",
     "models/parameters.py",
     "models/shards.py",
