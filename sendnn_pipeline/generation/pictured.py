@@ -19,9 +19,9 @@ from sendnn_pipeline.generation.steps import PrefillStep
 from sendnn_pipeline.multimodal.adapters import ImageAdapter
 from sendnn_pipeline.multimodal.desk import Desk, EncodedHere
 from sendnn_pipeline.multimodal.devices import MultimodalDevice
-from sendnn_pipeline.multimodal.encoded_apart import EncodedApart
+from sendnn_pipeline.multimodal.encoded_apart import open_apart
 from sendnn_pipeline.multimodal.encoder import open_encoder
-from sendnn_pipeline.multimodal.encoder_process import EncoderProcess
+from sendnn_pipeline.multimodal.encoder_process import start_encoder
 from sendnn_pipeline.multimodal.row_cache import RowCache
 from sendnn_pipeline.multimodal.wire import EncoderSpec
 
@@ -125,7 +125,7 @@ def open_pictured(
         spec = EncoderSpec(
             folder=str(run.model.folder), device=options.device, dtype=options.dtype, out=out, threads=run.threads
         )
-        desk: Desk = EncodedApart(lambda: EncoderProcess(spec, lambda: os.eventfd_write(wake, 1)), cache)
+        desk: Desk = open_apart(lambda: start_encoder(spec, lambda: os.eventfd_write(wake, 1)), cache)
     else:
         desk = encode_here()
     return table, Pictured(desk, images.layout.token_id, table)
