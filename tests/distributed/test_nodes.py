@@ -13,7 +13,8 @@ from sendnn_pipeline.distributed.nodes import difference
 from sendnn_pipeline.distributed.rendezvous import bind_rendezvous, meet_nodes, meeting_address
 from sendnn_pipeline.errors import ConfigError, EngineError
 from tests.conftest import clean_environ, resolved_run
-from tests.engines.test_echo_ranks import ask, wait_for
+from tests.engines.test_echo_ranks import ask
+from tests.leaks import wait_for
 from tests.served import EAGER_FLOAT32, ECHO, Served, with_echo
 
 TWO = ("parallel.tensor_parallel=2", "parallel.nnodes=2", "process.num_cpus=1")

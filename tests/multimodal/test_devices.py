@@ -119,10 +119,10 @@ for vision in visions:
     for where in ("auto", "cpu"):
         resolved = resolved_run([*EAGER_FLOAT32, f"model.path={vision}", *SYNC, f"multimodal.device={where}"])
         core = resolved.engine.open(resolved.run, World())
-        encode = core.pictured.desk.encode
-        there = {one.device.type for one in encode.__self__.vision.parameters()}
+        encoder = core.pictured.desk.encoder
+        there = {one.device.type for one in encoder.vision.parameters()}
         assert there == {"nnpa" if where == "auto" else "cpu"}
-        rows.append(encode(file_of(picture(60, 40))))
+        rows.append(encoder.encode(file_of(picture(60, 40))))
         core.close()
     torch.testing.assert_close(*rows, atol=1e-4, rtol=1e-4)
 print("equal")

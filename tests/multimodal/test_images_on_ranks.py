@@ -47,16 +47,19 @@ def test_rows_travel_bit_for_bit_and_are_freed_in_all_ranks(dtype):
 def test_each_rank_encodes_where_rows_are_not_shared():
     encoded = []
 
-    def encode(data):
-        encoded.append(data)
-        return torch.full((3, 5), 7.0)
+    class Encoder:
+        def encode(self, data):
+            encoded.append((data, torch.get_num_threads()))
+            return torch.full((3, 5), 7.0)
 
-    other = FollowingTable(dtype=torch.float32, encoder=EncodedHere(encode, RowCache(2**20)))
+    other = FollowingTable(dtype=torch.float32, encoder=EncodedHere(Encoder(), RowCache(2**20), threads=3))
+    before = torch.get_num_threads()
     first = LeadingTable(channel=Told(other), each_encodes=True)
     for one in (1, 2):
         first.give([one], ImageRows([0, 1, 2], torch.zeros(3, 5)), [IMAGE])
     # The second time the rows were in its cache.
-    assert encoded == [b"file"] and torch.equal(other.rows[2].rows, torch.full((3, 5), 7.0))
+    assert encoded == [(b"file", 3)] and torch.get_num_threads() == before
+    assert torch.equal(other.rows[2].rows, torch.full((3, 5), 7.0))
 
 
 def test_two_ranks_answer_about_images_as_the_model_does(tmp_path):
