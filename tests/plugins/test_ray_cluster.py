@@ -1,7 +1,7 @@
 """``serve=ray`` on a real Ray of two nodes: a replica is placed on the second one, serves there, and ends with the run.
 
-Half a minute, of which Ray itself takes nearly all. Ray is installed by hand (`pip install ./plugins/ray`): it is no part
-of what the other tests need.
+Half a minute, of which Ray itself takes nearly all. Ray is installed by hand (`pip install ./plugins/ray`): it is no
+part of what the other tests need.
 """
 
 import os

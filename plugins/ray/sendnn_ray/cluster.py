@@ -63,7 +63,7 @@ def open_cluster(options: RayConfig, console: ConsoleName) -> Iterator[Cluster]:
     os.environ.setdefault("RAY_worker_niceness", "0")  # noqa: TID251
     try:
         import ray
-        import ray.serve
+        import ray.serve  # noqa: F401
     except ImportError as error:
         raise ServeError(f"serve=ray needs Ray Serve: {_line(error)}", hint='pip install "ray[serve]"') from None
 
