@@ -68,7 +68,7 @@ def test_an_answer_is_transformers_own_and_image_tokens_are_counted(server, fold
     assert answer["choices"][0]["token_ids"] == tokens
 
 
-def test_a_small_detail_has_fewer_tokens_and_text_alone_has_none(server):
+def test_detail_that_the_model_does_not_see_changes_nothing_and_text_alone_has_no_image_tokens(server):
     large = file_of(picture(2000, 700))
     used = [ask(server, [part(large, detail=detail)]).json()["usage"]["prompt_tokens"] for detail in ("low", "high")]
     assert used[0] == used[1], "the model makes both of one size"

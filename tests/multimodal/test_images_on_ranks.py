@@ -62,7 +62,16 @@ def test_each_rank_encodes_where_rows_are_not_shared():
     assert torch.equal(other.rows[2].rows, torch.full((3, 5), 7.0))
 
 
-def test_two_ranks_answer_about_images_as_the_model_does(tmp_path):
+@pytest.mark.parametrize(
+    "how",
+    [
+        (),
+        ("multimodal.async_encoder=false",),
+        ("multimodal.async_encoder=false", "multimodal.share_across_ranks=false"),
+    ],
+    ids=["apart", "shared", "each"],
+)
+def test_two_ranks_answer_about_images_as_the_model_does(how, tmp_path):
     folder = make_vision_model(tmp_path, "mistral3")
     words = [*EAGER_FLOAT32, f"model.path={folder}", "multimodal.dtype=float32"]
     files = [file_of(picture(40, 40)), file_of(picture(64, 20, 3))]
@@ -70,7 +79,7 @@ def test_two_ranks_answer_about_images_as_the_model_does(tmp_path):
     content = [*({"type": "image_url", "image_url": {"url": url}} for url in urls), {"type": "text", "text": "what?"}]
     body = {"messages": [{"role": "user", "content": content}], "max_tokens": 6, "temperature": 0, "ignore_eos": True}
     ranks = ["parallel.tensor_parallel=2", "scheduler.max_num_seqs=4", "warmup.remeasure=false"]
-    with Served(*words, *ranks) as served:
+    with Served(*words, *ranks, *how) as served:
         url = f"{served.url}/v1/chat/completions"
         answer = served.session.post(url, json=body | {"return_token_ids": True, "n": 2}).json()
         wanted, _ = reference(folder, resolved_run(words), answer["prompt_token_ids"], files, 6)

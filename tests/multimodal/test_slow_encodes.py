@@ -17,11 +17,13 @@ from tests.served_here import ServedHere
 
 # A picture of so many pixels has 4096 patches in each of sixty layers: seconds, where a small one is a moment.
 LARGE, LAYERS = 512, 60
+# Pixels of the longer edge at most; of an image of little detail they are 512.
+LONGEST = 640
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    vision = PIXTRAL | {"num_hidden_layers": LAYERS, "image_size": LARGE}
+    vision = PIXTRAL | {"num_hidden_layers": LAYERS, "image_size": LONGEST}
     slow = (
         lambda: Mistral3Config(
             vision_config=vision,
@@ -29,7 +31,7 @@ def server(tmp_path_factory):
             image_token_id=IMAGE,
             spatial_merge_size=2,
         ),
-        PixtralImageProcessorPil(size={"longest_edge": LARGE}, patch_size={"height": 8, "width": 8}),
+        PixtralImageProcessorPil(size={"longest_edge": LONGEST}, patch_size={"height": 8, "width": 8}),
         {"patch_size": 8, "spatial_merge_size": 2},
         "[IMG]",
     )
@@ -81,3 +83,13 @@ def test_a_storm_of_pictures_that_take_seconds_holds_nobody_up(server):
         assert time.monotonic() < ends, left(server)
         time.sleep(0.05)
     assert not any(map(memories, [psutil.Process(), *psutil.Process().children(recursive=True)]))
+
+
+def test_an_image_of_little_detail_has_fewer_tokens(server):
+    wide = file_of(picture(LONGEST, 16))
+    used = {
+        detail: ask(server, [part(wide, detail=detail)], max_tokens=1).json()["usage"]["prompt_tokens"]
+        for detail in ("low", "high", "auto")
+    }
+    # A row of patches, sixteen pixels each.
+    assert used["high"] == used["auto"] == used["low"] + (LONGEST - 512) // 16
