@@ -13,7 +13,7 @@ from sendnn_pipeline.hooks.timeout import blame
 
 
 @dataclass(frozen=True)
-class Offer:
+class OwnedEndpoint:
     """A path that a plugin registered for an engine."""
 
     owner: str
@@ -31,7 +31,7 @@ def collect_endpoints(plugins: Plugins, engine: str) -> dict[str, Endpoint[Any]]
     Raises:
         PluginError: two register one path, or one registers something else.
     """
-    found: dict[str, Offer] = {}
+    found: dict[str, OwnedEndpoint] = {}
     for offer in _offers(plugins):
         if offer.engine != engine:
             continue
@@ -60,7 +60,7 @@ def find_homeless(plugins: Plugins) -> list[PluginProblem]:
     ]
 
 
-def _check_types(offer: Offer) -> None:
+def _check_types(offer: OwnedEndpoint) -> None:
     """Refuse types that requests and answers cannot be read and written by, or that no document can describe."""
     endpoint = offer.endpoint
     for part, kinds in (("body", [endpoint.body]), ("answer", [endpoint.answer]), ("errors", list(endpoint.errors))):
@@ -68,13 +68,13 @@ def _check_types(offer: Offer) -> None:
             msgspec.json.schema_components(kinds)
 
 
-def _offers(plugins: Plugins) -> Sequence[Offer]:
-    by_owner: dict[str, list[Offer]] = {}
+def _offers(plugins: Plugins) -> Sequence[OwnedEndpoint]:
+    by_owner: dict[str, list[OwnedEndpoint]] = {}
 
     def registrar(owner: str) -> Callable[[str, str, Endpoint[Any]], None]:
         # Called again, a plugin registers anew.
         by_owner[owner] = offers = []
-        return lambda engine, path, endpoint: offers.append(Offer(owner, engine, path, endpoint))
+        return lambda engine, path, endpoint: offers.append(OwnedEndpoint(owner, engine, path, endpoint))
 
     plugins.collect("register_endpoints", register=registrar)
     return [offer for offers in by_owner.values() for offer in offers]

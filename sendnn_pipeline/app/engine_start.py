@@ -7,7 +7,7 @@ from functools import partial
 from sendnn_pipeline.config.draft import Draft
 from sendnn_pipeline.config.schema import ObserveConfig, OnWorkerDeath
 from sendnn_pipeline.distributed.ranks import start_ranks
-from sendnn_pipeline.distributed.revived import RevivedRanks
+from sendnn_pipeline.distributed.revived import start_revived
 from sendnn_pipeline.distributed.standby import Standby
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.frontend.target import RunningEngine, ServeTarget
@@ -30,7 +30,7 @@ def start_of(
     parallel = run.config.parallel
     if target is None or target.ends or parallel.on_worker_death == OnWorkerDeath.exit:
         return start
-    return partial(RevivedRanks, start, parallel.max_restarts)
+    return partial(start_revived, start, parallel.max_restarts)
 
 
 def note_restarts(draft: Draft, target: ServeTarget | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sendnn_pipeline.config.draft import Draft
 from sendnn_pipeline.config.schema import StageName
-from sendnn_pipeline.distributed.rendezvous import endpoint
+from sendnn_pipeline.distributed.rendezvous import meeting_address
 from sendnn_pipeline.errors import ConfigError, EngineError
 from sendnn_pipeline.frontend.target import Session
 from sendnn_pipeline.messages import EngineLost, Ready
@@ -38,7 +38,7 @@ def check_nodes(draft: Draft, environ: Mapping[str, str]) -> None:
             where=draft.where(NODES),
             hint=f"{RANKS} counts those of all machines; use a multiple of {nodes}",
         )
-    endpoint(environ, draft["parallel.rendezvous"])
+    meeting_address(environ, draft["parallel.rendezvous"])
 
 
 async def follow_node(session: Session) -> None:

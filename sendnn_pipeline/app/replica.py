@@ -4,9 +4,8 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from functools import partial
-from typing import Any
 
 from sendnn_pipeline.app.context import load_context
 from sendnn_pipeline.app.endpoints import collect_endpoints
@@ -14,6 +13,7 @@ from sendnn_pipeline.app.engine_environment import engine_environment
 from sendnn_pipeline.app.engine_start import start_of
 from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
 from sendnn_pipeline.app.run import make_session, observe_run
+from sendnn_pipeline.config.alike import first_difference, flat_keys
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.config.description import RunDescription
 from sendnn_pipeline.config.exact_words import exact_words
@@ -82,20 +82,12 @@ def check_same(config: RunConfig, resolved: ResolvedRun) -> None:
     Raises:
         ConfigError: a key outside ``OF_MACHINE`` has another value.
     """
-    for key, there, here in _differences(config, resolved.run.config):
-        if key.split(".")[0] not in OF_MACHINE:
-            raise ConfigError(
-                f"{key} is {here!r} in this replica and {there!r} where the run was described",
-                where=resolved.draft.where(key),
-                hint=f"set {key}, so that no machine chooses for itself",
-            )
-
-
-def _differences(ours: Any, theirs: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield the keys that differ, with both values."""
-    if type(ours) is not type(theirs) or not is_dataclass(ours):
-        if ours != theirs:
-            yield prefix.rstrip("."), ours, theirs
-        return
-    for item in fields(ours):
-        yield from _differences(getattr(ours, item.name), getattr(theirs, item.name), f"{prefix}{item.name}.")
+    groups = [item.name for item in fields(config) if item.name not in OF_MACHINE]
+    found = first_difference(flat_keys(config, groups), flat_keys(resolved.run.config, groups))
+    if found is not None:
+        key, there, here = found
+        raise ConfigError(
+            f"{key} is {here} in this replica and {there} where the run was described",
+            where=resolved.draft.where(key),
+            hint=f"set {key}, so that no machine chooses for itself",
+        )

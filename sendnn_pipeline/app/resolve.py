@@ -137,7 +137,8 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     limits = backend.limits
     check_nodes(draft, context.environ)
     here = len(draft.config().parallel.local_ranks)
-    draft.threads = plan_threads(draft.config().process, context.environ, here).count
+    planned = plan_threads(draft.config().process, context.environ, here)
+    draft.threads = planned.count
     _resolve_dtype(draft, limits)
     engine = _resolve_engine(context, draft)
     engine.resolve(draft, limits)
@@ -156,7 +157,7 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     )
     served = config.model.served_name or _name_of(draft)
     threads = draft.threads if config.process.update_thread_config else 0
-    run = Run(config, draft.facts, plan, draft.cache_dir, served, threads, prefix)
+    run = Run(config, draft.facts, plan, draft.cache_dir, served, threads, prefix, planned.encoder)
     simple = check_helpers(plugins, draft, plan)
     check_limits(run, backend, draft)
     problems = _find_problems(plugins, run)

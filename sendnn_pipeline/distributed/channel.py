@@ -27,7 +27,7 @@ BEAT = -1
 
 
 @dataclass(frozen=True)
-class Place:
+class ChannelAddress:
     """How to meet the other ranks of a run, on this machine."""
 
     address: str
@@ -46,7 +46,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class NetworkPlace(Place):
+class NetworkChannelAddress(ChannelAddress):
     """The same on several machines: the first rank listens at free ports, which the store says to the others."""
 
     store: Any
@@ -67,7 +67,7 @@ class Channel:
         EngineError: a rank did not come in time.
     """
 
-    def __init__(self, rank: int, size: int, place: Place) -> None:
+    def __init__(self, rank: int, size: int, place: ChannelAddress) -> None:
         self.rank, self._wait_seconds = rank, place.wait_seconds
         self._context = zmq.Context()
         self._heard: dict[int, float] = {}
@@ -81,7 +81,7 @@ class Channel:
             self.close()
             raise
 
-    def _open(self, peer: int, place: Place) -> "zmq.Socket[bytes]":
+    def _open(self, peer: int, place: ChannelAddress) -> "zmq.Socket[bytes]":
         socket: zmq.Socket[bytes] = self._context.socket(zmq.PAIR)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, 0)

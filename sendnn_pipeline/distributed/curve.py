@@ -4,6 +4,8 @@ from typing import Any
 
 import zmq
 
+from sendnn_pipeline.distributed.addresses import join_address
+
 
 def listen(socket: Any, ip: str) -> str:
     """Have a socket listen at a free port.
@@ -13,7 +15,8 @@ def listen(socket: Any, ip: str) -> str:
     """
     public, socket.curve_secretkey = zmq.curve_keypair()
     socket.curve_publickey, socket.curve_server = public, True
-    socket.bind(f"tcp://{ip}:*")
+    socket.ipv6 = ":" in ip
+    socket.bind(f"tcp://{join_address(ip, '*')}")
     return f"{socket.getsockopt_string(zmq.LAST_ENDPOINT)} {public.decode()}"
 
 
@@ -22,4 +25,5 @@ def connect(socket: Any, told: str) -> None:
     address, key = told.split()
     socket.curve_publickey, socket.curve_secretkey = zmq.curve_keypair()
     socket.curve_serverkey = key.encode()
+    socket.ipv6 = "[" in address
     socket.connect(address)

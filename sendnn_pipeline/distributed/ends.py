@@ -10,7 +10,7 @@ from sendnn_pipeline.messages import FromEngine
 
 # How long to listen after a first failure: ranks fail because another did, and that one is what counts.
 FIRST_CAUSE_SECONDS = 1.0
-DEATH, NODE, FAILURE = range(3)
+DEATH, OTHER_NODE, FAILURE = range(3)
 DONE: Final = "done"
 
 
@@ -34,7 +34,7 @@ class End:
         Args:
             many: whether there are several ranks, so that the one at fault has to be named.
         """
-        if self.kind == NODE:
+        if self.kind == OTHER_NODE:
             error = EngineError(self.message)
         elif self.kind == FAILURE:
             error = EngineError(f"rank {self.rank}: {self.message}" if many else self.message)

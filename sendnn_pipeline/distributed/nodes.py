@@ -3,14 +3,15 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from sendnn_pipeline.config.alike import first_difference, flat_keys
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import EngineError
 
@@ -74,8 +75,7 @@ class Node:
 
 def describe_run(run: Run) -> dict[str, str]:
     """Return what has to be the same on all nodes, by its name."""
-    configured = {group: getattr(run.config, group) for group in ALIKE}
-    keys = {key: value for group, part in configured.items() for key, value in _flat(part, group) if key not in OWN}
+    keys = flat_keys(run.config, ALIKE, OWN)
     model = {"the model's structure": run.model.structure_digest, "its weights": _sampled(run.model.weight_files)}
     programs = " ".join(program.name for program in run.plan.programs)
     versions = {name: _version(name) for name in LIBRARIES}
@@ -142,11 +142,11 @@ def _admit(store: Store, node: Node) -> None:
 
 def difference(ours: Mapping[str, str], theirs: Mapping[str, str], node: int) -> str:
     """Return the first field in which another node is of another run than node 0; empty where none is."""
-    for name in (*ours, *(other for other in theirs if other not in ours)):
-        here, there = ours.get(name, "missing"), theirs.get(name, "missing")
-        if here != there:
-            return f"node {node} is of another run: {name} is {there} there and {here} on node 0"
-    return ""
+    found = first_difference(ours, theirs)
+    if found is None:
+        return ""
+    name, here, there = found
+    return f"node {node} is of another run: {name} is {there} there and {here} on node 0"
 
 
 def _about(node: int) -> str:
@@ -159,14 +159,6 @@ def _answer(node: int) -> str:
 
 def _heard(node: int) -> str:
     return f"sendnn/heard/{node}"
-
-
-def _flat(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    if not is_dataclass(value):
-        yield prefix, json.dumps(value, default=str, sort_keys=True)
-        return
-    for item in fields(value):
-        yield from _flat(getattr(value, item.name), f"{prefix}.{item.name}")
 
 
 def _sampled(files: Mapping[Path, str]) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ class RankProcess:
     port: AsyncPort
     scratch: Path
     """Temporary files of the rank and of what it starts; the rank makes it."""
+    ended_at: float = field(default=0.0, init=False)
+    """When its process was seen to have ended, by the machine's monotonic clock; 0 until then."""
     _over: bool = field(default=False, init=False)
     _closed: bool = field(default=False, init=False)
 
@@ -70,6 +73,7 @@ class RankProcess:
 
         def on_exit() -> None:
             loop.remove_reader(self.process.sentinel)
+            self.ended_at = time.monotonic()
             ended.set()
             self.port.interrupt()
 

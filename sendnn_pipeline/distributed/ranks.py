@@ -12,8 +12,8 @@ from pathlib import Path
 
 from sendnn_pipeline.config.schema import ParallelConfig
 from sendnn_pipeline.distributed import worker
-from sendnn_pipeline.distributed.channel import Place
-from sendnn_pipeline.distributed.ends import DEATH, DONE, FAILURE, NODE, End, Received, first_cause
+from sendnn_pipeline.distributed.channel import ChannelAddress
+from sendnn_pipeline.distributed.ends import DEATH, DONE, FAILURE, OTHER_NODE, End, Received, first_cause
 from sendnn_pipeline.distributed.link import Link
 from sendnn_pipeline.distributed.nodes import Node, describe_run
 from sendnn_pipeline.distributed.port import AsyncPort, new_address
@@ -99,7 +99,7 @@ class Ranks:
     async def _hear(self, node: int, received: Received) -> None:
         """Hand on how another machine ends, where that is this one's end, too."""
         if reason := await self.link.end_of(node):
-            received.put_nowait(End(NODE, time.monotonic(), node, reason))
+            received.put_nowait(End(OTHER_NODE, time.monotonic(), node, reason))
         elif node == 0:
             # Ranks here were let go, unless node 0 did not wait for its own.
             await asyncio.sleep(LET_GO_SECONDS)
@@ -116,7 +116,7 @@ async def _read(rank: RankProcess, received: Received) -> None:
             else:
                 received.put_nowait(message)
     except EngineError as error:
-        received.put_nowait(End(DEATH, 0.0, rank.rank, error.message, error.hint))
+        received.put_nowait(End(DEATH, rank.ended_at, rank.rank, error.message, error.hint))
     received.put_nowait(None)
 
 
@@ -157,7 +157,7 @@ def start_ranks(
                 # The first rank has it once it is started.
                 bound.enter_context(rendezvous.listening)
             node = _node(run, rendezvous, ranks.link) if rendezvous is not None and parallel.nnodes > 1 else None
-            place = Place(new_address(), parallel.gloo_timeout_minutes * 60.0)
+            place = ChannelAddress(new_address(), parallel.gloo_timeout_minutes * 60.0)
             others = replace(rendezvous, listening=None) if rendezvous is not None else None
             for rank, log in logs.items():
                 seat = worker.Seat(
@@ -195,7 +195,7 @@ def _node(run: Run, rendezvous: Rendezvous, link: Link) -> Node:
     return Node(
         parallel.node_rank,
         parallel.nnodes,
-        f"{rendezvous.host}:{rendezvous.port}",
+        str(rendezvous),
         describe_run(run),
         parallel.join_timeout_seconds,
         links,

@@ -1,14 +1,20 @@
 """Where ranks form their group: an address that node 0, often the only one, binds before any of them starts."""
 
-import ipaddress
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
-
 from sendnn_pipeline.config.schema import ParallelConfig
+from sendnn_pipeline.distributed.addresses import (
+    interface_to,
+    is_loopback,
+    join_address,
+    listen_at,
+    resolve_host,
+    split_address,
+    without_brackets,
+)
 from sendnn_pipeline.errors import ConfigError, EngineError
 
 LOOPBACK = "127.0.0.1"
@@ -34,6 +40,9 @@ class Rendezvous:
     store: Any = None
     """That of torch at this address, where ranks of several machines have met already."""
 
+    def __str__(self) -> str:
+        return join_address(self.host, self.port)
+
 
 def bind_rendezvous(environ: Mapping[str, str], timeout_minutes: int) -> Rendezvous:
     """Return a rendezvous at ``MASTER_ADDR`` and ``MASTER_PORT``; without them at a free port of the loopback.
@@ -42,12 +51,12 @@ def bind_rendezvous(environ: Mapping[str, str], timeout_minutes: int) -> Rendezv
         ConfigError: the port is not a number.
         EngineError: the address cannot be had.
     """
-    host, port = environ.get(HOST) or LOOPBACK, environ.get(PORT) or "0"
+    host, port = without_brackets(environ.get(HOST) or LOOPBACK), environ.get(PORT) or "0"
     if not port.isdecimal():
         raise ConfigError(f"{PORT}={port} must be a number", hint=f"unset {HOST} and {PORT} to take a free port")
     hint = f"unset {HOST} and {PORT} to take a free port of this machine"
     listening = _bind(host, int(port), f"{HOST}={host} {PORT}={port}, where ranks meet", hint)
-    interface = "lo" if host == LOOPBACK else ""
+    interface = "lo" if is_loopback(host) else ""
     return Rendezvous(host, listening.getsockname()[1], timeout_minutes, listening, interface)
 
 
@@ -58,8 +67,10 @@ def meet_nodes(environ: Mapping[str, str], parallel: ParallelConfig) -> Rendezvo
         ConfigError: it is nowhere, or not a host and a port.
         EngineError: its host does not resolve, or node 0 cannot have it.
     """
-    host, port = endpoint(environ, parallel.rendezvous)
-    minutes, interface = parallel.gloo_timeout_minutes, environ.get(INTERFACE) or interface_to(host)
+    host, port = meeting_address(environ, parallel.rendezvous)
+    # Before an interface to it is looked for, as a name that is nobody's is an error by itself.
+    address = address_of(host)
+    minutes, interface = parallel.gloo_timeout_minutes, environ.get(INTERFACE) or interface_to(address)
     if parallel.node_rank:
         return Rendezvous(host, port, minutes, None, interface)
     place = f"parallel.rendezvous={parallel.rendezvous}" if parallel.rendezvous else f"{HOST}={host} {PORT}={port}"
@@ -70,47 +81,36 @@ def meet_nodes(environ: Mapping[str, str], parallel: ParallelConfig) -> Rendezvo
 def _bind(host: str, port: int, place: str, hint: str) -> socket.socket:
     """Return a socket that listens; where it cannot, the place and the hint are the error."""
     try:
-        return socket.create_server((host, port))
+        return listen_at(host, port)
     except (OSError, OverflowError) as error:
         raise EngineError(f"{place}, cannot be had: {error}", hint=hint) from None
 
 
-def endpoint(environ: Mapping[str, str], text: str) -> tuple[str, int]:
+def meeting_address(environ: Mapping[str, str], text: str) -> tuple[str, int]:
     """Return host and port where the nodes of a run meet.
 
     Raises:
         ConfigError: nothing says it, or not as host and port.
     """
-    place = text or (f"{environ[HOST]}:{environ.get(PORT) or DEFAULT_PORT}" if environ.get(HOST) else "")
-    host, _, port = place.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    of_torchrun = without_brackets(environ.get(HOST) or "")
+    if not text and of_torchrun:
+        found = split_address(join_address(of_torchrun, environ.get(PORT) or DEFAULT_PORT))
+    else:
+        found = split_address(text)
+    if found is None:
         wrong = f"parallel.rendezvous={text} is not HOST:PORT" if text else "nothing says where the nodes of a run meet"
-        raise ConfigError(wrong, hint=f"set parallel.rendezvous=HOST:PORT of node 0, or {HOST} and {PORT}")
-    return host, int(port)
+        form = "HOST:PORT of node 0, an IPv6 address as [ADDRESS]:PORT" if ":" in text else "HOST:PORT of node 0"
+        raise ConfigError(wrong, hint=f"set parallel.rendezvous={form}, or {HOST} and {PORT}")
+    return found
 
 
 def address_of(host: str) -> str:
-    """Return the IPv4 address of a host.
+    """Return the address of a host.
 
     Raises:
         EngineError: it does not resolve.
     """
     try:
-        return socket.gethostbyname(host)
+        return resolve_host(host)[1]
     except OSError as error:
         raise EngineError(f"{host}, where nodes meet, does not resolve: {error}", hint="use its address") from None
-
-
-def interface_to(host: str) -> str:
-    """Return the network interface by which this machine reaches a host; empty where none is known."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        try:
-            # Sends nothing.
-            asking.connect((address_of(host), 9))
-        except OSError:
-            return ""
-        own = asking.getsockname()[0]
-    if ipaddress.ip_address(own).is_loopback:
-        return "lo"
-    interfaces = psutil.net_if_addrs().items()
-    return next((name for name, found in interfaces if own in (address.address for address in found)), "")

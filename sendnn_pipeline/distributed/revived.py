@@ -28,30 +28,28 @@ class RevivedRanks:
     Args:
         start: starts the processes.
         max_restarts: most starts in a row after engines that died young.
+        ranks: the processes of the first start.
     """
 
     start: Callable[[], Ranks]
     max_restarts: int
-    _ranks: Ranks = field(init=False)
+    ranks: Ranks
     _draining: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-
-    def __post_init__(self) -> None:
-        self._ranks = self.start()
 
     @property
     def pid(self) -> int:
         """The process of the first rank."""
-        return self._ranks.pid
+        return self.ranks.pid
 
     def kill(self) -> None:
         """End the processes at once."""
-        self._ranks.kill()
+        self.ranks.kill()
 
     async def send(self, message: ToEngine) -> None:
         """Queue a message; between two starts it is lost, and nobody waits for an answer."""
         if isinstance(message, Drain):
             self._draining.set()
-        await self._ranks.send(message)
+        await self.ranks.send(message)
 
     async def messages(self) -> AsyncIterator[FromEngine]:
         """Yield what the processes send, and an ``EngineLost`` before each new start.
@@ -62,7 +60,7 @@ class RevivedRanks:
         num_restarts, ready_at = 0, None
         while True:
             try:
-                async for message in self._ranks.messages():
+                async for message in self.ranks.messages():
                     if isinstance(message, Ready):
                         ready_at = time.monotonic()
                     yield message
@@ -78,8 +76,13 @@ class RevivedRanks:
             num_restarts, ready_at = num_restarts + 1, None
             yield EngineLost(reason, num_restarts, self.max_restarts, seconds)
             log.error("%s; starting it again in %g s (%d of %d)", reason, seconds, num_restarts, self.max_restarts)
-            await self._ranks.end()
+            await self.ranks.end()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._draining.wait(), seconds)
                 return
-            self._ranks = self.start()
+            self.ranks = self.start()
+
+
+def start_revived(start: Callable[[], Ranks], max_restarts: int) -> RevivedRanks:
+    """Start an engine's processes for the first time."""
+    return RevivedRanks(start, max_restarts, start())

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from sendnn_pipeline.config.schema import ConsoleName
-from sendnn_pipeline.distributed.channel import Channel, NetworkPlace, Place
+from sendnn_pipeline.distributed.channel import Channel, ChannelAddress, NetworkChannelAddress
 from sendnn_pipeline.distributed.nodes import Node, join
 from sendnn_pipeline.distributed.port import Port
 from sendnn_pipeline.distributed.rendezvous import INTERFACE, Rendezvous, address_of
@@ -41,7 +41,7 @@ class Seat:
     size: int
     address: str
     """Of the port to the edge."""
-    place: Place
+    place: ChannelAddress
     """Where ranks talk to each other."""
     rendezvous: Rendezvous | None
     """Where they form a group; None in a world of one."""
@@ -79,7 +79,7 @@ class Seat:
             link = join(rendezvous.store, self.node, speaks=not self.local_rank)
             if link and not self.local_rank:
                 port.send(Joined(link))
-            place = NetworkPlace(address_of(rendezvous.host), place.wait_seconds, rendezvous.store)
+            place = NetworkChannelAddress(address_of(rendezvous.host), place.wait_seconds, rendezvous.store)
         channel = Channel(self.rank, self.size, place) if self.size > 1 else None
         return World(self.rank, self.size, channel, rendezvous, self.local_rank)
 

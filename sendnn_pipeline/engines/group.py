@@ -21,27 +21,28 @@ if TYPE_CHECKING:
 GROUP = "default"
 
 
-def open_store(place: "Rendezvous", rank: int, timeout_seconds: float) -> "Rendezvous":
+def open_store(rendezvous: "Rendezvous", rank: int, timeout_seconds: float) -> "Rendezvous":
     """Return a rendezvous with torch's store at its address, which the first rank hosts.
 
     Args:
-        place: where it is.
+        rendezvous: where it is.
         rank: of this process.
         timeout_seconds: how long to wait for the first rank.
 
     Raises:
         NobodyThereError: nobody hosts it.
     """
-    descriptor: dict[str, Any] = {} if place.listening is None else {"master_listen_fd": place.listening.detach()}
-    timeout = timedelta(seconds=timeout_seconds)
+    listening, timeout = rendezvous.listening, timedelta(seconds=timeout_seconds)
+    descriptor: dict[str, Any] = {} if listening is None else {"master_listen_fd": listening.detach()}
     try:
-        store = TCPStore(place.host, place.port, None, rank == 0, timeout, wait_for_workers=False, **descriptor)
+        place = rendezvous.host, rendezvous.port
+        store = TCPStore(*place, None, rank == 0, timeout, wait_for_workers=False, **descriptor)
     except (RuntimeError, ValueError) as error:
         raise NobodyThereError(
-            f"node 0 does not answer at {place.host}:{place.port} within {timeout_seconds:g} s",
+            f"node 0 does not answer at {rendezvous} within {timeout_seconds:g} s",
             hint="is it started, with parallel.node_rank=0, and is the network between the nodes open?",
         ) from error
-    return replace(place, store=store, listening=None)
+    return replace(rendezvous, store=store, listening=None)
 
 
 def open_group(world: "World") -> None:
@@ -50,17 +51,18 @@ def open_group(world: "World") -> None:
     Raises:
         EngineError: the ranks did not meet.
     """
-    place = world.rendezvous
-    assert place is not None, "a world of several ranks has a place to meet"
-    timeout = timedelta(minutes=place.timeout_minutes)
-    place = place if place.store is not None else open_store(place, world.rank, timeout.total_seconds())
+    rendezvous = world.rendezvous
+    assert rendezvous is not None, "a world of several ranks has a place to meet"
+    timeout = timedelta(minutes=rendezvous.timeout_minutes)
+    if rendezvous.store is None:
+        rendezvous = open_store(rendezvous, world.rank, timeout.total_seconds())
     try:
-        store = PrefixStore("gloo", place.store)
+        store = PrefixStore("gloo", rendezvous.store)
         dist.init_process_group("gloo", store=store, rank=world.rank, world_size=world.size, timeout=timeout)
         _register_process_group(GroupName(GROUP), _get_default_group())
     except (RuntimeError, ValueError) as error:
         raise EngineError(
-            f"the ranks did not meet at {place.host}:{place.port}: {' '.join(str(error).split())[:300]}",
+            f"the ranks did not meet at {rendezvous}: {' '.join(str(error).split())[:300]}",
             hint="is the port free, and parallel.gloo_timeout_minutes long enough?",
         ) from error
 

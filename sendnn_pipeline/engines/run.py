@@ -21,3 +21,5 @@ class Run:
     """Of each engine process; 0 leaves them as they are."""
     timing_prefix: str
     """Under which times of its Programs are recorded on this machine."""
+    encoder_threads: int = 0
+    """Of a vision encoder; 0 leaves them as they are."""

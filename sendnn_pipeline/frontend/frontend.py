@@ -14,6 +14,7 @@ from sendnn_pipeline.frontend.checked import Checked
 from sendnn_pipeline.frontend.client import EngineClient
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.errors import RequestError
+from sendnn_pipeline.frontend.side_threads import SideThreads
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer
 
 Body = TypeVar("Body")
@@ -36,6 +37,7 @@ class Frontend:
     client: EngineClient
     tokenizer: TextTokenizer
     checked: Checked = field(default_factory=Checked)
+    threads: SideThreads = field(default_factory=SideThreads)
 
     def now(self) -> int:
         """Return Unix time in seconds, for ``created``."""

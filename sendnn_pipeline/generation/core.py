@@ -232,6 +232,8 @@ class GenerationCore:
     def about(self) -> dict[str, Any]:
         """Return threads, versions and what the runtime takes."""
         facts = {"threads": self.threads, "runtime_bytes": self.runtime_bytes}
+        if self.images is not None:
+            facts["encoder_threads"] = self.run.encoder_threads
         return facts | {name: version(name) for name in ("torch", "transformers")}
 
     def close(self) -> None:

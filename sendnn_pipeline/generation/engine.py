@@ -14,7 +14,7 @@ from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.generation.device.plan import DevicePlan, make_device_plan
 from sendnn_pipeline.generation.device.resolve import resolve_device
 from sendnn_pipeline.generation.facts import GENERATES, GenerationFacts, read_generation_facts
-from sendnn_pipeline.generation.image_plan import find_adapter, plan_images, refuse_images, resolve_images
+from sendnn_pipeline.generation.image_plan import find_adapter, plan_images, resolve_images
 from sendnn_pipeline.generation.plan import BYTES_OF_DTYPE, GenerationPlan, make_plan
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, num_blocks_of
 from sendnn_pipeline.hooks.manager import Plugins
@@ -65,7 +65,6 @@ class GenerationEngine:
         """Decide the context, how many sequences run at once, how large the cache is, and where images are encoded."""
         _require_precompiled(draft)
         if self._plugins is not None and self._adapter(draft.model) is not None:
-            refuse_images(draft, limits)
             resolve_images(self._plugins, draft)
         else:
             for key in draft.named_keys():
@@ -108,21 +107,18 @@ class GenerationEngine:
 
     def plan(self, config: RunConfig, model: ModelFacts, limits: Limits) -> GenerationPlan:
         """Plan what is compiled."""
-        facts = read_generation_facts(model)
+        facts, adapter = read_generation_facts(model), self._adapter(model)
+        images = None if adapter is None else plan_images(adapter, model)
         if limits.whole_decoder is not None:
-            return make_device_plan(config, model, facts, limits.whole_decoder)
-        adapter = self._adapter(model)
-        return make_plan(config, model, facts, None if adapter is None else plan_images(adapter, model))
+            return make_device_plan(config, model, facts, limits.whole_decoder, images)
+        return make_plan(config, model, facts, images)
 
     def open(self, run: Run, world: "World") -> EngineCore:
         """Map the weights."""
-        if isinstance(run.plan, DevicePlan):
-            from sendnn_pipeline.generation.device.core import open_device_core
-
-            return open_device_core(run, world)
+        from sendnn_pipeline.generation.device.core import open_device_core
         from sendnn_pipeline.generation.opening import open_core
 
-        core = open_core(run, world)
+        core = open_device_core(run, world) if isinstance(run.plan, DevicePlan) else open_core(run, world)
         adapter = self._adapter(run.model)
         if self._plugins is not None and adapter is not None:
             from sendnn_pipeline.generation.pictured import open_pictured

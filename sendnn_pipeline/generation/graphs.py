@@ -10,7 +10,6 @@ import torch
 from sendnn_pipeline.backends.base import Graph, Input
 from sendnn_pipeline.engines.group import sum_parts
 from sendnn_pipeline.engines.run import Run
-from sendnn_pipeline.engines.sharding import sizes_of_rank
 from sendnn_pipeline.generation.image_plan import PlannedImages
 from sendnn_pipeline.generation.layers import LayerKind, check_layers, find_kinds
 from sendnn_pipeline.generation.model.attention import register_attention
@@ -36,7 +35,7 @@ from sendnn_pipeline.generation.programs import (
     LOGITS as LOGITS_PART,
 )
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, num_blocks_of
-from sendnn_pipeline.models.loader import Part, load_causal, load_causal_part, load_language
+from sendnn_pipeline.generation.text_model import load_text_model
 from sendnn_pipeline.models.parameters import checkpoint_names
 from sendnn_pipeline.models.shards import ShardPlan
 from sendnn_pipeline.programs.program import Program
@@ -89,18 +88,9 @@ class GenerationGraphs:
         Raises:
             ModelError: it is not made of layers that can be compiled by themselves.
         """
-        folder, dtype, attention = self.run.model.folder, self.run.config.model.dtype, register_attention()
-        plan, part = generation_plan(self.run), None
-        if self.shards is not None:
-            part = Part(sizes_of_rank(self.run.model.text_config, plan.ranks, plan.facts.head_size), self.weights)
-        if self.images is not None:
-            model = load_language(folder, dtype, attention, self.images.parts.vision, part)
-        elif part is not None:
-            model = load_causal_part(folder, dtype, attention, part)
-        else:
-            model = load_causal(folder, dtype, attention)
+        model = load_text_model(self.run, register_attention(), None if self.shards is None else self.weights)
         # Before anything is summed: ranks that find their Programs in the store do not come here.
-        check_layers(model, folder, self.cache)
+        check_layers(model, self.run.model.folder, self.cache)
         if self.shards is not None:
             sum_parts(model, self.shards)
         return model

@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-from sendnn_pipeline.backends.base import Limits
 from sendnn_pipeline.config.draft import Draft, Layer
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.engines.plan import PlanLine
 from sendnn_pipeline.engines.sharding import RANKS
-from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.models.facts import ModelFacts
 from sendnn_pipeline.multimodal.adapters import ImageAdapter, ImageLayout, Parts, adapter_registry
@@ -32,21 +30,6 @@ def find_adapter(plugins: Plugins, model: ModelFacts) -> ImageAdapter | None:
     """Return the adapter of a model's architecture; None where no plugin has one, so that it reads text alone."""
     registry = adapter_registry(plugins)
     return registry.create(model.model_type) if model.model_type in registry.entries else None
-
-
-def refuse_images(draft: Draft, limits: Limits) -> None:
-    """Refuse where rows of images have no place yet: a backend that takes a decoder whole.
-
-    Raises:
-        ConfigError: it is such a run.
-    """
-    if limits.whole_decoder is not None:
-        raise ConfigError(
-            f"backend={draft['backend.name']} does not run {draft.model.architecture} yet: its decoders take token ids "
-            "alone, and no images",
-            where=draft.where("backend.name"),
-            hint="use backend=inductor",
-        )
 
 
 def resolve_images(plugins: Plugins, draft: Draft) -> None:

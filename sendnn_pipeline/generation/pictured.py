@@ -19,9 +19,9 @@ from sendnn_pipeline.generation.steps import PrefillStep
 from sendnn_pipeline.multimodal.adapters import ImageAdapter
 from sendnn_pipeline.multimodal.desk import Desk, EncodedHere
 from sendnn_pipeline.multimodal.devices import MultimodalDevice
-from sendnn_pipeline.multimodal.encoded_apart import EncodedApart
+from sendnn_pipeline.multimodal.encoded_apart import open_apart
 from sendnn_pipeline.multimodal.encoder import open_encoder
-from sendnn_pipeline.multimodal.encoder_process import EncoderProcess
+from sendnn_pipeline.multimodal.encoder_process import start_encoder
 from sendnn_pipeline.multimodal.row_cache import RowCache
 from sendnn_pipeline.multimodal.wire import EncoderSpec
 
@@ -114,7 +114,9 @@ def open_pictured(
     each_encodes = not (options.async_encoder or options.share_across_ranks)
 
     def encode_here() -> EncodedHere:
-        return EncodedHere(open_encoder(run.model, adapter, device, dtype=options.dtype, out=out).encode, cache)
+        encoder = open_encoder(run.model, adapter, device, dtype=options.dtype, out=out)
+        # Where each rank encodes, they do so at once, and share the CPUs.
+        return EncodedHere(encoder, cache, 0 if each_encodes else run.encoder_threads)
 
     if world.rank > 0:
         return FollowingTable(dtype=getattr(torch, out), encoder=encode_here() if each_encodes else None), None
@@ -123,9 +125,13 @@ def open_pictured(
         table = LeadingTable(channel=world.channel, each_encodes=each_encodes)
     if options.async_encoder:
         spec = EncoderSpec(
-            folder=str(run.model.folder), device=options.device, dtype=options.dtype, out=out, threads=run.threads
+            folder=str(run.model.folder),
+            device=options.device,
+            dtype=options.dtype,
+            out=out,
+            threads=run.encoder_threads,
         )
-        desk: Desk = EncodedApart(lambda: EncoderProcess(spec, lambda: os.eventfd_write(wake, 1)), cache)
+        desk: Desk = open_apart(lambda: start_encoder(spec, lambda: os.eventfd_write(wake, 1)), cache)
     else:
         desk = encode_here()
     return table, Pictured(desk, images.layout.token_id, table)

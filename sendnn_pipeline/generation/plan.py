@@ -36,6 +36,7 @@ TRACED = (
     "generation/model/merge.py",
     "generation/model/scores.py",
     "generation/model/steps.py",
+    "generation/text_model.py",
     "models/loader.py",
     "models/parameters.py",
     "models/shards.py",

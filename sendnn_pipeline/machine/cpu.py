@@ -6,13 +6,14 @@ import os
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "DT_PARALLEL_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 OVERSUBSCRIBED = 1.2
+MOST_ON_POWER = 36
 # Feature flags of x86-64 and of ARM that compilers generate code for.
 VECTOR_EXTENSION = re.compile(r"avx\w*|amx\w*|fma4?|f16c|bmi[12]|gfni|v?aes|vpclmulqdq|asimd\w*|sve\w*|i8mm|bf16")
 
@@ -83,6 +84,20 @@ def threads_per_worker(cpus: float, workers: int) -> int:
 def thread_variables(threads: int) -> dict[str, str]:
     """Return the variables by which libraries take so many threads."""
     return dict.fromkeys(THREAD_VARIABLES, str(threads))
+
+
+def encoder_threads(num_cpus: int, facts: CpuFacts, machine: str = platform.machine()) -> int:
+    """Return the threads of a vision encoder, while which the ranks of its machine wait or have a CPU first.
+
+    All CPUs are its, whatever the number of ranks. On Power, whose cores run several threads each, the logical ones, of
+    which more than ``MOST_ON_POWER`` gain nothing; 0 where nothing says how many there are.
+    """
+    on_power = machine == "ppc64le"
+    cpus, _ = count_cpus(num_cpus, replace(facts, physical=facts.logical) if on_power else facts)
+    if cpus is None:
+        return 0
+    threads = threads_per_worker(cpus, 1)
+    return min(threads, MOST_ON_POWER) if on_power else threads
 
 
 def check_threads(environ: Mapping[str, str], threads: int) -> list[str]:

@@ -8,6 +8,7 @@ from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.machine.cpu import (
     check_threads,
     count_cpus,
+    encoder_threads,
     read_cpu_facts,
     thread_variables,
     threads_per_worker,
@@ -23,6 +24,8 @@ class Threads:
     reason: str
     environment: Mapping[str, str]
     warnings: Sequence[str]
+    encoder: int = 0
+    """Threads of a vision encoder; 0 leaves them as they are."""
 
 
 def plan_threads(process: ProcessConfig, environ: Mapping[str, str], workers: int = 1) -> Threads:
@@ -31,7 +34,8 @@ def plan_threads(process: ProcessConfig, environ: Mapping[str, str], workers: in
     Raises:
         ConfigError: nothing says how many CPUs there are.
     """
-    cpus, reason = count_cpus(process.num_cpus, read_cpu_facts())
+    facts = read_cpu_facts()
+    cpus, reason = count_cpus(process.num_cpus, facts)
     if cpus is None:
         if process.update_thread_config:
             raise ConfigError(
@@ -41,5 +45,6 @@ def plan_threads(process: ProcessConfig, environ: Mapping[str, str], workers: in
         return Threads(0, reason, {}, ())
     count = threads_per_worker(cpus, workers)
     if process.update_thread_config:
-        return Threads(count, reason, thread_variables(count), ())
+        encoder = encoder_threads(process.num_cpus, facts)
+        return Threads(count, reason, thread_variables(count), (), encoder)
     return Threads(count, "process.update_thread_config=false: not set", {}, check_threads(environ, count))

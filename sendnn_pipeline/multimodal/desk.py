@@ -1,14 +1,23 @@
 """Where pictures are handed in to be encoded, and rows are handed out."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from sendnn_pipeline.engines.threads import torch_threads
 from sendnn_pipeline.multimodal.row_cache import RowCache
 
 if TYPE_CHECKING:
     import torch
+
+
+class Encoder(Protocol):
+    """Makes rows of pictures."""
+
+    def encode(self, data: bytes) -> "torch.Tensor":
+        """Return the rows of a picture's file."""
+
 
 Pictures = Sequence[tuple[bytes, bytes]]
 """Digest and file of each."""
@@ -50,9 +59,10 @@ def why_not(error: Exception) -> str:
 class EncodedHere:
     """Encodes in the thread that asks, a job each time: what else that thread does waits."""
 
-    encode: "Callable[[bytes], torch.Tensor]"
-    """From a file to rows."""
+    encoder: "Encoder"
     cache: RowCache
+    threads: int = 0
+    """Of torch while it encodes; 0 leaves them as they are."""
     _jobs: OrderedDict[int, Pictures] = field(default_factory=OrderedDict)
 
     def open(self) -> None:
@@ -81,7 +91,8 @@ class EncodedHere:
         """Return the rows of a picture, encoded unless they are in the cache."""
         rows = self.cache.get(digest)
         if rows is None:
-            rows = self.encode(data)
+            with torch_threads(self.threads):
+                rows = self.encoder.encode(data)
             self.cache.put(digest, rows)
         return rows
 

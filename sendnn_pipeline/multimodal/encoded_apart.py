@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sendnn_pipeline.multimodal.desk import Pictures
 from sendnn_pipeline.multimodal.encoder_process import EncoderProcess, Ended, News, Rows
 from sendnn_pipeline.multimodal.row_cache import RowCache
-from sendnn_pipeline.multimodal.wire import Failed, Opened
+from sendnn_pipeline.multimodal.wire import Dropped, Failed, Opened
 
 if TYPE_CHECKING:
     import torch
@@ -29,16 +29,17 @@ class EncodedApart:
     """A desk whose pictures are each encoded once, however many jobs want them.
 
     Args:
-        start: a process, which is started again when it ends.
+        start: starts a process, now and again when one ends.
         cache: of rows.
+        process: the first one.
     """
 
     is_busy = False
     """What comes of the process wakes the engine."""
 
-    def __init__(self, start: Callable[[], EncoderProcess], cache: RowCache) -> None:
+    def __init__(self, start: Callable[[], EncoderProcess], cache: RowCache, process: EncoderProcess) -> None:
         self._start, self.cache = start, cache
-        self.process: EncoderProcess | None = start()
+        self.process: EncoderProcess | None = process
         """None where it could not be started again; the next job tries to."""
         self._is_open = False
         self._jobs: dict[int, _Job] = {}
@@ -97,6 +98,7 @@ class EncodedApart:
     def _take(self, news: News) -> None:
         if isinstance(news, Rows):
             self._sent.pop(news.digest, None)
+            self._waiting.pop(news.digest, None)
             self.cache.put(news.digest, news.rows)
             wanting = self._wanting(news.digest)
             for job in wanting:
@@ -105,6 +107,12 @@ class EncodedApart:
         elif isinstance(news, Failed):
             self._sent.pop(news.digest, None)
             self._fail(self._wanting(news.digest), news.message)
+        elif isinstance(news, Dropped):
+            data = self._sent.pop(news.digest, None)
+            if data is not None and self._wanting(news.digest):
+                # Another job came for it meanwhile.
+                self._waiting[news.digest] = data
+                self._waiting.move_to_end(news.digest, last=False)
         elif isinstance(news, Opened):
             self._is_open = True
         elif isinstance(news, Ended):
@@ -156,9 +164,23 @@ class EncodedApart:
 
     def _forget_unwanted(self, digests: Sequence[bytes]) -> None:
         for digest in digests:
-            if not self._wanting(digest):
-                self._waiting.pop(digest, None)
-                if digest in self._sent and digest != next(iter(self._sent)):
-                    del self._sent[digest]
-                    if self.process is not None:
-                        self.process.cancel(digest)
+            if self._wanting(digest):
+                continue
+            self._waiting.pop(digest, None)
+            if digest not in self._sent:
+                continue
+            if digest != next(iter(self._sent)):
+                del self._sent[digest]
+            # Else it may be under way, and counts until the process says how it went.
+            if self.process is not None:
+                self.process.cancel(digest)
+
+
+def open_apart(start: Callable[[], EncoderProcess], cache: RowCache) -> EncodedApart:
+    """Start the first process, which gets ready beside whatever else is to be done.
+
+    Args:
+        start: starts a process.
+        cache: of rows.
+    """
+    return EncodedApart(start, cache, start())

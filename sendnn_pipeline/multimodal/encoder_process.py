@@ -16,6 +16,7 @@ from sendnn_pipeline.errors import EngineError
 from sendnn_pipeline.machine.environ import process_environment
 from sendnn_pipeline.multimodal.wire import (
     Cancel,
+    Dropped,
     Encode,
     Encoded,
     EncoderSpec,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 WORKER = "sendnn_pipeline.multimodal.worker"
 OPEN_SECONDS = 300.0
+# What tells libraries that they are one of several ranks: this process is nobody's.
+OF_RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
@@ -48,32 +51,25 @@ class Ended:
     how: str
 
 
-News = Opened | Unusable | Rows | Failed | Ended
+News = Opened | Unusable | Rows | Dropped | Failed | Ended
 
 
 class EncoderProcess:
-    """Started when it is made. Not for several threads, but for its own.
+    """A process that was started, and its wire. Not for several threads, but for its own.
 
     Args:
-        spec: what it opens.
+        process: that encodes.
+        wire: to it.
         notify: called in another thread when there is news.
     """
 
-    def __init__(self, spec: EncoderSpec, notify: Callable[[], None]) -> None:
-        self._notify = notify
+    def __init__(self, process: "subprocess.Popen[bytes]", wire: Wire, notify: Callable[[], None]) -> None:
+        self._process, self._wire, self._notify = process, wire, notify
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
-        ours, theirs = new_wire()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", WORKER, str(theirs.fileno()), msgspec.json.encode(spec).decode()],
-                stdin=subprocess.DEVNULL,
-                # Stdout is the target's alone.
-                stdout=2,
-                pass_fds=[theirs.fileno()],
-                env={**process_environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
-        self._wire = Wire(ours)
         self._thread = threading.Thread(target=self._listen, name="images", daemon=True)
+
+    def listen(self) -> None:
+        """Begin to hear what it says."""
         self._thread.start()
 
     @property
@@ -116,7 +112,7 @@ class EncoderProcess:
             os.close(memory)
 
     def cancel(self, digest: bytes) -> None:
-        """Have a picture forgotten, unless it is being encoded."""
+        """Have a picture forgotten; of one that is being encoded that comes as news, unless its rows do."""
         self._send(Cancel(digest))
 
     def _send(self, message: Encode | Cancel, memory: int | None = None) -> None:
@@ -133,7 +129,7 @@ class EncoderProcess:
             message, memory = received
             if isinstance(message, Encoded) and memory is not None:
                 self._tell(Rows(message.digest, read_rows(memory, message.shape, message.dtype)))
-            elif isinstance(message, (Opened, Unusable, Failed)):
+            elif isinstance(message, (Opened, Unusable, Dropped, Failed)):
                 self._tell(message)
         self._tell(Ended(_ending(self._process.wait())))
 
@@ -146,6 +142,29 @@ class EncoderProcess:
         self._process.kill()
         self._thread.join()
         self._wire.end.close()
+
+
+def start_encoder(spec: EncoderSpec, notify: Callable[[], None]) -> EncoderProcess:
+    """Start a process.
+
+    Args:
+        spec: what it opens.
+        notify: called in another thread when there is news.
+    """
+    environ = {name: text for name, text in process_environment().items() if name not in OF_RANKS}
+    ours, theirs = new_wire()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", WORKER, str(theirs.fileno()), msgspec.json.encode(spec).decode()],
+            stdin=subprocess.DEVNULL,
+            # Stdout is the target's alone.
+            stdout=2,
+            pass_fds=[theirs.fileno()],
+            env={**environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+    started = EncoderProcess(process, Wire(ours), notify)
+    started.listen()
+    return started
 
 
 def _ending(code: int) -> str:

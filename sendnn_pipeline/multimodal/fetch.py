@@ -6,9 +6,10 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
@@ -38,9 +39,9 @@ def fetch(url: str, access: Access) -> bytes:
     Raises:
         PictureError: it may not be read, or cannot be; the message follows the name of the field.
     """
-    scheme = url.partition(":")[0].lower()
-    if scheme == "data":
+    if is_inline(url):
         return _inline(url, access.max_bytes)
+    scheme = url.partition(":")[0].lower()
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -63,6 +64,11 @@ def fetch(url: str, access: Access) -> bytes:
         why = f"no answer within {access.seconds:g} s" if late else f"{type(error).__name__}: {error}"
         raise PictureError(f"cannot be fetched: {why}") from None
     raise PictureError(f"is redirected more than {MAX_REDIRECTS} times")
+
+
+def is_inline(url: str) -> bool:
+    """Return whether the file is in the URL itself."""
+    return url[:5].lower() == "data:"
 
 
 def _inline(url: str, max_bytes: int) -> bytes:
@@ -104,13 +110,38 @@ def _get(parts: SplitResult, access: Access, ends: float) -> bytes | str:
     if not any(host == one.lower() or (one.startswith(".") and host.endswith(one.lower())) for one in access.domains):
         raise PictureError(f"is at {host or 'no host'}, which is not in multimodal.allowed_domains")
     port = parts.port or (443 if scheme == "https" else 80)
-    # Connected to is the address that was judged: a name may have another one a moment later.
-    plain = socket.create_connection((_address(host, port), port), timeout=_left(ends))
-    with plain:
+    with _connect(host, port, ends) as plain:
         tls = ssl.create_default_context() if scheme == "https" else None
         wire = plain if tls is None else tls.wrap_socket(plain, server_hostname=host)
-        with wire:
+        with wire, _cut_off(wire, ends):
             return _exchange(wire, parts, access.max_bytes, ends)
+
+
+def _connect(host: str, port: int, ends: float) -> socket.socket:
+    """Return a connection to a host, by the first of its addresses that takes one."""
+    # Connected to are the addresses that were judged: a name may have other ones a moment later.
+    *others, last = _addresses(host, port)
+    for address in others:
+        with suppress(OSError):
+            return socket.create_connection((address, port), timeout=_left(ends) / 2)
+    return socket.create_connection((last, port), timeout=_left(ends))
+
+
+@contextmanager
+def _cut_off(wire: socket.socket, ends: float) -> Iterator[None]:
+    """End a connection when its time is over: a host that sends a byte now and then would never be late by itself."""
+
+    def cut() -> None:
+        with suppress(OSError):
+            wire.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(0.0, ends - time.monotonic()), cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _exchange(wire: socket.socket, parts: SplitResult, max_bytes: int, ends: float) -> bytes | str:
@@ -129,18 +160,22 @@ def _exchange(wire: socket.socket, parts: SplitResult, max_bytes: int, ends: flo
             if len(data) > max_bytes:
                 raise PictureError(f"is larger than {max_bytes:,} bytes")
             wire.settimeout(_left(ends))
+        # What is cut off looks like an end.
+        _left(ends)
+        if answer.length:
+            raise http.client.IncompleteRead(bytes(data), answer.length)
     return bytes(data)
 
 
-def _address(host: str, port: int) -> str:
-    """Return an address of a host, none of whose addresses may be private."""
+def _addresses(host: str, port: int) -> list[str]:
+    """Return the addresses of a host, none of which may be private."""
     try:
         found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError):
         raise PictureError(f"is at {host}, which has no address") from None
     if not all(is_public(address) for address in found):
         raise PictureError(f"is at {host}, which has an address that is not public")
-    return found[0]
+    return found
 
 
 def is_public(address: str) -> bool:

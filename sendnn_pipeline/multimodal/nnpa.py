@@ -1,5 +1,6 @@
 """The accelerator of Telum CPUs as a device of vision encoders, by ``torch_nnpa``."""
 
+import sys
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
@@ -33,12 +34,27 @@ class NnpaDevice:
 
 
 def _register() -> str:
-    import torch
-
+    # By another encoder of this process, or by torch's autoload: a second time it may fail.
+    if NNPA_LIBRARY in sys.modules and _is_registered():
+        return NNPA
     __import__(NNPA_LIBRARY)
     for point in entry_points(group=AUTOLOAD_GROUP):
         if point.value.partition(":")[0].partition(".")[0] == NNPA_LIBRARY:
             point.load()()
+    _compute()
+    return NNPA
+
+
+def _is_registered() -> bool:
+    try:
+        _compute()
+    except Exception:  # why it does not compute is asked again once it is registered
+        return False
+    return True
+
+
+def _compute() -> None:
+    import torch
+
     if float(torch.zeros(1, device=NNPA).cpu()[0]) != 0:
         raise RuntimeError("a tensor of zeros is not zero")
-    return NNPA

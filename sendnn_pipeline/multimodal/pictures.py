@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from warnings import catch_warnings, simplefilter
@@ -62,27 +64,32 @@ def open_picture(data: bytes) -> "Image":
     """Decode a file's first picture: turned as its EXIF says, on white where it is transparent, in RGB."""
     from PIL import Image, ImageOps
 
-    with catch_warnings():
-        # Its size was judged before, by our own limit.
-        simplefilter("ignore", Image.DecompressionBombWarning)
+    with _quiet():
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         image.load()
-    return _rgb(ImageOps.exif_transpose(image))
+        return _rgb(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Have a library say nothing of a file: its size is judged by our own limit, and what is damaged is refused."""
+    with catch_warnings():
+        simplefilter("ignore")
+        yield
 
 
 def _header(data: bytes, max_pixels: int) -> None:
     """Judge a picture by its header alone: no pixel is decoded."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if not data:
         raise PictureError("is empty")
     try:
-        with catch_warnings():
-            simplefilter("ignore", Image.DecompressionBombWarning)
+        with _quiet():
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise PictureError(f"has far more pixels than the {max_pixels:,} that are taken") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+    except Exception:  # whatever a decoder can do with what is none of its files
         raise PictureError(f"is no picture of the forms {', '.join(FORMATS)}") from None
     width, height = image.size
     if width * height > max_pixels:

@@ -32,7 +32,7 @@ class Encode(msgspec.Struct, tag=True, frozen=True):
 
 
 class Cancel(msgspec.Struct, tag=True, frozen=True):
-    """Forget a picture, unless it is being encoded."""
+    """Forget a picture: one that waits at once, and one that is being encoded at its next layer."""
 
     digest: bytes
 
@@ -57,6 +57,12 @@ class Encoded(msgspec.Struct, tag=True, frozen=True):
     dtype: str
 
 
+class Dropped(msgspec.Struct, tag=True, frozen=True):
+    """A picture was being encoded when it was cancelled, and is no more."""
+
+    digest: bytes
+
+
 class Failed(msgspec.Struct, tag=True, frozen=True):
     """A picture could not be encoded."""
 
@@ -65,7 +71,7 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
 
 
 ToEncoder = Encode | Cancel
-FromEncoder = Opened | Unusable | Encoded | Failed
+FromEncoder = Opened | Unusable | Encoded | Dropped | Failed
 ENCODER, DECODER = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(ToEncoder | FromEncoder)
 
 

@@ -18,7 +18,17 @@ from sendnn_pipeline.models.facts import read_model_facts
 from sendnn_pipeline.multimodal.adapters import adapter_registry
 from sendnn_pipeline.multimodal.desk import why_not
 from sendnn_pipeline.multimodal.devices import device_registry
-from sendnn_pipeline.multimodal.wire import Cancel, Encode, Encoded, EncoderSpec, Failed, Opened, Unusable, Wire
+from sendnn_pipeline.multimodal.wire import (
+    Cancel,
+    Dropped,
+    Encode,
+    Encoded,
+    EncoderSpec,
+    Failed,
+    Opened,
+    Unusable,
+    Wire,
+)
 
 if TYPE_CHECKING:
     from sendnn_pipeline.multimodal.encoder import VisionEncoder
@@ -27,12 +37,18 @@ if TYPE_CHECKING:
 NICENESS = 10
 
 
+class DroppedError(Exception):
+    """Nobody wants the picture any more that is being encoded."""
+
+
 class Pictures:
-    """Those that wait; taken by one thread, put by another."""
+    """Those that wait, and the one that is being encoded; taken by one thread, put and cancelled by another."""
 
     def __init__(self) -> None:
         self._files: OrderedDict[bytes, int] = OrderedDict()
         self._news = threading.Condition()
+        self._taken = b""
+        self._is_dropped = False
 
     def put(self, digest: bytes, memory: int) -> None:
         """Queue a picture, whose file is in memory."""
@@ -41,9 +57,10 @@ class Pictures:
             self._news.notify()
 
     def cancel(self, digest: bytes) -> None:
-        """Forget a picture, if it waits."""
+        """Forget a picture."""
         with self._news:
             memory = self._files.pop(digest, None)
+            self._is_dropped = self._is_dropped or digest == self._taken
         if memory is not None:
             os.close(memory)
 
@@ -51,7 +68,18 @@ class Pictures:
         """Wait for a picture."""
         with self._news:
             self._news.wait_for(lambda: bool(self._files))
-            return self._files.popitem(last=False)
+            self._taken, memory = self._files.popitem(last=False)
+            self._is_dropped = False
+            return self._taken, memory
+
+    def check(self, *_: object) -> None:
+        """Leave the picture that was taken last, if it was cancelled since.
+
+        Raises:
+            DroppedError: it was.
+        """
+        if self._is_dropped:
+            raise DroppedError
 
 
 def listen(wire: Wire, pictures: Pictures) -> None:
@@ -86,6 +114,9 @@ def encode(wire: Wire, encoder: "VisionEncoder", digest: bytes, memory: int) -> 
 
     try:
         rows = encoder.encode(read_bytes(memory))
+    except DroppedError:
+        wire.send(Dropped(digest))
+        return
     except Exception as error:  # whatever a vision model can do; the picture fails alone
         wire.send(Failed(digest, why_not(error)))
         return
@@ -109,6 +140,9 @@ def main() -> None:
         wire.send(Unusable(error.message, error.hint, error.exit_code))
         return
     os.nice(NICENESS)
+    for module in encoder.vision.modules():
+        # Between any two layers, as a picture of many tiles takes seconds and the next client waits for this process.
+        module.register_forward_pre_hook(pictures.check)
     wire.send(Opened())
     while True:
         encode(wire, encoder, *pictures.take())

@@ -44,7 +44,10 @@ def main(argv: Sequence[str]) -> None:
     if resolution.refusal is None and _is_asked("process", argv, command.names):
         config = draft.config()
         threads = plan_threads(config.process, context.environ, len(config.parallel.local_ranks))
-        sys.stdout.write(f"threads of each engine process = {threads.count}\n  from {threads.reason}\n")
+        encoder = (
+            f"threads of a vision encoder = {threads.encoder}\n" if threads.encoder not in (0, threads.count) else ""
+        )
+        sys.stdout.write(f"threads of each engine process = {threads.count}\n  from {threads.reason}\n{encoder}")
     if _is_asked("serve", argv, command.names):
         shown = REDACTED if context.environ.get(API_KEY) else "none"
         sys.stdout.write(f"API key = {shown}\n  from {API_KEY} or the file serve.api_key_file\n")

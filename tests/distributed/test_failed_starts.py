@@ -12,7 +12,7 @@ import pytest
 from sendnn_pipeline.distributed import ranks
 from sendnn_pipeline.errors import EngineError
 from tests.distributed.test_ranks import run_of, start
-from tests.engines.test_echo_ranks import wait_for
+from tests.leaks import wait_for
 
 
 @pytest.fixture

@@ -8,11 +8,13 @@ import psutil
 import pytest
 
 from sendnn_pipeline.config.schema import ParallelConfig
+from sendnn_pipeline.distributed.addresses import interface_to, join_address, resolve_host, split_address
 from sendnn_pipeline.distributed.nodes import difference
-from sendnn_pipeline.distributed.rendezvous import endpoint, interface_to, meet_nodes
+from sendnn_pipeline.distributed.rendezvous import bind_rendezvous, meet_nodes, meeting_address
 from sendnn_pipeline.errors import ConfigError, EngineError
 from tests.conftest import clean_environ, resolved_run
-from tests.engines.test_echo_ranks import ask, wait_for
+from tests.engines.test_echo_ranks import ask
+from tests.leaks import wait_for
 from tests.served import EAGER_FLOAT32, ECHO, Served, with_echo
 
 TWO = ("parallel.tensor_parallel=2", "parallel.nnodes=2", "process.num_cpus=1")
@@ -126,12 +128,20 @@ def test_a_node_of_another_run_is_refused_with_what_differs(words, key, there, h
         assert says in first.output and says in second.output
 
 
-def test_two_nodes_answer_as_one_does(llama, place):
+@pytest.fixture
+def place_of_ipv6():
+    """The same at an address of IPv6."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
+        return f'parallel.rendezvous="[::1]:{listening.getsockname()[1]}"'
+
+
+def test_two_nodes_meet_at_an_address_of_ipv6_and_answer_as_one_does(llama, place_of_ipv6):
     words = (*EAGER_FLOAT32, f"model.path={llama}", "parallel.tensor_parallel=2", "warmup.remeasure=false")
     body = {"prompt": ["the assert statement", "if"], "max_tokens": 12, "temperature": 0}
     with Served(*words) as one:
         wanted = one.session.post(f"{one.url}/v1/completions", json=body).json()["choices"]
-    with other(*words, *TWO, place) as second, Served(*words, *TWO, place) as first:
+    words = (*words, *TWO, place_of_ipv6)
+    with other(*words) as second, Served(*words) as first:
         assert first.session.post(f"{first.url}/v1/completions", json=body).json()["choices"] == wanted
         first.terminate()
         assert first.exit_code() == second.exit_code() == 0, second.output
@@ -146,17 +156,47 @@ def test_what_differs_is_the_first_field():
     assert difference(ours, {**ours, "more": "1"}, 1).endswith("more is 1 there and missing on node 0")
 
 
-def test_where_nodes_meet_is_said_by_key_or_as_torchrun_has_it():
-    assert endpoint({}, "head:1234") == endpoint({"MASTER_ADDR": "x", "MASTER_PORT": "9"}, "head:1234")
-    assert endpoint({"MASTER_ADDR": "10.0.0.1"}, "") == ("10.0.0.1", 29500)
-    assert endpoint({"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "12345"}, "") == ("10.0.0.1", 12345)
-    for environ, text in (({}, ""), ({"MASTER_ADDR": "x", "MASTER_PORT": "y"}, ""), ({}, "head"), ({}, "head:70000")):
-        with pytest.raises(ConfigError, match=r"set parallel\.rendezvous=HOST:PORT of node 0, or MASTER_ADDR"):
-            endpoint(environ, text)
-    assert interface_to("127.0.0.1") == "lo"
+@pytest.mark.parametrize(
+    ("environ", "text", "found"),
+    [
+        ({"MASTER_ADDR": "x", "MASTER_PORT": "9"}, "head:1234", ("head", 1234)),
+        ({"MASTER_ADDR": "10.0.0.1"}, "", ("10.0.0.1", 29500)),
+        ({"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "12345"}, "", ("10.0.0.1", 12345)),
+        ({}, "[::1]:29500", ("::1", 29500)),
+        ({"MASTER_ADDR": "fd00::2", "MASTER_PORT": "12345"}, "", ("fd00::2", 12345)),
+        ({"MASTER_ADDR": "[fd00::2]"}, "", ("fd00::2", 29500)),
+    ],
+)
+def test_where_nodes_meet_is_said_by_key_or_as_torchrun_has_it(environ, text, found):
+    assert meeting_address(environ, text) == found and split_address(join_address(*found)) == found
+
+
+@pytest.mark.parametrize(
+    ("environ", "text", "says"),
+    [
+        ({}, "", "nothing says where"),
+        ({"MASTER_ADDR": "x", "MASTER_PORT": "y"}, "", "nothing says where"),
+        ({}, "head", "head is not HOST:PORT; set parallel.rendezvous=HOST:PORT of node 0, or MASTER_ADDR"),
+        ({}, "head:70000", "head:70000 is not HOST:PORT"),
+        ({}, "[]:29500", "is not HOST:PORT"),
+        ({}, "fd00::2:29500", r"an IPv6 address as \[ADDRESS\]:PORT, or MASTER_ADDR"),
+    ],
+)
+def test_a_place_to_meet_that_is_none_is_refused(environ, text, says):
+    with pytest.raises(ConfigError, match=says):
+        meeting_address(environ, text)
+
+
+def test_how_a_machine_reaches_the_others():
+    assert interface_to("127.0.0.1") == interface_to("::1") == interface_to("localhost") == "lo"
+    assert resolve_host("localhost") == (socket.AF_INET, "127.0.0.1")
     of_second = ParallelConfig(tensor_parallel=2, nnodes=2, node_rank=1, rendezvous="127.0.0.1:7")
     place = meet_nodes({"GLOO_SOCKET_IFNAME": "eth7"}, of_second)
     assert (place.host, place.port, place.interface, place.listening) == ("127.0.0.1", 7, "eth7", None)
+    with pytest.raises(EngineError, match=r"no-such-host\.invalid, where nodes meet, does not resolve"):
+        meet_nodes({}, replace(of_second, rendezvous="no-such-host.invalid:7"))
+    with bind_rendezvous({"MASTER_ADDR": "::1"}, 3).listening as listening:
+        assert listening.getsockname()[0] == "::1"
 
 
 def test_a_place_to_meet_that_is_taken_is_an_error_of_what_named_it():

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from sendnn_pipeline.distributed import revived
-from sendnn_pipeline.distributed.revived import RevivedRanks
+from sendnn_pipeline.distributed.revived import start_revived
 from sendnn_pipeline.errors import EngineError, NobodyThereError
 from sendnn_pipeline.messages import Drain, EngineLost, Ready
 
@@ -44,7 +44,7 @@ def run(lives, max_restarts=3):
     async def main():
         heard = []
         try:
-            async for message in RevivedRanks(lives.start, max_restarts).messages():
+            async for message in start_revived(lives.start, max_restarts).messages():
                 heard.append(message)
         except EngineError as error:
             return heard, str(error)
@@ -91,7 +91,7 @@ def test_a_drain_ends_the_restarts(pausing, monkeypatch):
     monkeypatch.setattr(revived, "LAST_SECONDS", 60.0)
 
     async def main():
-        ranks, heard = RevivedRanks(Lives([READY, EngineError("it died")]).start, 3), []
+        ranks, heard = start_revived(Lives([READY, EngineError("it died")]).start, 3), []
         async for message in ranks.messages():
             heard.append(message)
             if isinstance(message, EngineLost if pausing else Ready):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sendnn_pipeline.distributed import channel
-from sendnn_pipeline.distributed.channel import Channel, Place, meetings
+from sendnn_pipeline.distributed.channel import Channel, ChannelAddress, meetings
 from sendnn_pipeline.distributed.port import new_address
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.errors import EngineError, RanksApartError
@@ -15,7 +15,7 @@ from sendnn_pipeline.errors import EngineError, RanksApartError
 
 def run_ranks(size, job, wait_seconds=10.0):
     """Return what ``job`` returns or raises in each rank."""
-    place = Place(new_address(), wait_seconds)
+    place = ChannelAddress(new_address(), wait_seconds)
 
     def work(rank):
         own = Channel(rank, size, place)
@@ -77,7 +77,7 @@ def test_a_rank_that_fails_in_its_turn_keeps_nobody_waiting(failing):
 
 def test_a_rank_that_does_not_come_is_named():
     with pytest.raises(EngineError, match="rank 1 did not come within"):
-        Channel(0, 2, Place(new_address(), 0.1))
+        Channel(0, 2, ChannelAddress(new_address(), 0.1))
 
 
 def test_the_first_rank_decides_and_the_others_do_what_it_tells_until_dismissed():

@@ -3,19 +3,14 @@
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.leaks import Leaks, shared_memory, wait_for
 from tests.served import ECHO, Served, with_echo
 
 WORDS = (*ECHO, "parallel.tensor_parallel=2", "process.num_cpus=2")
-
-
-def shared_memory():
-    # Joblib, which this process may have used, keeps some of its own.
-    return {file for file in Path("/dev/shm").iterdir() if not file.name.startswith("sem.loky")}
 
 
 @pytest.fixture
@@ -29,16 +24,11 @@ def pair(tiny):
             (one for one in children if "spawn_main" in " ".join(one.cmdline())), key=lambda one: one.pid != first
         )
         assert len(served.ranks) == 2
+        leaks = Leaks(served, before)
         yield served
-    wait_for(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in served.ranks))
-    assert shared_memory() <= before
-
-
-def wait_for(condition, seconds=20):
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, "the condition never came true"
-        time.sleep(0.05)
+        if served.process.poll() is None:
+            leaks.check_the_same()
+    leaks.check_nothing()
 
 
 def ask(served, **options):

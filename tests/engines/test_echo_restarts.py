@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from tests.engines.test_echo_ranks import shared_memory, wait_for
+from tests.leaks import shared_memory, wait_for
 from tests.served import ECHO, Served, with_echo
 
 RESTART = (*ECHO, "parallel.on_worker_death=restart", "process.num_cpus=2")

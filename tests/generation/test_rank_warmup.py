@@ -10,7 +10,7 @@ from sendnn_pipeline.errors import EngineError
 from sendnn_pipeline.messages import Ready
 from tests.conftest import resolved_run
 from tests.distributed.test_ranks import gone
-from tests.engines.test_echo_ranks import shared_memory
+from tests.leaks import shared_memory
 from tests.served import EAGER_FLOAT32
 
 SECONDS = 120

@@ -10,6 +10,7 @@ from sendnn_pipeline.machine.cpu import (
     cpu_features,
     cpu_kind,
     cpu_name,
+    encoder_threads,
     read_cpu_facts,
     threads_per_worker,
 )
@@ -62,6 +63,22 @@ def test_cgroup_v1(tmp_path):
 )
 def test_threads_per_worker(cpus, workers, threads):
     assert threads_per_worker(cpus, workers) == threads
+
+
+@pytest.mark.parametrize(
+    ("num_cpus", "machine", "threads"),
+    [
+        (0, "x86_64", 20),  # physical ones
+        (0, "ppc64le", 36),  # of 80 logical ones
+        (80, "ppc64le", 36),
+        (12, "ppc64le", 12),
+        (80, "x86_64", 80),
+    ],
+)
+def test_threads_of_a_vision_encoder_are_all_whatever_the_ranks(num_cpus, machine, threads):
+    assert encoder_threads(num_cpus, CpuFacts(None, None, 20, 80), machine) == threads
+    assert encoder_threads(0, CpuFacts(2.5, 80, 20, 80), machine) == 3
+    assert encoder_threads(0, CpuFacts(None, None, None, None), machine) == 0
 
 
 def test_unset_and_oversubscribed_threads_are_noted():

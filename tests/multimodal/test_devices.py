@@ -13,7 +13,7 @@ from tests.conftest import clean_environ, resolved_run
 from tests.contract.tables import own_context
 from tests.emulators.install import install
 from tests.multimodal.vision_models import make_vision_model
-from tests.served import EAGER_FLOAT32
+from tests.served import EAGER_FLOAT32, sendnn
 
 MISSING = "multimodal.device=nnpa: torch_nnpa is not installed; install it, or use cpu or auto"
 UNKNOWN = "no plugin provides multimodal device npu; known: cpu, nnpa"
@@ -86,20 +86,20 @@ def test_variables_land_on_a_model_that_reads_images_and_are_noted_for_one_that_
 SCRIPT = """
 import os, sys
 import torch
-from pathlib import Path
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.errors import EngineError
 from sendnn_pipeline.multimodal.nnpa import NnpaDevice
 from tests.conftest import resolved_run
+from tests.multimodal.vision_models import file_of, picture
 from tests.served import EAGER_FLOAT32
 
-text, vision = sys.argv[1:]
+text, *visions = sys.argv[1:]
 SYNC = ("multimodal.dtype=float32", "multimodal.async_encoder=false")
 device = NnpaDevice()
 assert not device.missing and "torch_nnpa" not in sys.modules
 resolved = resolved_run([*EAGER_FLOAT32, f"model.path={text}"])
 resolved.engine.open(resolved.run, World())
-resolved = resolved_run([*EAGER_FLOAT32, f"model.path={vision}", *SYNC])
+resolved = resolved_run([*EAGER_FLOAT32, f"model.path={visions[0]}", *SYNC])
 assert resolved.run.config.multimodal.device == "nnpa" and "torch_nnpa" not in sys.modules
 for fails in ("import", "register", "compute"):
     os.environ["TORCH_NNPA_EMULATOR"] = fails
@@ -109,30 +109,39 @@ for fails in ("import", "register", "compute"):
         print(error)
     if fails != "compute":
         sys.modules.pop("torch_nnpa", None)
+    for name in [name for name in sys.modules if name.startswith("torch_nnpa.")]:
+        if fails != "compute":
+            del sys.modules[name]
 import torch_nnpa
 torch_nnpa._FAILS = ""
-core = resolved.engine.open(resolved.run, World())
-vision = core.pictured.desk.encode.__self__.vision
-assert {parameter.device.type for parameter in vision.parameters()} == {"nnpa"}
-projector = vision.multi_modal_projector
-features = torch.randn(5, projector.linear_1.in_features)
-with torch.no_grad():
-    rows = projector(features.to("nnpa")).to("cpu")
-    torch.testing.assert_close(rows, projector.to("cpu")(features))
+for vision in visions:
+    rows = []
+    for where in ("auto", "cpu"):
+        resolved = resolved_run([*EAGER_FLOAT32, f"model.path={vision}", *SYNC, f"multimodal.device={where}"])
+        core = resolved.engine.open(resolved.run, World())
+        encoder = core.pictured.desk.encoder
+        there = {one.device.type for one in encoder.vision.parameters()}
+        assert there == {"nnpa" if where == "auto" else "cpu"}
+        rows.append(encoder.encode(file_of(picture(60, 40))))
+        core.close()
+    torch.testing.assert_close(*rows, atol=1e-4, rtol=1e-4)
 print("equal")
 """
+EMULATORS = ("torch_nnpa", "torch_nnpa_strict")
 
 
-def test_a_device_is_registered_late_and_never_replaced_by_the_cpu(tmp_path, tiny):
-    folder = make_vision_model(tmp_path / "vision", "llava_next")
-    environ = {
-        **os.environ,
-        "PYTHONPATH": install("torch_nnpa", tmp_path / "site"),
-        "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
-    }
+def with_nnpa(emulator, folder):
+    """Return the variables of a process that finds the library, and loads it by none of torch's own ways."""
+    return {"PYTHONPATH": install(emulator, folder), "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+
+
+@pytest.mark.parametrize("emulator", EMULATORS)
+def test_a_device_is_registered_late_once_and_never_replaced_by_the_cpu(emulator, tmp_path, tiny):
+    """And pictures are encoded there as on the CPU, whatever the architecture."""
+    folders = [make_vision_model(tmp_path / name, name) for name in ("llava_next", "mistral3", "idefics3")]
     run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tiny), str(folder)],
-        env=environ,
+        [sys.executable, "-c", SCRIPT, str(tiny), *map(str, folders)],
+        env={**os.environ, **with_nnpa(emulator, tmp_path / "site")},
         capture_output=True,
         text=True,
         check=False,
@@ -147,3 +156,43 @@ def test_a_device_is_registered_late_and_never_replaced_by_the_cpu(tmp_path, tin
         "equal",
     ]
     assert all(line.endswith("multimodal.device=cpu encodes on the CPU") for line in lines[:3])
+
+
+@pytest.mark.parametrize(
+    ("words", "ranks"),
+    [
+        # A process of its own is nobody's rank.
+        ((), ["-"]),
+        (("parallel.tensor_parallel=2",), ["-"]),
+        (("parallel.tensor_parallel=2", "multimodal.async_encoder=false"), ["0"]),
+        (
+            ("parallel.tensor_parallel=2", "multimodal.async_encoder=false", "multimodal.share_across_ranks=false"),
+            ["0", "1"],
+        ),
+    ],
+)
+def test_who_registers_the_device_does_so_once_its_ranks_have_met(words, ranks, tmp_path):
+    """The strict emulator refuses a rank that comes before, and a process in which torch would have loaded it."""
+    folder, log = make_vision_model(tmp_path / "model", "mistral3"), tmp_path / "log"
+    site = {**with_nnpa("torch_nnpa_strict", tmp_path / "site"), "TORCH_NNPA_LOG": str(log)}
+    # What keeps torch from loading it is the run's own doing.
+    del site["TORCH_DEVICE_BACKEND_AUTOLOAD"]
+    ended = sendnn(*EAGER_FLOAT32, f"model.path={folder}", "pipeline=precompile", *words, **site)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "encoded on nnpa in float16" in ended.stdout
+    found = [line.split() for line in log.read_text().splitlines()]
+    assert sorted(rank for rank, _ in found) == ranks
+    assert len({pid for _, pid in found}) == len(found)
+
+
+def test_a_device_that_does_not_work_ends_the_start_and_one_that_nobody_needs_is_not_touched(tmp_path, llama):
+    folder = make_vision_model(tmp_path / "model", "mistral3")
+    site = {**with_nnpa("torch_nnpa_strict", tmp_path / "site"), "TORCH_NNPA_EMULATOR": "import"}
+    words = (*EAGER_FLOAT32, "pipeline=precompile")
+    for how in ("true", "false"):
+        broken = sendnn(*words, f"model.path={folder}", f"multimodal.async_encoder={how}", **site)
+        assert broken.returncode == 1
+        says = "nnpa cannot be used: OSError: libzdnn.so: cannot open shared object file; multimodal.device=cpu encodes"
+        assert says in broken.stderr.splitlines()[-1]
+    assert sendnn(*words, f"model.path={folder}", "multimodal.device=cpu", **site).returncode == 0
+    assert sendnn(*words, f"model.path={llama}", **site).returncode == 0

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from sendnn_pipeline.errors import EngineError
-from sendnn_pipeline.multimodal.encoded_apart import EncodedApart
-from sendnn_pipeline.multimodal.encoder_process import EncoderProcess, Ended, Rows
+from sendnn_pipeline.multimodal.encoded_apart import open_apart
+from sendnn_pipeline.multimodal.encoder_process import Ended, Rows, start_encoder
 from sendnn_pipeline.multimodal.row_cache import RowCache
 from sendnn_pipeline.multimodal.shared_rows import MAX_NAME, memory_name, read_rows, write_rows
-from sendnn_pipeline.multimodal.wire import EncoderSpec, Failed, Opened
+from sendnn_pipeline.multimodal.wire import Dropped, EncoderSpec, Failed, Opened
+from sendnn_pipeline.multimodal.worker import DroppedError, Pictures
 from tests.conftest import resolved_run
 from tests.generation.cores import Core
 from tests.multimodal.test_vision_models import GREEDY, encoded
@@ -161,7 +162,7 @@ class Fake:
     """A process that says what it is told to."""
 
     def __init__(self, *said):
-        self.said, self.asked = list(said), []
+        self.said, self.asked, self.cancelled = list(said), [], []
 
     def wait_until_open(self):
         pass
@@ -174,7 +175,7 @@ class Fake:
         self.asked.append(digest)
 
     def cancel(self, digest):
-        self.asked.remove(digest)
+        self.cancelled.append(digest)
 
     def close(self):
         pass
@@ -183,14 +184,14 @@ class Fake:
 def test_a_process_that_cannot_start_again_fails_images_until_it_can(caplog):
     processes = [Fake(), Fake(Ended("ended with exit code 1")), Fake(Opened())]
     started = iter(processes)
-    desk = EncodedApart(lambda: next(started), RowCache(0))
+    desk = open_apart(lambda: next(started), RowCache(0))
     desk.open()
     desk.begin(1, [(b"a", b""), (b"b", b"")])
     desk.begin(2, [(b"b", b""), (b"c", b"")])
     desk.begin(3, [(b"c", b"")])
     assert processes[0].asked == [b"a", b"b"]
     desk.cancel(1)
-    assert processes[0].asked == [b"a", b"b"], "the first is under way, and the other is wanted"
+    assert processes[0].cancelled == [b"a"], "the other is wanted"
     processes[0].said = [Ended("was killed by SIGKILL")]
     assert desk.take_ready() == [] and desk.process is processes[1]
     assert {job for job, message in desk.take_ready() if "before it was ready" in message} == {2, 3}
@@ -204,17 +205,59 @@ def test_a_process_that_cannot_start_again_fails_images_until_it_can(caplog):
     desk.begin(5, [(b"d", b"")])
     desk.begin(6, [(b"e", b"")])
     desk.cancel(6)
-    assert processes[2].asked == [b"a", b"d"]
+    assert processes[2].asked == [b"a", b"d", b"e"] and processes[2].cancelled == [b"e"]
     processes[2].said = [Failed(b"d", "broken")]
     assert desk.take_ready() == [(5, "broken")] and not desk._sent and not desk._jobs
 
 
+def test_a_picture_that_nobody_wants_any_more_is_left_and_one_that_is_wanted_again_is_encoded_again():
+    process = Fake()
+    desk = open_apart(lambda: process, RowCache(0))
+    desk.open()
+    for job, digest in enumerate((b"a", b"b", b"c")):
+        desk.begin(job, [(digest, b"")])
+    for job in range(3):
+        desk.cancel(job)
+    assert process.asked == [b"a", b"b"] and process.cancelled == [b"a", b"b"]
+    # The first still counts: it may be done just now, and then nothing is said of its cancelling.
+    desk.begin(3, [(b"a", b""), (b"d", b"")])
+    assert process.asked == [b"a", b"b", b"d"]
+    process.said = [Dropped(b"a")]
+    assert desk.take_ready() == [] and process.asked == [b"a", b"b", b"d", b"a"]
+    rows = torch.ones(2, 3)
+    process.said = [Rows(b"d", rows), Rows(b"a", rows)]
+    assert desk.take_ready() == [(3, [rows, rows])] and not desk._sent and not desk._waiting
+    desk.begin(4, [(b"e", b"")])
+    desk.cancel(4)
+    process.said = [Dropped(b"e")]
+    assert desk.take_ready() == [] and not desk._sent and not desk._waiting
+
+
+def test_a_cancelled_picture_is_left_between_two_layers():
+    pictures = Pictures()
+    for digest in (b"a", b"b"):
+        pictures.put(digest, os.eventfd(0))
+    taken, memory = pictures.take()
+    os.close(memory)
+    pictures.check()
+    pictures.cancel(b"b")
+    pictures.check()
+    pictures.cancel(taken)
+    with pytest.raises(DroppedError):
+        pictures.check()
+    pictures.put(b"c", os.eventfd(0))
+    taken, memory = pictures.take()
+    os.close(memory)
+    pictures.check()
+    assert taken == b"c"
+
+
 DRIVER = """
 import sys, time
-from sendnn_pipeline.multimodal.encoder_process import EncoderProcess
+from sendnn_pipeline.multimodal.encoder_process import start_encoder
 from sendnn_pipeline.multimodal.wire import EncoderSpec
 spec = EncoderSpec(folder=sys.argv[1], device="cpu", dtype="float32", out="float32", threads=1)
-print(EncoderProcess(spec, lambda: None).pid, flush=True)
+print(start_encoder(spec, lambda: None).pid, flush=True)
 time.sleep(600)
 """
 
@@ -227,7 +270,7 @@ def test_it_ends_with_its_engine_whatever_ends_that(folder):
 
 
 def test_a_device_that_does_not_work_ends_the_start(folder):
-    process = EncoderProcess(
+    process = start_encoder(
         EncoderSpec(folder=str(folder), device="npu", dtype="float32", out="float32", threads=1), lambda: None
     )
     with pytest.raises(EngineError, match="no plugin provides multimodal device npu") as caught:

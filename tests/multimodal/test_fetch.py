@@ -37,6 +37,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     self.wfile.write(bytes(1000) if kind == "endless" else b".")
                     self.wfile.flush()
                     time.sleep(0 if kind == "endless" else 0.02)
+        elif kind in ("dribble", "continue"):
+            # Never the end of a head: a byte now and then, or one that says that there will be one.
+            with contextlib.suppress(OSError):
+                for _ in range(10_000):
+                    self.wfile.write(b"x" if kind == "dribble" else b"HTTP/1.1 100 Continue\r\n\r\n")
+                    self.wfile.flush()
+                    time.sleep(0.05)
+        elif kind == "cut":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(DATA)
         else:
             self.send_error(404)
 
@@ -44,13 +56,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture(scope="module")
-def host():
+@contextlib.contextmanager
+def serving_pictures():
+    """Yield host and port of what answers."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(scope="module")
+def host():
+    with serving_pictures() as found:
+        yield found
 
 
 @pytest.fixture
@@ -107,10 +126,22 @@ def test_hosts_that_are_slow_or_never_end_are_left(host, here_is_public):
     assert "larger than 100,000 bytes" in refusal(
         f"http://{host}/endless", Access(("127.0.0.1",), max_bytes=100_000, seconds=60)
     )
-    began = time.monotonic()
-    assert "no answer within 0.4 s" in refusal(f"http://{host}/slow")
-    assert time.monotonic() - began < 2
+    for how in ("slow", "dribble", "continue"):
+        began = time.monotonic()
+        assert "no answer within 0.4 s" in refusal(f"http://{host}/{how}")
+        assert time.monotonic() - began < 2
     assert "cannot be fetched" in refusal("http://127.0.0.1:1/picture")
+    assert "cannot be fetched: IncompleteRead" in refusal(f"http://{host}/cut")
+    for url in (f"http://{host}/a\r\nb", "http://127.0.0.1:99999/a", "http://[::1/a", f"http://{host}/redirect?"):
+        assert refusal(url)
+
+
+def test_a_host_of_several_addresses_is_asked_at_the_first_that_answers(host, here_is_public, monkeypatch):
+    name, port = host.split(":")
+    entries = [(2, 1, 6, "", (address, int(port))) for address in ("127.0.0.9", name)]
+    monkeypatch.setattr(fetching, "is_public", lambda address: True)
+    monkeypatch.setattr(fetching.socket, "getaddrinfo", lambda *_, **__: entries)
+    assert fetch(f"http://one.example.org:{port}/picture", ALLOWED) == DATA
 
 
 def test_files_are_read_below_allowed_folders_alone(tmp_path):

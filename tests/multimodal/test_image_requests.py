@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -12,6 +13,8 @@ from PIL import Image
 
 from sendnn_pipeline.bench.pictures import draw_images
 from sendnn_pipeline.config.serving import WorkloadConfig
+from sendnn_pipeline.multimodal import fetch as fetching
+from tests.multimodal.test_fetch import serving_pictures
 from tests.multimodal.test_vision_models import reference
 from tests.multimodal.vision_models import file_of, make_vision_model, picture, tokenizer
 from tests.served import EAGER_FLOAT32
@@ -65,7 +68,7 @@ def test_an_answer_is_transformers_own_and_image_tokens_are_counted(server, fold
     assert answer["choices"][0]["token_ids"] == tokens
 
 
-def test_a_small_detail_has_fewer_tokens_and_text_alone_has_none(server):
+def test_detail_that_the_model_does_not_see_changes_nothing_and_text_alone_has_no_image_tokens(server):
     large = file_of(picture(2000, 700))
     used = [ask(server, [part(large, detail=detail)]).json()["usage"]["prompt_tokens"] for detail in ("low", "high")]
     assert used[0] == used[1], "the model makes both of one size"
@@ -167,3 +170,21 @@ def test_the_images_of_a_workload_are_the_same_for_its_seed_alone():
     assert len(files) == 8 and draw_images(two, 1, 1) == draw_images(two, 1, 1)
     assert {Image.open(io.BytesIO(file)).size for file in files} == {(50, 30)}
     assert draw_images(WorkloadConfig(), 0, 0) == []
+
+
+def test_hosts_that_are_slow_hold_up_neither_texts_nor_other_images(folder, monkeypatch):
+    """More of them than threads that compute: each waits for itself."""
+    monkeypatch.setattr(fetching, "is_public", lambda address: True)
+    more = ["multimodal.allowed_domains=[127.0.0.1]", "multimodal.fetch_seconds=4", "multimodal.dtype=float32"]
+    with ServedHere(*EAGER_FLOAT32, f"model.path={folder}", *more) as served, serving_pictures() as host:
+        ask(served, "hello")
+        with ThreadPoolExecutor(20) as pool:
+            url = {"type": "image_url", "image_url": {"url": f"http://{host}/slow"}}
+            slow = [pool.submit(ask, served, [url]) for _ in range(20)]
+            time.sleep(0.5)
+            began = time.monotonic()
+            assert ask(served, "hello").status_code == 200
+            assert ask(served, [part(file_of(picture(40, 40)))]).status_code == 200
+            assert time.monotonic() - began < 2 and not any(one.done() for one in slow)
+            for one in slow:
+                assert one.result().status_code == 400 and "no answer within 4 s" in one.result().text

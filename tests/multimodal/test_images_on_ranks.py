@@ -47,19 +47,31 @@ def test_rows_travel_bit_for_bit_and_are_freed_in_all_ranks(dtype):
 def test_each_rank_encodes_where_rows_are_not_shared():
     encoded = []
 
-    def encode(data):
-        encoded.append(data)
-        return torch.full((3, 5), 7.0)
+    class Encoder:
+        def encode(self, data):
+            encoded.append((data, torch.get_num_threads()))
+            return torch.full((3, 5), 7.0)
 
-    other = FollowingTable(dtype=torch.float32, encoder=EncodedHere(encode, RowCache(2**20)))
+    other = FollowingTable(dtype=torch.float32, encoder=EncodedHere(Encoder(), RowCache(2**20), threads=3))
+    before = torch.get_num_threads()
     first = LeadingTable(channel=Told(other), each_encodes=True)
     for one in (1, 2):
         first.give([one], ImageRows([0, 1, 2], torch.zeros(3, 5)), [IMAGE])
     # The second time the rows were in its cache.
-    assert encoded == [b"file"] and torch.equal(other.rows[2].rows, torch.full((3, 5), 7.0))
+    assert encoded == [(b"file", 3)] and torch.get_num_threads() == before
+    assert torch.equal(other.rows[2].rows, torch.full((3, 5), 7.0))
 
 
-def test_two_ranks_answer_about_images_as_the_model_does(tmp_path):
+@pytest.mark.parametrize(
+    "how",
+    [
+        (),
+        ("multimodal.async_encoder=false",),
+        ("multimodal.async_encoder=false", "multimodal.share_across_ranks=false"),
+    ],
+    ids=["apart", "shared", "each"],
+)
+def test_two_ranks_answer_about_images_as_the_model_does(how, tmp_path):
     folder = make_vision_model(tmp_path, "mistral3")
     words = [*EAGER_FLOAT32, f"model.path={folder}", "multimodal.dtype=float32"]
     files = [file_of(picture(40, 40)), file_of(picture(64, 20, 3))]
@@ -67,7 +79,7 @@ def test_two_ranks_answer_about_images_as_the_model_does(tmp_path):
     content = [*({"type": "image_url", "image_url": {"url": url}} for url in urls), {"type": "text", "text": "what?"}]
     body = {"messages": [{"role": "user", "content": content}], "max_tokens": 6, "temperature": 0, "ignore_eos": True}
     ranks = ["parallel.tensor_parallel=2", "scheduler.max_num_seqs=4", "warmup.remeasure=false"]
-    with Served(*words, *ranks) as served:
+    with Served(*words, *ranks, *how) as served:
         url = f"{served.url}/v1/chat/completions"
         answer = served.session.post(url, json=body | {"return_token_ids": True, "n": 2}).json()
         wanted, _ = reference(folder, resolved_run(words), answer["prompt_token_ids"], files, 6)

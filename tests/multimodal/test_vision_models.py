@@ -76,7 +76,7 @@ def test_an_image_of_any_size_has_the_rows_that_are_expected(name, tmp_path):
     core = resolved.engine.open(resolved.run, World())
     layout = resolved.run.plan.images.layout
     for width, height in SIZES:
-        rows = core.pictured.desk.encode(file_of(picture(width, height)))
+        rows = core.pictured.desk.encoder.encode(file_of(picture(width, height)))
         assert layout.expand(width, height).count(MODELS[name][3]) == len(rows), (width, height)
     refused = []
     for width, height in ((1, 1), (1, 2000), (2000, 1)):
@@ -86,7 +86,7 @@ def test_an_image_of_any_size_has_the_rows_that_are_expected(name, tmp_path):
             assert "at least" in str(error)
             refused.append((width, height))
         else:
-            assert len(core.pictured.desk.encode(file_of(picture(width, height)))) == expected
+            assert len(core.pictured.desk.encoder.encode(file_of(picture(width, height)))) == expected
     assert len(refused) == (3 if name == "mistral3" else 0)
     core.close()
 

@@ -210,7 +210,7 @@ def test_a_replica_ends_with_its_engine(play):
 async def make_otherwise(cluster, description, config):
     """Make replicas where something else comes out, and where the engine fails."""
     with pytest.raises(
-        ConfigError, match=r"model.served_name is 'echoes' in this replica and 'other' where .*set model"
+        ConfigError, match=r'model.served_name is "echoes" in this replica and "other" where .*set model'
     ):
         await made(description, replace(config, model=replace(config.model, served_name="other")))
     await made(replace(description, words=(*description.words, "engine.fail=load")), config)
@@ -220,7 +220,7 @@ def test_replicas_that_do_not_start(play):
     ended, cluster = play(make_otherwise)
     # The replica's own run has another key, and so it is refused before its engine fails.
     assert ended.returncode == 2 and cluster.calls == ["open local", "deploy", "remove", "close"]
-    assert "error: engine.fail is 'load' in this replica and '' where the run was described" in ended.stderr
+    assert 'error: engine.fail is "load" in this replica and "" where the run was described' in ended.stderr
     failed, _ = play(made_in_task, "engine.fail=load")
     assert failed.returncode == 1 and "error: the load fails, as it was told to" in failed.stderr
 

@@ -55,13 +55,17 @@ def open_cluster(options: RayConfig, console: ConsoleName) -> Iterator[Cluster]:
     """Yield the cluster while the block runs: one of its own, which ends with it, or one that is there.
 
     Raises:
-        ServeError: there is none at ``serve.address``.
+        ServeError: there is none at ``serve.address``, or no Ray Serve is installed.
     """
     # Ray reports what is used unless it is told not to.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # noqa: TID251
     # Workers, and so engines, would give way to every other process of the machine.
     os.environ.setdefault("RAY_worker_niceness", "0")  # noqa: TID251
-    import ray
+    try:
+        import ray
+        import ray.serve  # noqa: F401
+    except ImportError as error:
+        raise ServeError(f"serve=ray needs Ray Serve: {_line(error)}", hint='pip install "ray[serve]"') from None
 
     local = options.address == "local"
     own = {"include_dashboard": False, "object_store_memory": OBJECTS_BYTES} if local else {}
@@ -74,6 +78,11 @@ def open_cluster(options: RayConfig, console: ConsoleName) -> Iterator[Cluster]:
         yield RayCluster(options, local)
     finally:
         ray.shutdown()
+
+
+def _line(error: Exception) -> str:
+    """Return the first sentence of what an import says."""
+    return " ".join(str(error).split()).partition(". ")[0]
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,15 @@ class Marks:
 
 
 TOKENS = ("input_ids", "position_ids", "slot_mapping")
+# In place of ids, of models that read images.
+ROWS = "inputs_embeds"
 MASKS = ("current_tkv_mask", "left_padded_prompt_mask")
 # By function, then by input; the cache has no marks.
 DECODER: Mapping[str, Mapping[str, Marks]] = {
-    "prefill": dict.fromkeys((*TOKENS, "block_table"), Marks(static=(0,), dynamic=(1,))),
+    "prefill": dict.fromkeys((*TOKENS, "block_table"), Marks(static=(0,), dynamic=(1,)))
+    | {ROWS: Marks(static=(0, 2), dynamic=(1,))},
     "decode": dict.fromkeys(TOKENS, Marks(static=(1,), dynamic=(0,)))
+    | {ROWS: Marks(static=(1, 2), dynamic=(0,))}
     | dict.fromkeys(MASKS, Marks(dynamic=(0,)))
     | {"block_table": Marks(dynamic=(0, 1))},
 }

@@ -36,5 +36,5 @@ def _answer(run: Run, items: BenchItems, max_tokens: int) -> dict[str, Any]:
     }
 
 
-TEXTS = Bench(lambda _: True, _texts)
-CHAT = Bench(lambda run: generation_plan(run).images is not None, _chat, images=True)
+TEXT_BENCH = Bench(lambda _: True, _texts)
+CHAT_BENCH = Bench(lambda run: generation_plan(run).images is not None, _chat, images=True)

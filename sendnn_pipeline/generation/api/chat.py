@@ -8,7 +8,7 @@ from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Endpoint, Lines, Prepared
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.generation.api.answers import STOP, Answer, Piece, follow, gather, make_answers
-from sendnn_pipeline.generation.api.bench import CHAT
+from sendnn_pipeline.generation.api.bench import CHAT_BENCH
 from sendnn_pipeline.generation.api.chat_prompt import encode_chat, template_of
 from sendnn_pipeline.generation.api.chat_request import ChatRequest, check_chat, limit_of
 from sendnn_pipeline.generation.api.conversation import ASSISTANT
@@ -199,6 +199,6 @@ ENDPOINTS: dict[str, Endpoint[Any]] = {
         summary="The next message of a chat.",
         lines=Lines(_ask, _fields, asked_by=(frozenset({"messages"}),)),
         tokenize=encode_prompt,
-        bench=CHAT,
+        bench=CHAT_BENCH,
     )
 }

@@ -11,7 +11,7 @@ from sendnn_pipeline.frontend.call import Call
 from sendnn_pipeline.frontend.endpoint import Endpoint, Lines, Prepared
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.generation.api.answers import Answer, Piece, decoder_of, follow, gather, make_answers, request_of
-from sendnn_pipeline.generation.api.bench import TEXTS
+from sendnn_pipeline.generation.api.bench import TEXT_BENCH
 from sendnn_pipeline.generation.api.completion_prompts import Prompts, encode_completion, name_of_prompt
 from sendnn_pipeline.generation.api.fields import MAX_ANSWERS, GenerationFields, NumLogprobs
 from sendnn_pipeline.generation.api.logprobs import (
@@ -186,6 +186,6 @@ ENDPOINTS: dict[str, Endpoint[Any]] = {
         answer=Completion,
         summary="Texts, continued.",
         lines=Lines(_ask, _fields, asked_by=(frozenset({"prompt"}), frozenset({"text"}))),
-        bench=TEXTS,
+        bench=TEXT_BENCH,
     )
 }

@@ -12,7 +12,7 @@ from sendnn_pipeline.generation.api.refusals import invalid
 from sendnn_pipeline.generation.messages import PromptImage
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.multimodal.adapters import ImageLayout
-from sendnn_pipeline.multimodal.fetch import Access, fetch
+from sendnn_pipeline.multimodal.fetch import Access, fetch, is_inline
 from sendnn_pipeline.multimodal.pictures import Picture, PictureError, check_picture
 from sendnn_pipeline.paths import expand_path
 
@@ -29,7 +29,7 @@ class PlacedImages:
 
 
 async def read_images(front: Frontend, references: Sequence[ImageReference]) -> list[Picture]:
-    """Return the pictures of a chat, each read and judged in a thread.
+    """Return the pictures of a chat, each read and judged in a thread that no other request needs for its text.
 
     Raises:
         RequestError: 400, naming the part whose image is at fault.
@@ -41,7 +41,7 @@ async def read_images(front: Frontend, references: Sequence[ImageReference]) -> 
         )
         raise RequestError(400, message, param="messages", code="too_many_items")
     access = access_of(options)
-    return list(await asyncio.gather(*(asyncio.to_thread(_read, one, access, options) for one in references)))
+    return list(await asyncio.gather(*(_read(front, one, access, options) for one in references)))
 
 
 def access_of(options: MultimodalConfig) -> Access:
@@ -50,10 +50,12 @@ def access_of(options: MultimodalConfig) -> Access:
     return Access(options.allowed_domains, folders, options.max_image_bytes, options.fetch_seconds)
 
 
-def _read(reference: ImageReference, access: Access, options: MultimodalConfig) -> Picture:
+async def _read(front: Frontend, reference: ImageReference, access: Access, options: MultimodalConfig) -> Picture:
+    run, threads = asyncio.get_running_loop().run_in_executor, front.threads
+    longest = LOW if reference.detail == "low" else 0
     try:
-        data = fetch(reference.url, access)
-        return check_picture(data, options.max_pixels, LOW if reference.detail == "low" else 0)
+        data = await run(threads.work if is_inline(reference.url) else threads.hosts, fetch, reference.url, access)
+        return await run(threads.work, check_picture, data, options.max_pixels, longest)
     except PictureError as error:
         raise invalid(reference.param, str(error)) from None
 

@@ -16,10 +16,11 @@ from sendnn_pipeline.engines.threads import set_torch_threads
 from sendnn_pipeline.generation.core import GenerationCore
 from sendnn_pipeline.generation.device.graphs import DeviceGraphs
 from sendnn_pipeline.generation.device.rehearsal import rehearse_device
-from sendnn_pipeline.generation.device.runner import DeviceRunner, bind_device_runner, make_device_caches
+from sendnn_pipeline.generation.device.runner import DeviceRunner, bind_device_runner, get_embedding, make_device_caches
 from sendnn_pipeline.generation.leading import LeadingRunner, obey
 from sendnn_pipeline.generation.messages import GenerationRequest
 from sendnn_pipeline.generation.plan import generation_plan
+from sendnn_pipeline.generation.row_table import FollowingTable
 from sendnn_pipeline.messages import Cancel, FromEngine, Request, RequestFailed
 from sendnn_pipeline.models.shards import open_weights
 from sendnn_pipeline.programs.program import Program, Sizes
@@ -44,8 +45,15 @@ class DeviceCore(GenerationCore):
         return self.device_graphs.graph(program)
 
     def install(self, compiled: Mapping[Program, CompiledProgram]) -> None:
-        """Bind both Programs."""
-        self.runner = self.device = bind_device_runner(self.run, compiled, self.weights)
+        """Bind both Programs; of a model that reads images, what makes rows of ids stays here."""
+        assert self.device_graphs is not None, "both Programs are not installed yet"
+        embed = None
+        if self.images is not None:
+            if self.pictured is not None:
+                self.pictured.desk.open()
+            embed = get_embedding(self.device_graphs.causal)
+        rows = {} if self.images is None else self.images.rows
+        self.runner = self.device = bind_device_runner(self.run, compiled, self.weights, embed, rows)
         if self.world.channel is not None:
             self.runner = LeadingRunner(self.device, self.world.channel)
         self.device_graphs = None
@@ -55,7 +63,7 @@ class DeviceCore(GenerationCore):
         if command == RESET:
             self.device.reset()
         else:
-            obey(self.device, None, command)
+            obey(self.device, self.images if isinstance(self.images, FollowingTable) else None, command)
 
     def rehearse(self, program: Program, sizes: Sizes, *, check: bool) -> float:
         """Run a full step on made-up tokens."""
@@ -85,7 +93,8 @@ def open_device_core(run: Run, world: World) -> DeviceCore:
     Both Programs are of the whole model, so it is read now, while as many ranks read as may.
     """
     threads, plan = set_torch_threads(run.threads), generation_plan(run)
-    weights, shards = open_weights(run.model, run.config.model.dtype, world.rank, world.size)
+    whole = () if plan.images is None else plan.images.parts.vision
+    weights, shards = open_weights(run.model, run.config.model.dtype, world.rank, world.size, whole)
     runtime_bytes = psutil.Process().memory_info().rss
     wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     caches = make_device_caches(plan, getattr(torch, run.config.model.dtype))

@@ -13,8 +13,10 @@ NAME = "sendnn_pipeline_device"
 """Under which transformers knows the attention."""
 STEP = "device_step"
 """The keyword by which a step reaches it, through the layers of a model."""
+IDS, EMBEDS = "input_ids", "inputs_embeds"
+"""What a step reads of its tokens: their ids, or what the first layer reads in their places."""
 INPUTS = (
-    "input_ids",
+    IDS,
     "position_ids",
     "slot_mapping",
     "block_table",
@@ -90,19 +92,43 @@ class WholeDecoder(nn.Module):
         Returns:
             Logits ``[rows, last tokens, vocabulary]``, then the cache, which takes the place of the one given.
         """
-        step = DeviceStep(
-            list(past_key_value_states),
-            slot_mapping,
-            block_table,
-            current_tkv_mask,
-            left_padded_prompt_mask,
-            self.ops,
-        )
+        masks = current_tkv_mask, left_padded_prompt_mask
+        return self.compute({IDS: input_ids}, position_ids, slot_mapping, block_table, masks, past_key_value_states)
+
+    def compute(  # noqa: PLR0917
+        self,
+        tokens: dict[str, torch.Tensor],
+        position_ids: torch.Tensor,
+        slot_mapping: torch.Tensor,
+        block_table: torch.Tensor,
+        masks: tuple[torch.Tensor, torch.Tensor],
+        caches: tuple[torch.Tensor, ...],
+    ) -> tuple[torch.Tensor, ...]:
+        """Compute a step of ``tokens``, by the model's own name of what it reads; the others are as in ``forward``."""
+        step = DeviceStep(list(caches), slot_mapping, block_table, *masks, self.ops)
         asked = {"attention_mask": None, "use_cache": False, "logits_to_keep": self.rows, STEP: step}
-        logits = self.causal(input_ids=input_ids, position_ids=position_ids, **asked).logits.float()
+        logits = self.causal(**tokens, position_ids=position_ids, **asked).logits.float()
         if len(step.written) != len(step.caches):
             raise NotImplementedError(f"{len(step.written) // 2} calls of attention in {len(step.caches) // 2} layers")
         return logits, *step.written
+
+
+class EmbeddedDecoder(WholeDecoder):
+    """The same of a model that reads images: in place of ids it reads rows, of which some are an image's."""
+
+    def forward(  # noqa: PLR0917
+        self,
+        inputs_embeds: torch.Tensor,
+        position_ids: torch.Tensor,
+        slot_mapping: torch.Tensor,
+        block_table: torch.Tensor,
+        current_tkv_mask: torch.Tensor,
+        left_padded_prompt_mask: torch.Tensor,
+        *past_key_value_states: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        """Compute a step of ``inputs_embeds``, ``[rows, tokens, hidden size]``."""
+        masks, read = (current_tkv_mask, left_padded_prompt_mask), {EMBEDS: inputs_embeds}
+        return self.compute(read, position_ids, slot_mapping, block_table, masks, past_key_value_states)
 
 
 def register_attention() -> str:

@@ -10,17 +10,18 @@ import torch
 from sendnn_pipeline.backends.base import Graph, Input
 from sendnn_pipeline.engines.group import sum_parts
 from sendnn_pipeline.engines.run import Run
-from sendnn_pipeline.engines.sharding import sizes_of_rank
 from sendnn_pipeline.generation.device.decoder import (
     DECODE_ROWS,
+    EMBEDS,
     INPUTS,
     PREFILL_ROWS,
+    EmbeddedDecoder,
     WholeDecoder,
     register_attention,
 )
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.programs import BATCH, BLOCKS, PREFILL
-from sendnn_pipeline.models.loader import Part, load_causal, load_causal_part
+from sendnn_pipeline.generation.text_model import load_text_model
 from sendnn_pipeline.models.shards import ShardPlan
 from sendnn_pipeline.programs.program import Program
 
@@ -43,16 +44,21 @@ class DeviceGraphs:
         """Return ``program`` as a graph."""
         prefill = program.function == PREFILL
         rows, tokens = (1, program.dims[0].max) if prefill else (program.dim(BATCH).smallest, 1)
+        images = generation_plan(self.run).images is not None
+        kind = EmbeddedDecoder if images else WholeDecoder
         sizes = dict.fromkeys(INPUTS[:3], (rows, tokens)) | {INPUTS[3]: (rows, program.dim(BLOCKS).smallest)}
         axes = {0: program.dims[0].name} if not prefill else {}
         inputs = [
             Input(name, torch.zeros(sizes.get(name, (rows,)), dtype=torch.int64), axes | _blocks_axis(name))
             for name in INPUTS
         ]
+        if images:
+            dtype = getattr(torch, self.run.config.model.dtype)
+            inputs[0] = Input(EMBEDS, torch.zeros(rows, tokens, self.run.model.hidden_size, dtype=dtype), axes)
         caches = [Input(f"past_key_value_states_{index}", cache) for index, cache in enumerate(self.caches)]
         return Graph(
             program,
-            build=lambda: WholeDecoder(self.causal, PREFILL_ROWS if prefill else DECODE_ROWS).eval(),
+            build=lambda: kind(self.causal, PREFILL_ROWS if prefill else DECODE_ROWS).eval(),
             inputs=(*inputs, *caches),
             outputs=("logits", *(entry.name for entry in caches)),
             dtype=self.run.config.model.dtype,
@@ -62,14 +68,10 @@ class DeviceGraphs:
     @cached_property
     def causal(self) -> "nn.Module":
         """The model of transformers, or this rank's part of it."""
-        model, dtype, attention = self.run.model, self.run.config.model.dtype, register_attention()
-        if self.shards is None:
-            return load_causal(model.folder, dtype, attention)
-        plan = generation_plan(self.run)
-        sizes = sizes_of_rank(model.text_config, plan.ranks, plan.facts.head_size)
-        part = load_causal_part(model.folder, dtype, attention, Part(sizes, self.weights))
-        sum_parts(part, self.shards)
-        return part
+        model = load_text_model(self.run, register_attention(), None if self.shards is None else self.weights)
+        if self.shards is not None:
+            sum_parts(model, self.shards)
+        return model
 
 
 def _blocks_axis(name: str) -> dict[int, str]:

@@ -12,6 +12,7 @@ from sendnn_pipeline.engines.plan import PlanLine, Step
 from sendnn_pipeline.generation.config import generation_config
 from sendnn_pipeline.generation.device.resolve import volume_limit
 from sendnn_pipeline.generation.facts import GenerationFacts
+from sendnn_pipeline.generation.image_plan import PlannedImages, images_line
 from sendnn_pipeline.generation.measures import measures_of
 from sendnn_pipeline.generation.plan import BYTES_OF_DTYPE, GenerationPlan, rank_fields, rank_lines
 from sendnn_pipeline.generation.programs import BATCH, BLOCKS, DECODE, PREFILL, TOKENS
@@ -24,6 +25,7 @@ TRACED = (
     "generation/device/decoder.py",
     "generation/device/graphs.py",
     "generation/device/ops.py",
+    "generation/text_model.py",
     "models/loader.py",
     "models/shards.py",
     "engines/group.py",
@@ -73,7 +75,13 @@ def steps_to_time(rules: Rules) -> dict[Program, tuple[Step, ...]]:
     }
 
 
-def make_device_plan(config: RunConfig, model: ModelFacts, facts: GenerationFacts, device: WholeDecoder) -> DevicePlan:
+def make_device_plan(
+    config: RunConfig,
+    model: ModelFacts,
+    facts: GenerationFacts,
+    device: WholeDecoder,
+    images: PlannedImages | None = None,
+) -> DevicePlan:
     """Plan a configuration of which no null is left."""
     scheduler, size = config.scheduler, BYTES_OF_DTYPE[config.model.dtype]
     length, seqs, chunk = config.model.max_model_len, scheduler.max_num_seqs, scheduler.chunk_size
@@ -117,6 +125,7 @@ def make_device_plan(config: RunConfig, model: ModelFacts, facts: GenerationFact
             PlanLine(
                 "KV cache", f"{blocks} blocks of {BLOCK_SIZE} tokens, {cache / 2**20:,.0f} MiB", "cache.num_blocks"
             ),
+            *(() if images is None else (images_line(config),)),
             *rank_lines(ranks, facts),
             PlanLine("sampling", f"the model's own defaults: {defaults}"),
         ),
@@ -129,6 +138,7 @@ def make_device_plan(config: RunConfig, model: ModelFacts, facts: GenerationFact
         },
         facts=facts,
         rules=rules,
+        images=images,
         layer_kinds=("",) * model.num_layers,
     )
 

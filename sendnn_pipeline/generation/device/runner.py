@@ -2,17 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sendnn_pipeline.backends.base import CompiledCall, CompiledProgram
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.generation.device.decoder import PREFILL_ROWS
+from sendnn_pipeline.generation.image_rows import ImageRows
 from sendnn_pipeline.generation.plan import GenerationPlan, generation_plan
 from sendnn_pipeline.generation.rules import BLOCK_SIZE
 from sendnn_pipeline.generation.runner import Logits
 from sendnn_pipeline.generation.steps import Chunk, DecodeStep
 from sendnn_pipeline.programs.program import Program
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass
@@ -23,6 +28,10 @@ class DeviceRunner:
     """By function."""
     plan: GenerationPlan
     dtype: torch.dtype
+    embed: "nn.Module | None" = None
+    """From ids to what the first layer reads, of a model that reads images; None of one whose device reads ids."""
+    images: Mapping[int, ImageRows] = field(default_factory=dict)
+    """Of prompts under way that have images, by the scheduler's ids."""
     caches: list[torch.Tensor] = field(init=False)
     """Keys and values of each layer in turn: names for what the device has, once a step has run."""
 
@@ -53,7 +62,11 @@ class DeviceRunner:
         ids[0, first : first + length] = torch.tensor(chunk.token_ids)
         positions[0, first : first + length] = torch.arange(chunk.start, chunk.end)
         tkv, padding = torch.tensor([len(chunk.block_table) * BLOCK_SIZE]), torch.tensor([chunk.left_padding])
-        inputs = (ids, positions, torch.tensor([chunk.slots]), torch.tensor([chunk.block_table]), tkv, padding)
+        read = self._read(ids)
+        if (rows := self.images.get(chunk.request_id)) is not None:
+            places, own = rows.within(chunk.start, chunk.end)
+            read[0, first + places] = own
+        inputs = (read, positions, torch.tensor([chunk.slots]), torch.tensor([chunk.block_table]), tkv, padding)
         logits = self._run("prefill", inputs, counts=counts)
         last = first + length - 1 - chunk.num_rows + PREFILL_ROWS
         return logits[0, last : last + 1]
@@ -65,7 +78,7 @@ class DeviceRunner:
         )
         padding = torch.tensor(step.left_padding)
         tkv = padding + positions[:, 0] + 1
-        inputs = (ids, positions, slots, torch.tensor(step.block_tables), tkv, padding)
+        inputs = (self._read(ids), positions, slots, torch.tensor(step.block_tables), tkv, padding)
         return self._run("decode", inputs, counts=counts)[:, -1]
 
     def logits(self, hidden: torch.Tensor) -> Logits:
@@ -74,6 +87,14 @@ class DeviceRunner:
 
     def clear(self, blocks: Sequence[int]) -> None:
         """Leave them: what is on the device cannot be written from here, and is masked until it is written again."""
+
+    def _read(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return what the device reads of tokens ``[rows, tokens]``."""
+        if self.embed is None:
+            return ids
+        with torch.no_grad():
+            rows: torch.Tensor = self.embed(ids)
+        return rows
 
     def _run(self, function: str, inputs: Sequence[torch.Tensor], *, counts: bool) -> torch.Tensor:
         with torch.no_grad():
@@ -90,9 +111,27 @@ def make_device_caches(plan: GenerationPlan, dtype: torch.dtype) -> list[torch.T
     return [torch.zeros(shape, dtype=dtype) for _ in range(2 * len(plan.layer_kinds))]
 
 
+def get_embedding(causal: Any) -> "nn.Module":
+    """Return what makes of ids what the first layer of a model of transformers reads."""
+    embedding: nn.Module = causal.get_input_embeddings()
+    return embedding
+
+
 def bind_device_runner(
-    run: Run, compiled: Mapping[Program, CompiledProgram], weights: Mapping[str, torch.Tensor]
+    run: Run,
+    compiled: Mapping[Program, CompiledProgram],
+    weights: Mapping[str, torch.Tensor],
+    embed: "nn.Module | None",
+    images: Mapping[int, ImageRows],
 ) -> DeviceRunner:
-    """Bind both Programs."""
+    """Bind both Programs.
+
+    Args:
+        run: its plan and its dtype.
+        compiled: the Programs.
+        weights: the checkpoint's.
+        embed: from ids to what the first layer reads; None where the device reads ids.
+        images: a mapping that has, when a prompt is computed, the rows of its images.
+    """
     calls = {program.function: made.bind(weights) for program, made in compiled.items()}
-    return DeviceRunner(calls, generation_plan(run), getattr(torch, run.config.model.dtype))
+    return DeviceRunner(calls, generation_plan(run), getattr(torch, run.config.model.dtype), embed, images)

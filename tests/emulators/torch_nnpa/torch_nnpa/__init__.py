@@ -30,6 +30,10 @@ class NnpaTensor(torch.Tensor):
     def __init__(self, numbers):
         self.numbers = numbers
 
+    def tolist(self):
+        """Return the numbers, as torch does for tensors of its own classes."""
+        return self.numbers.tolist()
+
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
         """Compute on the CPU; what is asked of the CPU stays there."""
@@ -58,6 +62,12 @@ def _copy(target, source):
             target.copy_(source.numbers)
 
 
+def _copy_from(source, target, _non_blocking=False):
+    """Move what torch itself makes on the CPU first, as ``torch.tensor`` does."""
+    _copy(target, source.numbers if isinstance(source, NnpaTensor) else source)
+    return target
+
+
 def _empty(size, *, dtype=None, **_):
     if _FAILS == "compute":
         raise RuntimeError("zdnn_get_status: function not available")
@@ -66,6 +76,10 @@ def _empty(size, *, dtype=None, **_):
 
 def _empty_strided(size, stride, *, dtype=None, **_):
     return NnpaTensor(torch.empty_strided(size, stride, dtype=dtype))
+
+
+def _arange(*ends, dtype=None, **_):
+    return NnpaTensor(torch.arange(*ends, dtype=dtype))
 
 
 def _autoload():
@@ -77,4 +91,7 @@ def _autoload():
     library = torch.library.Library("aten", "IMPL")
     library.impl("empty.memory_format", _empty, "PrivateUse1")
     library.impl("empty_strided", _empty_strided, "PrivateUse1")
+    library.impl("_copy_from", _copy_from, "PrivateUse1")
+    for name in ("arange", "arange.start", "arange.start_step"):
+        library.impl(name, _arange, "PrivateUse1")
     _LIBRARIES.append(library)

@@ -5,6 +5,7 @@ import torch
 from torch_sendnn._card import rule
 
 INTEGERS = ("input_ids", "position_ids", "slot_mapping", "block_table", "current_tkv_mask", "left_padded_prompt_mask")
+EMBEDS = "inputs_embeds"
 KV = "past_key_value_states"
 
 
@@ -13,15 +14,22 @@ def check(asked, card):
     kv = [name for name in asked if KV in name]
     rule(kv and len(kv) % 2 == 0, f"no pairs of {KV} among {list(asked)}")
     found = {wanted: tensor for wanted in INTEGERS for name, tensor in asked.items() if wanted in name}
-    rule(len(found) + len(kv) == len(asked), f"other inputs: {list(asked)}")
-    ids, slots, table = (found[name] for name in ("input_ids", "slot_mapping", "block_table"))
+    embeds = [tensor for name, tensor in asked.items() if EMBEDS in name]
+    rule(len(found) + len(embeds) + len(kv) == len(asked), f"other inputs: {list(asked)}")
+    rule(len(embeds) + ("input_ids" in found) == 1, "tokens are either ids or what the first layer reads")
+    read = embeds[0] if embeds else found["input_ids"]
+    slots, table = (found[name] for name in ("slot_mapping", "block_table"))
     # Of models that know no positions, dynamo drops them.
-    positions = found.get("position_ids", ids)
+    positions = found.get("position_ids", slots)
     tkv, padding = found["current_tkv_mask"], found["left_padded_prompt_mask"]
     rule(all(tensor.dtype == torch.int64 for tensor in found.values()), "int64")
-    rows, tokens = ids.shape
+    rows, tokens = read.shape[:2]
+    size = tuple(range(2, read.dim()))
+    rule(len(size) == len(embeds), f"tokens of {read.dim()} dimensions")
     rule(
-        ids.shape == positions.shape == slots.shape and len(table) == rows and tkv.shape == padding.shape == (rows,),
+        (rows, tokens) == positions.shape == slots.shape
+        and len(table) == rows
+        and tkv.shape == padding.shape == (rows,),
         "rows",
     )
     rule(
@@ -33,7 +41,8 @@ def check(asked, card):
         rule(
             longest < card.limit("MAX_CONTEXT_LEN") + chunk and table.shape[1] * 64 == longest, "blocks up to the chunk"
         )
-        for tensor in (ids, positions, slots, table):
+        marks(read, (0, *size), (1,))
+        for tensor in (positions, slots, table):
             marks(tensor, (0,), (1,))
         for tensor in (tkv, padding):
             marks(tensor, (), ())
@@ -46,7 +55,8 @@ def check(asked, card):
         )
         rule(rows * longest <= card.limit("MAX_BATCH_TKV_LIMIT"), f"{rows} x {longest} is above the limit")
         rule(table.shape[1] == -(-longest // 64), f"{table.shape[1]} blocks for {longest} tokens")
-        for tensor in (ids, positions, slots):
+        marks(read, (1, *size), (0,))
+        for tensor in (positions, slots):
             marks(tensor, (1,), (0,))
         marks(table, (), (0, 1))
         for tensor in (tkv, padding):
