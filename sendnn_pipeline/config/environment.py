@@ -4,6 +4,7 @@ This is the one module that reads the process environment.
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import msgspec
 
 from sendnn_pipeline.config.aliases import SHORT_FORMS
 from sendnn_pipeline.config.decode import decode
-from sendnn_pipeline.errors import ConfigError, nearest
+from sendnn_pipeline.errors import BackendError, ConfigError, nearest
 from sendnn_pipeline.files import read_yaml
 
 REGISTRY_PREFIX = "SENDNN_INFERENCE_"
@@ -53,6 +54,19 @@ class EnvValue:
 def process_environment() -> dict[str, str]:
     """Return a copy of this process's environment."""
     return dict(os.environ)  # noqa: TID251  the one place that reads it
+
+
+def too_late(library: str, variables: Mapping[str, str]) -> BackendError | None:
+    """Return an error where ``library`` reads its environment at its import, is imported, and has not found these."""
+    if library not in sys.modules:
+        return None
+    late = next((name for name, text in variables.items() if os.environ.get(name) != text), None)  # noqa: TID251
+    if late is None:
+        return None
+    return BackendError(
+        f"{library} is imported already, and {late}={variables[late]} would come too late",
+        hint="start the engine in a new process, before anything imports it; a process has one such engine",
+    )
 
 
 def extend_environment(variables: Mapping[str, str]) -> None:

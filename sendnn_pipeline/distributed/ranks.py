@@ -210,10 +210,9 @@ def _log_file(folder: str, rank: int) -> Path | None:
 
 def _start(job: str, run: Run, seat: worker.Seat, environment: Mapping[str, str]) -> RankProcess:
     port = AsyncPort(seat.address)
-    own = {"TMPDIR": str(seat.scratch), **seat.variables()}
     process = multiprocessing.get_context("spawn").Process(
         target=worker.main,
-        args=(job, run, seat, {**environment, **own}),
+        args=(job, run, seat, environment),
         name=f"sendnn-rank-{seat.rank}",
         daemon=True,
     )

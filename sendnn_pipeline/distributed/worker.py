@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from sendnn_pipeline.config.environment import too_late
 from sendnn_pipeline.config.schema import ConsoleName
 from sendnn_pipeline.distributed.channel import Channel, NetworkPlace, Place
 from sendnn_pipeline.distributed.nodes import Node, join
@@ -87,7 +88,9 @@ def main(job: str, run: Run, seat: Seat, environment: Mapping[str, str]) -> None
 
     A string, since unpickling a function imports its module, and torch reads thread variables when it is imported.
     """
-    os.environ.update(environment)  # noqa: TID251  the one place where a rank's environment is set
+    late = too_late(run.library, environment)
+    own = {"TMPDIR": str(seat.scratch), **seat.variables()}
+    os.environ.update({**environment, **own})  # noqa: TID251  the one place where a rank's environment is set
     # What it starts ends with it, by its group; a terminal's Ctrl-C is the parent's.
     os.setpgid(0, 0)
     seat.scratch.mkdir(mode=0o700)
@@ -101,13 +104,15 @@ def main(job: str, run: Run, seat: Seat, environment: Mapping[str, str]) -> None
     if run.config.process.override_signal_handlers:
         leave_signals_to_the_parent()
     with logging_to_stderr(run.config.log, seat.rank):
-        _work(job, Port(seat.address), run, seat)
+        _work(job, Port(seat.address), run, seat, late)
 
 
-def _work(job: str, port: Port, run: Run, seat: Seat) -> None:
+def _work(job: str, port: Port, run: Run, seat: Seat, late: PipelineError | None) -> None:
     module, function = job.split(":")
     world = World()
     try:
+        if late is not None:
+            raise late
         world = seat.world(port)
         getattr(importlib.import_module(module), function)(port, run, world)
     except PipelineError as error:

@@ -5,7 +5,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from sendnn_pipeline.errors import ArtifactError
@@ -13,6 +13,17 @@ from sendnn_pipeline.programs.key import ArtifactKey
 
 MANIFEST = "manifest.json"
 OTHERS_READ, OTHERS_WRITE = stat.S_IRGRP | stat.S_IROTH, stat.S_IWGRP | stat.S_IWOTH
+
+
+@dataclass(frozen=True)
+class FileState:
+    """A file as it is now: while this is the same, what was found of its content is so, too."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    modified_ns: int
+    changed_ns: int
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,8 @@ class Artifact:
     """Digest of the only weights that it is for, where it holds some although its key does not say so."""
     model: str = ""
     """What the model was called that it was compiled for; others of its structure use it, too."""
+    proven: frozenset[FileState] = frozenset()
+    """Its files as they were when they were verified; none before that."""
 
     @property
     def size_bytes(self) -> int:
@@ -40,11 +53,15 @@ class Artifact:
         """What ``artifacts.trusted`` takes."""
         return file_digest(self.folder / MANIFEST)
 
-    def verify(self, trusted: frozenset[str]) -> None:
+    def verify(self, trusted: frozenset[str], proven: frozenset[FileState] = frozenset()) -> "Artifact":
         """Prove that every file is the one that was published, and that nobody else could have put it there.
 
         Args:
             trusted: digests of manifests that need no such owner and mode.
+            proven: files whose digests were compared just now, which takes long for large ones.
+
+        Returns:
+            The same, with its files proven.
 
         Raises:
             ArtifactError: it is not; the message says what.
@@ -65,11 +82,15 @@ class Artifact:
                     f"{path} can be written by others (owner {facts.st_uid}, mode {stat.S_IMODE(facts.st_mode):o})",
                     hint=f"chmod -R go-w {store}, or trust it as it is: artifacts.trusted=[{self.manifest_digest}]",
                 )
+        states = set()
         for name, (size, digest) in self.files.items():
-            if (found := (self.folder / name).stat().st_size) != size:
-                raise _altered(name, "size", f"{found} bytes", f"{size}")
-            if (sha256 := file_digest(self.folder / name)) != digest:
+            state = _state(self.folder / name)
+            if state.size_bytes != size:
+                raise _altered(name, "size", f"{state.size_bytes} bytes", f"{size}")
+            if state not in proven and (sha256 := file_digest(self.folder / name)) != digest:
                 raise _altered(name, "sha256", sha256[:16], digest[:16])
+            states.add(state)
+        return replace(self, proven=frozenset(states))
 
 
 def read_artifact(folder: Path) -> Artifact:
@@ -107,6 +128,11 @@ def write_manifest(folder: Path, key: ArtifactKey, weights: str, model: str) -> 
         # Who may read a folder may look into it, for which execution stands two bits below reading.
         path.chmod(mode | readers >> 2 if path.is_dir() else mode)
         sync(path)
+
+
+def _state(file: Path) -> FileState:
+    facts = file.stat()
+    return FileState(facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
 
 
 def _altered(name: str, field: str, found: str, wanted: str) -> ArtifactError:
