@@ -42,6 +42,9 @@ KNOWN: dict[str, dict[str, Any]] = {
     "Starcoder2": SIZES,
     "SmolLM3": SIZES,
     "Glm": SMALL_HEADS,
+    "GraniteMoeHybrid": SIZES
+    | {"num_local_experts": 0, "num_experts_per_tok": 0, "layer_types": ["attention"] * 2}
+    | {"shared_intermediate_size": 64, "mamba_n_heads": 2, "position_embedding_type": "rope"},
 }
 EXPERTS = {"num_local_experts": 2, "num_experts_per_tok": 1}
 REFUSED: dict[str, dict[str, Any]] = {
