@@ -12,6 +12,7 @@ from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.programs.key import ArtifactKey
 
 MANIFEST = "manifest.json"
+MAX_NAME_BYTES = 255
 OTHERS_READ, OTHERS_WRITE = stat.S_IRGRP | stat.S_IROTH, stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -70,7 +71,11 @@ class Artifact:
         below = sorted(self.folder.rglob("*"))
         names = {name_in(self.folder, file) for file in below if not _is_folder(file)} - {MANIFEST}
         if names != set(self.files):
-            raise ArtifactError(f"it holds {sorted(names)}, and its manifest names {sorted(self.files)}")
+            lacks, more = sorted(self.files.keys() - names), sorted(names - self.files.keys())
+            says = (
+                f"it lacks {lacks[0]}, which its manifest names" if lacks else f"its manifest does not name {more[0]}"
+            )
+            raise ArtifactError(says)
         pinned = self.manifest_digest in trusted
         store = self.folder.parent
         for path in (store, self.folder, *below):
@@ -105,11 +110,14 @@ def read_artifact(folder: Path) -> Artifact:
         files = {str(name): (int(size), str(digest)) for name, (size, digest) in manifest["files"].items()}
         weights, model = str(manifest.get("weights", "")), str(manifest.get("model", ""))
         used = (folder / MANIFEST).stat().st_mtime
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        key = ArtifactKey(fields)
+        # Every key has it.
+        _ = key.program
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"its manifest cannot be read: {type(error).__name__}") from None
     if not all(map(is_below, files)):
         raise ArtifactError("its manifest names files elsewhere")
-    return Artifact(folder, ArtifactKey(fields), files, used, weights, model)
+    return Artifact(folder, key, files, used, weights, model)
 
 
 def write_manifest(folder: Path, key: ArtifactKey, weights: str, model: str) -> None:
@@ -142,7 +150,9 @@ def _altered(name: str, field: str, found: str, wanted: str) -> ArtifactError:
 def is_below(name: str) -> bool:
     """Return whether a file's name, its folders parted by slashes, stays below the folder that it is of."""
     path = PurePosixPath(name)
-    return bool(path.parts) and str(path) == name and not path.is_absolute() and ".." not in path.parts
+    # What no file system takes is nowhere, either.
+    fits = all(len(part.encode(errors="surrogatepass")) <= MAX_NAME_BYTES for part in path.parts)
+    return bool(path.parts) and fits and str(path) == name and not path.is_absolute() and ".." not in path.parts
 
 
 def name_in(folder: Path, file: Path) -> str:

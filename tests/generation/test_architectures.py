@@ -81,6 +81,7 @@ SAYS = {
     "Falcon": "transformers hands out no attention of falcon: it has its own",
     "StableLm": "cannot be generated with here: layers that do not hand keywords on to attention",
     "Bloom": "cannot be generated with here",
+    "DeepseekV3": r"keys and values of other sizes than config.json says: \(4, 16, 8\), not \(2, 8, 8\)",
 }
 
 
