@@ -1,12 +1,10 @@
 """The variables of an engine's process: what its backend asks for, before anything of it is imported."""
 
-import sys
 from collections.abc import Mapping
 
 from sendnn_pipeline.app.resolve import ResolvedRun
 from sendnn_pipeline.backends.base import CompileBackend
-from sendnn_pipeline.errors import BackendError
-from sendnn_pipeline.machine.environ import extend_environment, process_environment
+from sendnn_pipeline.machine.environ import extend_environment, too_late
 from sendnn_pipeline.multimodal.devices import AUTOLOAD, autoload_environment
 from sendnn_pipeline.pipeline.library_set import library_set
 
@@ -19,7 +17,7 @@ def engine_environment(resolved: ResolvedRun, environ: Mapping[str, str]) -> dic
     """
     run, backend = resolved.run, resolved.backend
     prepared, library = backend.prepare(run.cache_dir, environ), library_set(run, backend, environ)
-    cached = resolved.library_variables or (library.variables() if library else {})
+    cached = library.cache.variables(resolved.library_folder or library.working) if library else {}
     return {
         **autoload_environment(environ),
         **prepared,
@@ -34,13 +32,8 @@ def extend_own_environment(backend: CompileBackend, variables: Mapping[str, str]
     Raises:
         BackendError: the library that was to find them is imported already.
     """
-    environ = process_environment()
     # Where torch is imported already, it has loaded what it would, and nothing of that is the backend's.
-    late = (name for name, text in variables.items() if name != AUTOLOAD and environ.get(name) != text)
-    changed = next(late, None)
-    if changed is not None and backend.library in sys.modules:
-        raise BackendError(
-            f"{backend.library} is imported already, and {changed}={variables[changed]} would come too late",
-            hint="start the engine in a new process, before anything imports it; a process has one such engine",
-        )
+    error = too_late(backend.library, {name: text for name, text in variables.items() if name != AUTOLOAD})
+    if error is not None:
+        raise error
     extend_environment(variables)

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sendnn_pipeline.app.backend_checks import check_helpers, check_limits
@@ -15,6 +15,7 @@ from sendnn_pipeline.app.stored import missing_programs, refuse_missing
 from sendnn_pipeline.app.usage import note_unused_keys
 from sendnn_pipeline.backends.base import CompileBackend, Limits
 from sendnn_pipeline.backends.create import create_backend
+from sendnn_pipeline.backends.stores import kept_store, timing_folders
 from sendnn_pipeline.config.aliases import settle_path, settle_renamed
 from sendnn_pipeline.config.check import check_draft
 from sendnn_pipeline.config.command_line import Override
@@ -73,8 +74,8 @@ class ResolvedRun:
     backend: CompileBackend
     missing: Mapping[str, str]
     """Why Programs have to be compiled, by the name of those that the store lacks."""
-    library_variables: Mapping[str, str]
-    """What the backend's library must find to have what another tool compiled into its cache; empty where none is."""
+    library_folder: Path | None
+    """What the backend's library has as its cache as it is; None where it gets a folder of its own."""
 
 
 def compose_run(context: AppContext, overrides: Sequence[Override]) -> ComposedRun:
@@ -140,6 +141,8 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     planned = plan_threads(draft.config().process, context.environ, here)
     draft.threads = planned.count
     _resolve_dtype(draft, limits)
+    kept = kept_store(draft.config().artifacts, draft.cache_dir, backend, context.environ)
+    draft.timing_folders = folders = timing_folders(draft.cache_dir, kept)
     engine = _resolve_engine(context, draft)
     engine.resolve(draft, limits)
     note_unused_keys(context, draft, engine)
@@ -157,7 +160,18 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     )
     served = config.model.served_name or _name_of(draft)
     threads = draft.threads if config.process.update_thread_config else 0
-    run = Run(config, draft.facts, plan, draft.cache_dir, served, threads, prefix, planned.encoder)
+    run = Run(
+        config,
+        draft.facts,
+        plan,
+        draft.cache_dir,
+        served,
+        threads,
+        prefix,
+        folders,
+        backend.library,
+        encoder_threads=planned.encoder,
+    )
     simple = check_helpers(plugins, draft, plan)
     check_limits(run, backend, draft)
     problems = _find_problems(plugins, run)
@@ -167,7 +181,8 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     refuse_missing(run, missing, draft)
     for note in missing.notes:
         draft.note(note)
-    return ResolvedRun(run, draft, engine, backend, missing.reasons, missing.library_variables)
+    proven = replace(run, proven=missing.proven)
+    return ResolvedRun(proven, draft, engine, backend, missing.reasons, missing.library_folder)
 
 
 def _name_of(draft: Draft) -> str:

@@ -1,8 +1,10 @@
 """What the store of compiled Programs has for a run, before anything is loaded."""
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 from sendnn_pipeline.backends.base import CompileBackend
 from sendnn_pipeline.backends.create import create_simple_backend
@@ -14,7 +16,7 @@ from sendnn_pipeline.errors import ArtifactError, BackendError
 from sendnn_pipeline.hooks.manager import Plugins
 from sendnn_pipeline.pipeline.cache import program_cache
 from sendnn_pipeline.pipeline.library_set import LibrarySet, library_set
-from sendnn_pipeline.programs.artifact import Artifact
+from sendnn_pipeline.programs.artifact import Artifact, FileState
 from sendnn_pipeline.programs.nearest import Candidate, nearest_table
 from sendnn_pipeline.programs.store import ArtifactStore, Miss, store_at
 
@@ -27,8 +29,10 @@ class Missing:
     """Why each Program has to be compiled that the store lacks, by name."""
     nearest: tuple[str, ...] = ()
     """Lines of a table of what comes nearest to the first of them."""
-    library_variables: Mapping[str, str] = field(default_factory=dict)
-    """What the backend's library must find to have what another tool compiled."""
+    library_folder: Path | None = None
+    """What the backend's library has as it is: what another tool compiled, or a set on a read-only disk."""
+    proven: frozenset[FileState] = frozenset()
+    """Files whose digests were compared."""
     notes: tuple[str, ...] = ()
     """Lines for the user."""
 
@@ -104,7 +108,8 @@ def missing_in_library(run: Run, library: LibrarySet) -> Missing:
     """
     found = library.find()
     if not isinstance(found, Miss):
-        return Missing({})
+        as_it_is = None if os.access(library.store.folder, os.W_OK) else found.folder
+        return Missing({}, library_folder=as_it_is, proven=found.proven)
     reasons = dict.fromkeys((program.name for program in run.plan.programs), found.reason)
     if not run.config.artifacts.require:
         return Missing(reasons)
@@ -112,7 +117,7 @@ def missing_in_library(run: Run, library: LibrarySet) -> Missing:
     match = next((entry for entry in others if entry.matches), None)
     if match is not None:
         note = f"{match.name} of {library.store.folder} says that this was compiled; nothing here proves it"
-        return Missing({}, (), library.cache.variables(library.store.folder), (note, *match.notes))
+        return Missing({}, (), library.store.folder, notes=(note, *match.notes))
     return Missing(reasons, (*library.store.nearest(library.key), *_nearest_of_others(others)))
 
 

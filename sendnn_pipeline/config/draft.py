@@ -78,6 +78,8 @@ class Draft:
     threads: int = 0
     """Of each engine process, as planned; 0 where they are left as they are."""
     cache_dir: Path = Path()
+    timing_folders: tuple[Path, ...] = ()
+    """Where times of steps are recorded."""
     facts: "ModelFacts | None" = None
     """The model's, once it is read."""
 

@@ -221,8 +221,8 @@ def _start(
     job: str, run: Run, seat: worker.Seat, environment: Mapping[str, str], standby: Standby | None
 ) -> RankProcess:
     port = AsyncPort(seat.address)
-    variables = {**environment, "TMPDIR": str(seat.scratch), **seat.variables()}
-    arguments, name = (job, run, seat, variables), f"sendnn-rank-{seat.rank}"
+    variables = {**environment, **seat.variables()}
+    arguments, name = (job, run, seat, environment), f"sendnn-rank-{seat.rank}"
     try:
         process = standby.take(arguments, {**process_environment(), **variables}) if standby is not None else None
         if process is None:

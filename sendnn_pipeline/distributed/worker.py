@@ -25,7 +25,7 @@ from sendnn_pipeline.distributed.rendezvous import INTERFACE, Rendezvous, addres
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import PipelineError
-from sendnn_pipeline.machine.environ import extend_environment
+from sendnn_pipeline.machine.environ import extend_environment, too_late
 from sendnn_pipeline.machine.memory import reuse_freed_memory
 from sendnn_pipeline.messages import Fatal, Joined
 from sendnn_pipeline.observe.logs import logging_to_stderr
@@ -55,15 +55,16 @@ class Seat:
     """This machine, where there are several."""
 
     def variables(self) -> dict[str, str]:
-        """Return what libraries read that look for several ranks."""
+        """Return its own part of the environment: its folder, and what libraries read that look for several ranks."""
+        folder = {"TMPDIR": str(self.scratch)}
         if self.rendezvous is None:
-            return {}
+            return folder
         place = {"MASTER_ADDR": self.rendezvous.host, "MASTER_PORT": str(self.rendezvous.port)}
         here = self.size // (self.node.size if self.node is not None else 1)
         of_all = {"RANK": str(self.rank), "WORLD_SIZE": str(self.size)}
         local = {"LOCAL_RANK": str(self.local_rank), "LOCAL_WORLD_SIZE": str(here)}
         interface = {INTERFACE: self.rendezvous.interface} if self.rendezvous.interface else {}
-        return {**place, **of_all, **local, **interface}
+        return {**folder, **place, **of_all, **local, **interface}
 
     def world(self, port: Port) -> World:
         """Return the ranks as this one sees them, once all have come.
@@ -89,7 +90,8 @@ def main(job: str, run: Run, seat: Seat, environment: Mapping[str, str]) -> None
 
     A string, since unpickling a function imports its module, and torch reads thread variables when it is imported.
     """
-    extend_environment(environment)
+    late = too_late(run.library, environment)
+    extend_environment({**environment, **seat.variables()})
     reuse_freed_memory()
     # What it starts ends with it, by its group; a terminal's Ctrl-C is the parent's.
     os.setpgid(0, 0)
@@ -104,13 +106,15 @@ def main(job: str, run: Run, seat: Seat, environment: Mapping[str, str]) -> None
     if run.config.process.override_signal_handlers:
         leave_signals_to_the_parent()
     with logging_to_stderr(run.config.log, seat.rank):
-        _work(job, Port(seat.address), run, seat)
+        _work(job, Port(seat.address), run, seat, late)
 
 
-def _work(job: str, port: Port, run: Run, seat: Seat) -> None:
+def _work(job: str, port: Port, run: Run, seat: Seat, late: PipelineError | None) -> None:
     module, function = job.split(":")
     world = World()
     try:
+        if late is not None:
+            raise late
         world = seat.world(port)
         getattr(importlib.import_module(module), function)(port, run, world)
     except PipelineError as error:

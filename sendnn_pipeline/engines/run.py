@@ -6,6 +6,7 @@ from pathlib import Path
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.engines.plan import Plan
 from sendnn_pipeline.models.facts import ModelFacts
+from sendnn_pipeline.programs.artifact import FileState
 
 
 @dataclass(frozen=True)
@@ -21,5 +22,11 @@ class Run:
     """Of each engine process; 0 leaves them as they are."""
     timing_prefix: str
     """Under which times of its Programs are recorded on this machine."""
+    timing_folders: tuple[Path, ...]
+    """Where they are."""
+    library: str = ""
+    """What the backend imports in the engine's process, which reads its environment at that moment; empty for none."""
+    proven: frozenset[FileState] = frozenset()
+    """Files of artifacts whose digests were compared when the run was resolved."""
     encoder_threads: int = 0
     """Of a vision encoder; 0 leaves them as they are."""

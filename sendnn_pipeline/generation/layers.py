@@ -75,7 +75,10 @@ def find_kinds(
         missing = [name for name, _ in layers[members[0]].named_parameters() if name not in names[members[0]]]
         if missing or any(names[index] != names[members[0]] for index in members):
             what = f"{missing[0]} of a layer is" if missing else "names of weights in layers are"
-            raise ModelError(f"{folder}: {what} not as in the checkpoint, and {NOT_A_DECODER}")
+            raise ModelError(
+                f"{folder}: {what} not as in the checkpoint, and {NOT_A_DECODER}",
+                hint="transformers makes such weights of others, as those of experts; models without experts are",
+            )
         own = {f"{prefix}{members[0]}.{name}": original for name, original in names[members[0]].items()}
         shared = {name: original for name, original in parameters.items() if not name.startswith(prefix)}
         kinds[kind] = LayerKind(members[0], shared | own)

@@ -1,6 +1,7 @@
 """A model's JSON files, read before any weight is loaded."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,8 @@ from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.files import read_text
 
 T = TypeVar("T")
+# How transformers writes numbers that JSON does not have: an object of this one entry.
+FLOAT, FLOATS = "__float__", {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
 
 def read_json(file: Path) -> Any:
@@ -21,11 +24,16 @@ def read_json(file: Path) -> Any:
         ModelError: it is missing or broken; the message names it.
     """
     try:
-        return json.loads(read_text(file))
+        return json.loads(read_text(file), object_hook=_tagged_float)
     except FileNotFoundError:
         raise ModelError(f"{file} is missing", hint="is this a transformers model folder?") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{file} is not readable as JSON: {error}", hint="fetch the model again") from None
+
+
+def _tagged_float(found: dict[str, Any]) -> Any:
+    tag = found.get(FLOAT) if len(found) == 1 else None
+    return FLOATS.get(tag, found) if isinstance(tag, str) else found
 
 
 def read_object(file: Path, *, required: bool = False) -> dict[str, Any]:

@@ -186,6 +186,9 @@ def _load(
             output_loading_info=True,
         )
     except Exception as error:
+        if isinstance(error, KeyError) and error.args == (attention,):
+            kind = described["model_type"]
+            raise ModelError(f"{folder}: transformers hands out no attention of {kind}: it has its own") from error
         raise ModelError(
             f"{folder} cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
             hint="is its architecture known to the installed transformers?",

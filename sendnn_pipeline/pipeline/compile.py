@@ -14,8 +14,7 @@ from sendnn_pipeline.pipeline.cache import Source, program_cache
 from sendnn_pipeline.pipeline.library_set import LibrarySet
 from sendnn_pipeline.pipeline.load import LoadedEngine
 from sendnn_pipeline.pipeline.stage import StageObserver
-from sendnn_pipeline.programs.artifact import Artifact
-from sendnn_pipeline.programs.store import ArtifactStore
+from sendnn_pipeline.programs.store import ArtifactStore, Miss
 
 if TYPE_CHECKING:
     from sendnn_pipeline.programs.program import Program
@@ -43,6 +42,8 @@ class Compile:
     observe: StageObserver
     library: LibrarySet | None = None
     """What the backend's library keeps by itself."""
+    missing: Miss | None = None
+    """Why it has to compile that; None where it has it."""
     name = "compile"
 
     def run(self, loaded: LoadedEngine) -> CompiledEngine:
@@ -88,7 +89,6 @@ class Compile:
 
     def _library_source(self, run: Run) -> tuple[Source, str]:
         """Return where Programs come from that the library keeps, and why they have to be compiled."""
-        found = self.library.find() if self.library else None
-        if run.config.artifacts.require or isinstance(found, Artifact):
-            return "artifact", ""
-        return "compiled", found.reason if found else ""
+        if self.missing is not None and not run.config.artifacts.require:
+            return "compiled", self.missing.reason
+        return ("artifact" if self.library is not None else "compiled"), ""

@@ -5,26 +5,30 @@ everything is compiled. So a folder is never half a cache, whoever is killed, an
 writes into its cache while it only reads it, such as who used it last, alters no artifact.
 """
 
+import logging
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sendnn_pipeline.backends.base import CompileBackend
 from sendnn_pipeline.backends.library_cache import LibraryCache
+from sendnn_pipeline.backends.stores import kept_store
+from sendnn_pipeline.config.schema import StageName
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
+from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.programs.artifact import MANIFEST, Artifact
 from sendnn_pipeline.programs.key import ArtifactKey, artifact_keys
 from sendnn_pipeline.programs.locks import unwritable
-from sendnn_pipeline.programs.store import WORKING, ArtifactStore, Miss, store_at
+from sendnn_pipeline.programs.store import WORKING, ArtifactStore, Miss
 
-Publish = Callable[[], None]
 # Larger files are compiled code, which nobody changes in place; what a library keeps account in is smaller.
 LINKED_BYTES = 2**20
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,39 +44,42 @@ class LibrarySet:
     """The library's folder for this run."""
     max_bytes: int
     """What the store may hold."""
+    only_compiles: bool = False
+    """Whether the run ends once all is compiled: then what the library keeps is what it is for."""
 
     def find(self) -> Artifact | Miss:
         """Return the verified artifact, or why it is missing."""
         return self.store.find(self.key, str)
 
     def publish(self) -> None:
-        """Publish what the library left in the working folder, which stays as it is."""
+        """Publish what the library left in the working folder, which stays as it is.
+
+        Raises:
+            ArtifactError: it left nothing to a run for that, or the store cannot be written.
+        """
+        if not any(file.is_file() for file in self.working.rglob("*")):
+            says = f"{self.key.program} is compiled, and the backend's library left nothing of it in its cache"
+            if self.only_compiles:
+                raise ArtifactError(says, hint="does this release of it keep a cache?")
+            log.warning("%s: every start compiles", says)
+            return
         self.store.publish(self.key, self._fill, model=self.model)
         self.store.prune(self.max_bytes, frozenset((self.key.digest,)))
 
     def _fill(self, folder: Path) -> None:
         shutil.copytree(self.working, folder, copy_function=_link, dirs_exist_ok=True)
 
-    def variables(self) -> Mapping[str, str]:
-        """Return what the library must find at its import: from a store that is read-only, the artifact itself."""
-        found = self.find()
-        if isinstance(found, Artifact) and not os.access(self.store.folder, os.W_OK):
-            return self.cache.variables(found.folder)
-        return self.cache.variables(self.working)
-
 
 def library_set(run: Run, backend: CompileBackend, environ: Mapping[str, str]) -> LibrarySet | None:
     """Return the set of a run; None where the backend's library keeps no cache, or the user turned it off."""
     options, cache = run.config.artifacts, backend.own_cache
-    if cache is None or not options.enabled:
+    store = kept_store(options, run.cache_dir, backend, environ)
+    if store is None or cache is None:
         return None
-    folder = cache.folder(environ, store_at(options, run.cache_dir).folder)
-    if folder is None:
-        return None
+    folder = cache.folder(environ, store.folder)
     # The variables of an engine that ran in this process, or of this engine itself.
-    is_working, is_artifact = folder.name.startswith(WORKING), (folder / MANIFEST).is_file()
-    root = folder.parent if is_working or is_artifact else folder
-    working = folder if is_working else root / f"{WORKING}{uuid.uuid4().hex}"
+    is_own = folder is not None and folder.name.startswith(WORKING)
+    working = store.folder / (folder.name if folder and is_own else f"{WORKING}{uuid.uuid4().hex}")
     fields = {**backend.fingerprint(), **cache.fields(run.plan.bounds, environ)}
     keys = artifact_keys(
         run.model.structure_digest,
@@ -83,8 +90,9 @@ def library_set(run: Run, backend: CompileBackend, environ: Mapping[str, str]) -
         (("rank", _ranks_here(run)),),
     )
     names = "+".join(program.name for program in run.plan.programs)
-    store = ArtifactStore(root, frozenset(options.trusted))
-    return LibrarySet(cache, keys.key(names), store, run.served_name, working, options.max_bytes)
+    only_compiles = StageName.serve not in run.config.pipeline.stages
+    store = replace(store, proven=run.proven)
+    return LibrarySet(cache, keys.key(names), store, run.served_name, working, options.max_bytes, only_compiles)
 
 
 def _ranks_here(run: Run) -> str:
@@ -93,9 +101,19 @@ def _ranks_here(run: Run) -> str:
     return str(World()) if run.plan.ranks == 1 else f"{here.start} to {here.stop - 1} of {run.plan.ranks}"
 
 
+@dataclass(frozen=True)
+class Filled:
+    """A library's folder as the engine of a run has it."""
+
+    publish: Callable[[], None]
+    """To be called once everything is compiled."""
+    missing: Miss | None = None
+    """Why the library has to compile; None where it has what it needs, or keeps nothing."""
+
+
 @contextmanager
-def filling(library: LibrarySet | None, environ: Mapping[str, str], world: World) -> Iterator[Publish]:
-    """Have the library's folder there while the engine runs; yield what to call once everything is compiled.
+def filling(library: LibrarySet | None, environ: Mapping[str, str], world: World) -> Iterator[Filled]:
+    """Have the library's folder there while the engine runs.
 
     A second run that wants to compile the same waits here, and finds what the first one published. Of the ranks on
     this machine, the first makes the folder, before it meets the others, and publishes it once all have compiled. All
@@ -111,10 +129,11 @@ def filling(library: LibrarySet | None, environ: Mapping[str, str], world: World
     """
     if library is None or library.cache.folder(environ, library.store.folder) != library.working:
         # It has an artifact's folder, or one that is not ours to fill.
-        yield world.meet
+        yield Filled(world.meet)
         return
     if world.local_rank:
-        yield world.meet
+        reason = library.store.why_missing(library.key)
+        yield Filled(world.meet, Miss(reason) if reason else None)
         return
     with library.store.working(library.working), ExitStack() as compiling:
         found = library.find()
@@ -137,7 +156,7 @@ def filling(library: LibrarySet | None, environ: Mapping[str, str], world: World
                 library.publish()
             compiling.close()
 
-        yield publish
+        yield Filled(publish, found if isinstance(found, Miss) else None)
 
 
 def _link(file: str, target: str) -> None:

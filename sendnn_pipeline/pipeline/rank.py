@@ -4,7 +4,6 @@ from contextlib import ExitStack
 
 from msgspec import structs
 
-from sendnn_pipeline.backends.base import CompileBackend
 from sendnn_pipeline.backends.create import create_backend, create_simple_backend
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.create import create_engine
@@ -13,12 +12,12 @@ from sendnn_pipeline.hooks.loading import load_plugins
 from sendnn_pipeline.machine.environ import process_environment
 from sendnn_pipeline.messages import StageEvent
 from sendnn_pipeline.pipeline.compile import Compile
-from sendnn_pipeline.pipeline.library_set import LibrarySet, filling, library_set
+from sendnn_pipeline.pipeline.library_set import filling, library_set
 from sendnn_pipeline.pipeline.load import Load
 from sendnn_pipeline.pipeline.serve import EnginePort, Serve, ready_message
 from sendnn_pipeline.pipeline.stage import Stage, run_stages
 from sendnn_pipeline.pipeline.warmup import WarmEngine, Warmup
-from sendnn_pipeline.programs.store import ArtifactStore, store_at
+from sendnn_pipeline.programs.store import store_at
 from sendnn_pipeline.programs.times import StepTimes
 
 JOB = "sendnn_pipeline.pipeline.rank:run_rank"
@@ -42,23 +41,15 @@ def run_rank(port: EnginePort, run: Run, world: World) -> None:
     store = store_at(run.config.artifacts, run.cache_dir)
     environ = process_environment()
     library = library_set(run, backend, environ)
-    times = _step_times(run, backend, store, library)
+    times = StepTimes(run.timing_folders)
     with ExitStack() as closing:
-        publish = closing.enter_context(filling(library, environ, world))
+        filled = closing.enter_context(filling(library, environ, world))
         stages: list[Stage] = [
             Load(engine, world, closing),
-            Compile(backend, simple, store, world, observe, library),
-            Warmup(backend, world, observe, times, publish),
+            Compile(backend, simple, store, world, observe, library, filled.missing),
+            Warmup(backend, world, observe, times, filled.publish),
             Serve(port, world, about),
         ]
         last = run_stages(stages[: len(run.config.pipeline.stages)], run, observe)
         if isinstance(last, WarmEngine) and not world.local_rank:
             port.send(ready_message(last, about))
-
-
-def _step_times(run: Run, backend: CompileBackend, store: ArtifactStore, library: LibrarySet | None) -> StepTimes:
-    """Return the times of this machine, and those beside the artifacts where the backend has some: they travel."""
-    if library is not None:
-        return StepTimes((run.cache_dir, library.store.folder))
-    keeps = run.config.artifacts.enabled and backend.limits.artifacts == "files"
-    return StepTimes((run.cache_dir, store.folder) if keeps else (run.cache_dir,))

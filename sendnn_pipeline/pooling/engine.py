@@ -19,7 +19,7 @@ from sendnn_pipeline.pooling.facts import GENERATES, PoolingFacts, read_pooling_
 from sendnn_pipeline.pooling.plan import PoolingPlan, make_plan
 from sendnn_pipeline.pooling.shapes import AUTO, FUNCTION, LENGTH, parse_shapes, shape_of
 from sendnn_pipeline.programs.program import Program
-from sendnn_pipeline.programs.times import step_times, timing_prefix
+from sendnn_pipeline.programs.times import StepTimes, timing_prefix
 
 if TYPE_CHECKING:
     from sendnn_pipeline.distributed.world import World
@@ -197,7 +197,7 @@ def _choose(draft: Draft, limits: Limits) -> tuple[Program, ...]:
         concurrent_steps=draft["process.concurrent_steps"],
         ranks=draft[RANKS],
     )
-    recorded = step_times(draft.config().artifacts, draft.cache_dir).read(prefix)
+    recorded = StepTimes(draft.timing_folders).read(prefix)
     # Other engines may have run this model, too.
     own = {name: steps for name, steps in recorded.items() if name.startswith(f"{FUNCTION}[")}
     workload = read_workload(draft["warmup.trace"], draft.where("warmup.trace"))

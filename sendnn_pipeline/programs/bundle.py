@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from sendnn_pipeline.errors import ArtifactError
@@ -159,14 +159,20 @@ def _read_index(content: bytes) -> _Index:
         sizes = [size for entry in listed.values() for size in entry["files"].values()]
         whole = all(isinstance(entry["manifest"], str) and MANIFEST in entry["files"] for entry in listed.values())
         step_ms = {str(name): steps for name, steps in index.get(STEP_MS, {}).items() if read_steps(steps)}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"its index cannot be read: {type(error).__name__}") from None
     if form != FORM:
         raise ArtifactError(f"its form is {form}, and this version reads {FORM}", hint="export it by this version")
+    if not listed:
+        raise ArtifactError("there are no artifacts in it")
     if not whole or not all(isinstance(size, int) and size >= 0 for size in sizes):
         raise ArtifactError("its index is not complete")
     if not all(map(is_below, names)) or any("/" in folder or folder.startswith(".") for folder in listed):
         raise ArtifactError("its index names files elsewhere")
+    for entry in listed.values():
+        folders = {str(parent) for name in entry["files"] for parent in PurePosixPath(name).parents}
+        if both := folders & entry["files"].keys():
+            raise ArtifactError(f"its index names {min(both)} as a file and as a folder")
     return _Index(listed, step_ms)
 
 

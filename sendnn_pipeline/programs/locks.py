@@ -1,5 +1,6 @@
 """Locks of a store: on a key that is compiled, and on a folder in which a process works. A dead process holds none."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +20,11 @@ def make_store(folder: Path) -> None:
 
 def unwritable(folder: Path, error: OSError) -> ArtifactError:
     """Return the error of a store that cannot be written."""
-    return ArtifactError(f"artifacts cannot be written to {folder}: {error.strerror or error}", hint=UNWRITABLE)
+    reason = error.strerror or str(error)
+    if isinstance(error, shutil.Error):
+        # Of a tree of files, each that could not be copied.
+        *_, reason = error.args[0][0]
+    return ArtifactError(f"artifacts cannot be written to {folder}: {reason}", hint=UNWRITABLE)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from sendnn_pipeline.config.schema import ArtifactsConfig
 from sendnn_pipeline.errors import ArtifactError
 from sendnn_pipeline.paths import expand_path
-from sendnn_pipeline.programs.artifact import MANIFEST, Artifact, read_artifact, sync, write_manifest
+from sendnn_pipeline.programs.artifact import MANIFEST, Artifact, FileState, read_artifact, sync, write_manifest
 from sendnn_pipeline.programs.key import ArtifactKey
 from sendnn_pipeline.programs.locks import forget_lock, has_owner, locked, make_store, unwritable
 from sendnn_pipeline.programs.nearest import candidate, nearest_table
@@ -49,6 +49,8 @@ class ArtifactStore:
 
     folder: Path
     trusted: frozenset[str] = frozenset()
+    proven: frozenset[FileState] = frozenset()
+    """Files whose digests were compared at this start, and are not computed again."""
 
     def find(self, key: ArtifactKey, weights: Callable[[], str]) -> Artifact | Miss:
         """Return the verified artifact of ``key``, or the reason why it is missing.
@@ -63,7 +65,7 @@ class ArtifactStore:
                 artifact = read_artifact(folder)
                 if artifact.key != key:
                     raise ArtifactError(f"its manifest is another's: {key.differences(artifact.key)[0]}")
-                artifact.verify(self.trusted)
+                artifact = artifact.verify(self.trusted, self.proven)
                 if artifact.weights and artifact.weights != weights():
                     raise ArtifactError("it holds parameters of other weights")
                 break

@@ -11,9 +11,7 @@ from typing import Any, ClassVar
 
 from filelock import FileLock
 
-from sendnn_pipeline.config.schema import ArtifactsConfig
 from sendnn_pipeline.programs.program import Program, Sizes
-from sendnn_pipeline.programs.store import store_at
 
 # How many times as long as a larger step a step may take: rounding up to what a device computes costs less.
 IMPLAUSIBLE = 2.0
@@ -162,11 +160,6 @@ def read_steps(listed: Any) -> dict[Sizes, float]:
     if not all(0.0 < ms < math.inf for ms in steps.values()):
         raise ValueError("a step takes a number of milliseconds")
     return steps
-
-
-def step_times(options: ArtifactsConfig, cache_dir: Path) -> StepTimes:
-    """Return the times of a run: those of this machine, and those that came with artifacts."""
-    return StepTimes((cache_dir, store_at(options, cache_dir).folder) if options.enabled else (cache_dir,))
 
 
 def _written(file: Path, new: Mapping[str, Any]) -> OSError | None:

@@ -13,6 +13,7 @@ from sendnn_pipeline.app.context import AppContext, load_command_line
 from sendnn_pipeline.app.resolve import ComposedRun, compose_run, resolve_run
 from sendnn_pipeline.app.stored import stored_artifacts
 from sendnn_pipeline.backends.create import create_backend
+from sendnn_pipeline.backends.stores import kept_store, timing_folders
 from sendnn_pipeline.errors import ArtifactError, ConfigError
 from sendnn_pipeline.observe.console import open_console
 from sendnn_pipeline.programs.artifact import MANIFEST, Artifact, file_digest
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
     elif arguments.action == "verify":
         _verify(store, console)
     elif arguments.action == "export":
-        times = StepTimes((composed.draft.cache_dir, store.folder))
+        times = StepTimes(timing_folders(composed.draft.cache_dir, store))
         if _names_model(composed):
             exported, recorded = _of_run(context, [*flags, *words], times)
         else:
@@ -76,10 +77,9 @@ def _store(context: AppContext, composed: ComposedRun) -> ArtifactStore:
     """Return the store of the words' backend: that of its library's own cache, where it keeps one."""
     draft = composed.draft
     config = draft.config()
-    own = store_at(config.artifacts, draft.cache_dir)
-    cache = create_backend(context.plugins, config.backend, where=draft.where("backend.name")).own_cache
-    folder = cache.folder(context.environ, own.folder) if cache else None
-    return ArtifactStore(folder, own.trusted) if folder else own
+    backend = create_backend(context.plugins, config.backend, where=draft.where("backend.name"))
+    kept = kept_store(config.artifacts, draft.cache_dir, backend, context.environ)
+    return kept or store_at(config.artifacts, draft.cache_dir)
 
 
 def _names_model(composed: ComposedRun) -> bool:

@@ -23,7 +23,7 @@ from sendnn_pipeline.generation.simulation.program_costs import ProgramCosts, pr
 from sendnn_pipeline.generation.simulation.scenario import Entry, read_scenarios
 from sendnn_pipeline.generation.simulation.timeline import Timeline, draw_png, write_html
 from sendnn_pipeline.paths import expand_path
-from sendnn_pipeline.programs.times import step_times
+from sendnn_pipeline.programs.times import StepTimes
 from sendnn_pipeline.tools import ToolParser
 
 # What the tool fills in; whatever the file has of it is left out.
@@ -101,7 +101,7 @@ def _of_run(words: Sequence[str]) -> tuple[Rules, ProgramCosts]:
             f"simulate plays engine={NAME}, and this run's is {run.config.engine.name}",
             hint="choose a model that generates text",
         )
-    costs = program_costs(run.plan, step_times(run.config.artifacts, run.cache_dir).read(run.timing_prefix))
+    costs = program_costs(run.plan, StepTimes(run.timing_folders).read(run.timing_prefix))
     if costs is None:
         raise ConfigError(
             f"the steps of {run.served_name} were not measured here yet, with these options",

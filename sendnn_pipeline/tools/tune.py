@@ -19,7 +19,7 @@ from sendnn_pipeline.pooling.config import pooling_config
 from sendnn_pipeline.pooling.plan import pooling_plan
 from sendnn_pipeline.pooling.shapes import shape_of
 from sendnn_pipeline.pooling.step_cost import UNMEASURED
-from sendnn_pipeline.programs.times import step_times
+from sendnn_pipeline.programs.times import StepTimes
 from sendnn_pipeline.tools import ToolParser
 
 POOLING = "pooling"
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
             hint=f"choose a model that it runs, or engine={POOLING}",
         )
     _, warmup = pooling_config(run.config)
-    cost = cost_of_steps(step_times(run.config.artifacts, run.cache_dir).read(run.timing_prefix))
+    cost = cost_of_steps(StepTimes(run.timing_folders).read(run.timing_prefix))
     max_length, step_tokens = run.config.model.max_model_len or 0, pooling_plan(run).step_tokens
     multiple = limits.token_multiple
     choices = {

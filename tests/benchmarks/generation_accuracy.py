@@ -1,4 +1,7 @@
-"""How near the servers are to transformers in float32: greedy texts in float32, and logprobs in bfloat16."""
+"""How near the servers are to transformers in float32: greedy texts in float32, and logprobs in bfloat16.
+
+``python -m tests.benchmarks.generation_accuracy [PEERS_FOLDER] [key=value ...]``, or ``generating part=accuracy``.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -64,3 +67,10 @@ def _print_distance(name: str, tops: Sequence[tuple[str, float]], expected: Sequ
         f"{max(found):.4f} at most; {same} of {len(tops)} first choices are the same",
         flush=True,
     )
+
+
+if __name__ == "__main__":
+    from tests.benchmarks import generating
+
+    sys.argv.append("part=accuracy")
+    generating.main()

@@ -29,7 +29,7 @@ PROCESS = SimpleNamespace(override_signal_handlers=True)
 
 def run_of(**parallel):
     config = {"process": PROCESS, "console": ConsoleName.stdout, "log": LogConfig()}
-    return SimpleNamespace(config=SimpleNamespace(**config, parallel=ParallelConfig(**parallel)))
+    return SimpleNamespace(config=SimpleNamespace(**config, parallel=ParallelConfig(**parallel)), library="")
 
 
 RUN = run_of()
@@ -282,3 +282,23 @@ def test_another_user_is_not_heard_at_the_port():
         return message.detail
 
     assert asyncio.run(main()) == "0"
+
+
+@pytest.mark.parametrize("library", ["selectors", "colorsys"])
+def test_a_library_that_is_imported_before_its_environment_is_set_ends_the_rank(library):
+    """Of the two, a process has the first as soon as it starts."""
+
+    async def main():
+        run = SimpleNamespace(config=RUN.config, library=library)
+        ranks = await start("talk", run, SIZES_OF_THE_RUN="64")
+        try:
+            return [message.index async for message in ranks.messages()]
+        finally:
+            ranks.kill()
+
+    if library == "colorsys":
+        assert asyncio.run(main()) == list(range(COUNT))
+    else:
+        says = "selectors is imported already, and SIZES_OF_THE_RUN=64 would come too late; start the engine in a new"
+        with pytest.raises(EngineError, match=says):
+            asyncio.run(main())

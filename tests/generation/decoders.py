@@ -42,14 +42,23 @@ KNOWN: dict[str, dict[str, Any]] = {
     "Starcoder2": SIZES,
     "SmolLM3": SIZES,
     "Glm": SMALL_HEADS,
+    "GraniteMoeHybrid": SIZES
+    | {"num_local_experts": 0, "num_experts_per_tok": 0, "layer_types": ["attention"] * 2}
+    | {"shared_intermediate_size": 64, "mamba_n_heads": 2, "position_embedding_type": "rope"},
 }
 EXPERTS = {"num_local_experts": 2, "num_experts_per_tok": 1}
+MLA = {
+    **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 16),
+    **dict.fromkeys(("qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"), 8),
+    **{"n_routed_experts": 2, "num_experts_per_tok": 1, "n_group": 1, "topk_group": 1, "moe_intermediate_size": 32},
+}
 REFUSED: dict[str, dict[str, Any]] = {
     "GptOss": SMALL_HEADS | EXPERTS | {"layer_types": [FULL] * 2},
     "Gemma2": SMALL_HEADS,
     "Falcon": PLAIN,
     "StableLm": SIZES,
     "Bloom": GPT | {"hidden_size": 32},
+    "DeepseekV3": SIZES | MLA,
 }
 
 

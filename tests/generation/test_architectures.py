@@ -15,7 +15,7 @@ from sendnn_pipeline.models.loader import load_causal
 from sendnn_pipeline.models.parameters import checkpoint_names
 from sendnn_pipeline.models.weights import CheckpointWeights
 from tests.conftest import resolved_run
-from tests.generation.decoders import KNOWN, REFUSED, make_decoder
+from tests.generation.decoders import KNOWN, REFUSED, SIZES, make_decoder
 from tests.served import EAGER_FLOAT32
 
 TABLE = torch.tensor([3, 7])
@@ -75,12 +75,31 @@ def names_of(causal, run):
     return checkpoint_names(causal.state_dict(), CheckpointWeights(run.model.weight_files, "float32"))
 
 
+SAYS = {
+    "GptOss": "cannot be generated with here: attention with s_aux",
+    "Gemma2": "cannot be generated with here: attention with softcap",
+    "Falcon": "transformers hands out no attention of falcon: it has its own",
+    "StableLm": "cannot be generated with here: layers that do not hand keywords on to attention",
+    "Bloom": "cannot be generated with here",
+    "DeepseekV3": r"keys and values of other sizes than config.json says: \(4, 16, 8\), not \(2, 8, 8\)",
+}
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_done_here_is_refused(name, tmp_path):
     folder = make_decoder(tmp_path, name, REFUSED[name])
     cache = torch.zeros(2, 2, 8, BLOCK_SIZE), torch.zeros(2, 2, BLOCK_SIZE, 8)
-    with pytest.raises(ModelError, match="cannot be"):
+    with pytest.raises(ModelError, match=SAYS[name]):
         check_layers(load_causal(folder, "float32", register_attention()), folder, cache)
+
+
+def test_weights_that_transformers_makes_of_others_are_refused(tmp_path):
+    folder = make_decoder(tmp_path, "Mixtral", SIZES | {"num_local_experts": 2})
+    run = resolved_run([*EAGER_FLOAT32, f"model.path={folder}"]).run
+    causal = load_causal(folder, "float32", register_attention())
+    parameters = {f"causal.{k}": v for k, v in names_of(causal, run).items()}
+    with pytest.raises(ModelError, match=r"of a layer is not as in the checkpoint.*those of experts"):
+        find_kinds(causal, generation_plan(run).layer_kinds, parameters, folder)
 
 
 def test_what_says_nothing_of_an_architecture_stays_what_it_is(tmp_path, monkeypatch):

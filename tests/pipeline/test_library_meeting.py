@@ -23,16 +23,16 @@ class CacheAt:
 def test_a_machine_without_a_folder_to_fill_meets_one_that_has_one(tmp_path, filler, is_other):
     working = tmp_path / "store" / "working"
     store, key = ArtifactStore(tmp_path / "store"), ArtifactKey((("program", "pool"),))
-    filled = LibrarySet(CacheAt(working), key, store, "tiny", working, 2**20)
+    first = LibrarySet(CacheAt(working), key, store, "tiny", working, 2**20)
     # An artifact's own folder, of a store that is read-only; or no cache at all.
     other = LibrarySet(CacheAt(tmp_path / "artifact"), key, store, "tiny", working, 2**20) if is_other else None
 
     def job(world):
-        with filling(filled if world.rank == filler else other, {}, world) as publish:
+        with filling(first if world.rank == filler else other, {}, world) as filled:
             if world.rank == filler:
                 (working / "compiled").write_text("code")
-            publish()
+            filled.publish()
             return world.broadcast("the plan")
 
     assert run_ranks(2, job, 5.0) == ["the plan", "the plan"]
-    assert isinstance(filled.find(), Artifact)
+    assert isinstance(first.find(), Artifact)

@@ -1,5 +1,6 @@
 """Artifacts as one file: what comes back is what went in, and a file that is anything else is not taken at all."""
 
+import hashlib
 import io
 import json
 import os
@@ -8,7 +9,7 @@ import tarfile
 import pytest
 
 from sendnn_pipeline.errors import ArtifactError
-from sendnn_pipeline.programs.artifact import Artifact
+from sendnn_pipeline.programs.artifact import MANIFEST, Artifact
 from sendnn_pipeline.programs.bundle import INDEX, export_artifacts, import_artifacts
 from sendnn_pipeline.programs.store import ArtifactStore
 from sendnn_pipeline.programs.times import StepTimes
@@ -136,7 +137,35 @@ def relabelled(found):
     return found
 
 
+def with_manifest(content):
+    """Have another manifest, which the index names."""
+
+    def changed(found):
+        info = next(info for info, _ in found if info.name.endswith(f"/{MANIFEST}"))
+
+        def name(index):
+            entry = index["artifacts"][0]
+            entry["files"][MANIFEST], entry["manifest"] = len(content), hashlib.sha256(content).hexdigest()
+
+        return [(one, content if one is info else text) for one, text in index_with(name)(found)]
+
+    return changed
+
+
+DEEP = b"[" * 100_000
 FOREIGN = {
+    "a name that no file has": (renamed("a" * 256), "its index names files elsewhere"),
+    "a file that is a folder": (
+        index_with(lambda index: index["artifacts"][0]["files"].update({"program.so/x": 1})),
+        "its index names program.so as a file and as a folder",
+    ),
+    "nothing at all": (index_with(lambda index: index.update(artifacts=[])), "there are no artifacts in it"),
+    "a deep index": (lambda found: [(found[0][0], DEEP), *found[1:]], "its index cannot be read: RecursionError"),
+    "a deep manifest": (with_manifest(DEEP), "its manifest cannot be read: RecursionError"),
+    "a manifest of no Program": (
+        with_manifest(b'{"key": [["a", "b"]], "files": {}}'),
+        "its manifest cannot be read: KeyError",
+    ),
     "a file above": (renamed("../../evil.so"), "its index names files elsewhere"),
     "an absolute file": (renamed("/tmp/evil.so"), "its index names files elsewhere"),
     "a hidden folder": (

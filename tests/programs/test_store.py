@@ -54,7 +54,7 @@ def test_a_miss_names_the_first_field_that_differs_from_the_nearest(store):
         (lambda f: (f / "program.so").write_bytes(b"edoc"), "program.so is not what was published"),
         (lambda f: (f / "program.so").write_bytes(b"cod"), "program.so is not what was published"),
         (lambda f: (f / "program.so").unlink(), "its manifest names"),
-        (lambda f: (f / "more.so").write_bytes(b""), "it holds"),
+        (lambda f: (f / "more.so").write_bytes(b""), "its manifest does not name more.so"),
         (lambda f: (f / "manifest.json").write_text("{"), "its manifest cannot be read"),
         (lambda f: (f / "program.so").chmod(0o666), "can be written by others"),
         (lambda f: f.chmod(0o777), "can be written by others"),

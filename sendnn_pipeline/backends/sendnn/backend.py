@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,10 @@ from sendnn_pipeline.backends.sendnn.cache import SendnnCache
 from sendnn_pipeline.backends.sendnn.cards import check_cards
 from sendnn_pipeline.backends.sendnn.environment import CACHE_DIR, CACHE_ENABLE, device_variables, tkv_limit
 from sendnn_pipeline.backends.sendnn.handlers import current_handlers, put_back
+from sendnn_pipeline.backends.sendnn.tracing import tracing_settings
 from sendnn_pipeline.backends.sendnn.versions import LIBRARY, is_here, library_version
 from sendnn_pipeline.errors import BackendError
+from sendnn_pipeline.machine.environ import process_environment
 
 if TYPE_CHECKING:
     import signal
@@ -71,22 +72,33 @@ class SendnnBackend(CompileBackend):
     @contextmanager
     def tracing(self) -> Iterator[None]:
         """Trace within; on leaving, the device's compiler takes all graphs together, also where the block failed."""
-        with ExitStack() as entered:
-            if self._dynamic:
-                sizes: Any = import_module("torch.fx.experimental._config")
-                # Lets sizes of one be sizes like any other; left on, it changes what others compile.
-                entered.enter_context(sizes.patch(backed_size_oblivious=True))
-            entered.enter_context(self._import().warmup_mode())
-            self._is_tracing = True
-            try:
-                yield
-            finally:
-                self._is_tracing = False
-            try:
-                entered.close()
-            except Exception as error:
-                reason = " ".join(str(error).split())[:300]
-                raise BackendError(f"Spyre's compiler failed: {type(error).__name__}: {reason}", hint=HINT) from error
+        failed: list[BaseException] = []
+        try:
+            with ExitStack() as entered:
+                settings = tracing_settings(process_environment(), dynamic=self._dynamic)
+                entered.enter_context(settings)
+                entered.enter_context(self._import().warmup_mode())
+                self._is_tracing = True
+                try:
+                    yield
+                except BaseException as error:
+                    failed.append(error)
+                    raise
+                finally:
+                    self._is_tracing = False
+                self._leave(entered)
+        finally:
+            if failed:
+                # Whatever the library makes of it: that its context takes an error for its own, or has another.
+                raise failed[0]
+
+    @staticmethod
+    def _leave(entered: ExitStack) -> None:
+        try:
+            entered.close()
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise BackendError(f"Spyre's compiler failed: {type(error).__name__}: {reason}", hint=HINT) from error
 
     def seal(self) -> None:
         """Make compiling an error, and give back the signals that the runtime took at its first use."""

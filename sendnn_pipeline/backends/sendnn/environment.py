@@ -9,6 +9,7 @@ from sendnn_pipeline.errors import BackendError
 CHUNK, CONTEXT, BATCH = "VLLM_DT_CHUNK_LEN", "VLLM_DT_MAX_CONTEXT_LEN", "VLLM_DT_MAX_BATCH_SIZE"
 TKV_LIMIT = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
 MODE, FRAME, FLEX_DEVICE = "COMPILATION_MODE", "FLEX_OVERWRITE_NMB_FRAME", "FLEX_DEVICE"
+DECODER, ENCODER = "offline_decoder", "offline"
 # What every run sets; without them the library was imported before its environment was there.
 REQUIRED = (MODE, FRAME, CONTEXT, BATCH, TKV_LIMIT)
 # The compiler takes no smaller one.
@@ -37,7 +38,7 @@ def device_variables(
     # What is asked for, also where all sequences come to less: it is part of what the library finds its cache by.
     limit = tkv_limit(options) or bounds.max_batch_tkv or bounds.max_length * bounds.max_batch
     variables = {
-        MODE: "offline_decoder" if bounds.chunk else "offline",
+        MODE: DECODER if bounds.chunk else ENCODER,
         FRAME: "true" if bounds.chunk else "false",
         CONTEXT: str(bounds.max_length),
         BATCH: str(max(MIN_BATCH, bounds.max_batch)),

@@ -6,7 +6,16 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from sendnn_pipeline.backends.sendnn.environment import BATCH, CHUNK, CONTEXT, REQUIRED, TKV_LIMIT
+from sendnn_pipeline.backends.sendnn.environment import (
+    BATCH,
+    CACHE_ENABLE,
+    CHUNK,
+    CONTEXT,
+    DECODER,
+    MODE,
+    REQUIRED,
+    TKV_LIMIT,
+)
 from sendnn_pipeline.backends.sendnn.versions import LIBRARY
 from sendnn_pipeline.errors import BackendError
 from sendnn_pipeline.machine.environ import process_environment
@@ -63,7 +72,12 @@ def _is_registered(dynamo_backend: str) -> bool:
 
 
 def _check_captured(runtime: Any, environ: Mapping[str, str]) -> None:
-    """Compare what the library says that it found with the environment, as far as it says anything."""
+    """Compare what the library says that it found with the environment, as far as it says anything.
+
+    Of generation with a cache only: else nothing is known of what its limits are there.
+    """
+    if environ.get(MODE) != DECODER or environ.get(CACHE_ENABLE) != "1":
+        return
     captured = read_captured(runtime)
     if captured is None:
         log.debug("torch_sendnn does not tell what it found in its environment")

@@ -30,6 +30,9 @@ class PagedStep:
 
     def _write(self, key: torch.Tensor, value: torch.Tensor) -> None:
         self.calls.append(len(self.calls))
+        found, made = (key.shape[1], key.shape[3], value.shape[3]), (*self.keys.shape[1:3], self.values.shape[3])
+        if found != made:
+            raise NotImplementedError(f"keys and values of other sizes than config.json says: {found}, not {made}")
         size = self.values.shape[2]
         blocks, offsets = self.slots // size, self.slots % size
         self.keys[blocks, :, :, offsets] = key.transpose(1, 2).flatten(0, 1)

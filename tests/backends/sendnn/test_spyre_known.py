@@ -150,10 +150,6 @@ def make_small_decoder(name: str, folder: Path) -> None:
     }
     windows = {"sliding_window": None} if name == "Mistral" else {}
     make_decoder(folder, name, sizes | windows | (more if name == "GraniteMoeHybrid" else {}))
-    file = folder / "config.json"
-    # Of Mamba alone, and written in a form that transformers does not read.
-    config = {key: value for key, value in json.loads(file.read_text()).items() if key != "time_step_limit"}
-    file.write_text(json.dumps(config))
 
 
 @pytest.mark.parametrize("name", GENERATING)

@@ -3,13 +3,19 @@
 import json
 import os
 import shutil
+from contextlib import nullcontext
 
 import pytest
 
+from sendnn_pipeline.app import stored
+from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.errors import ArtifactError, BackendError
-from sendnn_pipeline.messages import Ready
-from sendnn_pipeline.pipeline import library_set
+from sendnn_pipeline.messages import Ready, StageEvent
+from sendnn_pipeline.pipeline.rank import run_rank
+from sendnn_pipeline.programs import artifact
+from sendnn_pipeline.programs.artifact import file_digest
 from tests.backends.sendnn.conftest import forget_emulator
+from tests.backends.test_life_cycle import EdgePort
 
 KEPT, ENABLE = "TORCH_SENDNN_CACHE_DIR", "TORCH_SENDNN_CACHE_ENABLE"
 SIZES = ("scheduler.chunk_size=128", "scheduler.max_num_seqs=4")
@@ -167,11 +173,56 @@ def test_of_a_disk_that_is_read_only_the_library_has_the_artifact_itself(tiny, c
     card.run(*words, **keeping(folder))
     forget_emulator()
     # As root, every folder can be written that is not on such a disk.
-    monkeypatch.setattr(library_set, "os", OsWithout(folder))
+    monkeypatch.setattr(stored, "os", OsWithout(folder))
     before = compiled_files(folder)
     card.run(*words, "artifacts.require=true", **keeping(folder))
     (artifact,) = folder.glob("pool*")
     assert os.environ[KEPT] == str(artifact) and card.device.cache_hits == 1 and compiled_files(folder) == before
+
+
+def test_a_start_computes_each_digest_once(tiny, card, tmp_path, monkeypatch):
+    words, folder, computed = (f"model.path={tiny}", ONCE), tmp_path / "kept", []
+
+    def digest(file):
+        computed.append(file.name)
+        return file_digest(file)
+
+    card.run(*words, **keeping(folder))
+    monkeypatch.setattr(artifact, "file_digest", digest)
+    for required in ("artifacts.require=false", "artifacts.require=true"):
+        forget_emulator()
+        computed.clear()
+        card.run(*words, required, **keeping(folder))
+        ours = [name for name in computed if name != artifact.MANIFEST]
+        assert card.device.cache_hits == 1 and ours and len(ours) == len(set(ours))
+
+
+def test_a_file_that_changes_after_it_was_verified_is_verified_again(tiny, card, tmp_path):
+    words, folder = (f"model.path={tiny}", ONCE), tmp_path / "kept"
+    card.run(*words, **keeping(folder))
+    forget_emulator()
+    resolved = card.resolve(*words, **keeping(folder))
+    (file,) = (path for path in folder.glob("pool*/**/*") if path.is_file() and path.name != artifact.MANIFEST)
+    was, content = file.stat(), bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
+    port = EdgePort([])
+    run_rank(port, resolved.run, World())
+    says = [event.detail for event in port.of(StageEvent) if event.source == "compiled" and event.detail]
+    assert says and all("is not what was published: its sha256 is" in text for text in says)
+    assert card.device.compiled == 1 and not card.device.cache_hits
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_library_that_keeps_nothing_fails_a_precompile_and_no_server(ends, tiny, card, tmp_path, caplog):
+    words, folder = (f"model.path={tiny}", *((ONCE,) if ends else ())), tmp_path / "kept"
+    resolved = card.resolve(*words, **keeping(folder))
+    card.monkeypatch.setattr("torch_sendnn.cache.keep", lambda *_: None)
+    with pytest.raises(ArtifactError, match="left nothing of it in its cache") if ends else nullcontext():
+        run_rank(EdgePort([]), resolved.run, World())
+    assert ends or "left nothing of it in its cache: every start compiles" in caplog.text
+    assert not list(folder.glob("pool*"))
 
 
 class OsWithout:

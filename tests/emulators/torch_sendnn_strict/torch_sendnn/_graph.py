@@ -1,6 +1,7 @@
 """What dynamo hands over, traced by AOTAutograd and called with the rules in the way."""
 
 import torch
+import torch._dynamo.config as dynamo
 from functorch.compile import make_boxed_func
 from torch._functorch.aot_autograd import aot_module_simplified
 from torch.fx.experimental import _config as symbols
@@ -22,6 +23,9 @@ def sendnn_compile_only(module, examples, mode=None, options=None):
 def _graph(module, examples, options):
     rule(set(options or {}) <= {"sendnn.dynamic"}, f"options {options}")
     no_grad()
+    longest = card.limit("MAX_CONTEXT_LEN")
+    for limit in (dynamo.cache_size_limit, dynamo.accumulated_cache_size_limit):
+        rule(limit >= max(2 * (longest - 64 + 1), 2.5 * longest), f"dynamo stops at {limit} graphs")
     graph = Graph(module, examples, bool((options or {}).get("sendnn.dynamic")))
     card.collect(graph)
     return graph
