@@ -9,7 +9,7 @@ from typing import Any
 from sendnn_pipeline.backends.sendnn.versions import is_here
 from sendnn_pipeline.config.command_line import CommandLine, Override, parse_command_line
 from sendnn_pipeline.config.compose import store_schemas, typed_node
-from sendnn_pipeline.config.decode import GROUP, is_mapping
+from sendnn_pipeline.config.decode import GROUP
 from sendnn_pipeline.config.description import RunDescription
 from sendnn_pipeline.config.environment import (
     CONFIG_DIR,
@@ -173,9 +173,8 @@ def _has_usable_rows(plugins: Plugins, name: str, folder: Path) -> bool:
 
 
 def types_of(schemas: SchemaStore, tree: OptionTree) -> dict[str, Any]:
-    """Return the type of every key that text can set, and of every group."""
-    types = {key: kind for key, kind in schemas.keys().items() if not is_mapping(kind)}
-    return types | dict.fromkeys(tree.groups, GROUP)
+    """Return the type of every key, and of every group."""
+    return schemas.keys() | dict.fromkeys(tree.groups, GROUP)
 
 
 def auto_backend() -> Choice:

@@ -7,6 +7,8 @@ from sendnn_pipeline.app.resolve import ResolvedRun
 from sendnn_pipeline.app.target import create_target, describe_target
 from sendnn_pipeline.config.schema import StageName
 from sendnn_pipeline.config.secrets import read_api_keys
+from sendnn_pipeline.engines.base import ChecksRanks
+from sendnn_pipeline.engines.create import create_engine
 from sendnn_pipeline.hooks.timeout import blame
 
 
@@ -20,6 +22,9 @@ def check_start(context: AppContext, resolved: ResolvedRun) -> str:
         PipelineError: the run could not start.
     """
     engine_environment(resolved, context.environ)
+    engine = create_engine(context.plugins, resolved.run.config.engine.name)
+    if resolved.run.plan.ranks > 1 and isinstance(engine, ChecksRanks):
+        engine.check_ranks(resolved.run)
     return check_described(context, resolved, busy=True)
 
 

@@ -71,7 +71,7 @@ def parse_overrides(texts: Sequence[str]) -> tuple[Override, ...]:
                 raise HydraException("it names no key")
         except HydraException as error:
             hint = f"quote it: '{_quoted(text)}'" if text.count("=") else _hint_of_bare(text)
-            raise ConfigError(f"{text} is not an override: {str(error).splitlines()[0]}", hint=hint) from None
+            raise ConfigError(f"{text} is not an override: {_reason(text, error)}", hint=hint) from None
         override = Override(text, key, plain(parsed.value()), parsed.is_sweep_override(), expand(parsed))
         if not override.of_hydra and text[0] in "+~":
             raise ConfigError(f"{text} adds or deletes a key", hint="every key exists; write key=value")
@@ -104,6 +104,14 @@ def expand(override: types.Override) -> tuple[str, ...]:
         return ()
     key = override.get_key_element()
     return tuple(f"{key}={value}" for value in override.sweep_string_iterator())
+
+
+def _reason(text: str, error: HydraException) -> str:
+    """Return why a word cannot be read; the parser names its own classes where it has no words."""
+    if "=" not in text:
+        return "it has no ="
+    first = str(error).splitlines()[0]
+    return "it has characters that only stand in quotes" if first.startswith("LexerNoViableAlt") else first
 
 
 def _quoted(text: str) -> str:

@@ -35,6 +35,9 @@ def one_line(error: Exception, tree: OptionTree, schemas: SchemaStore) -> Config
     """
     groups = tree.groups
     cause, text = _first_cause(error), str(error)
+    if isinstance(cause, FileNotFoundError) and cause.filename is None:
+        # Hydra asks where it is.
+        return ConfigError(f"the current folder cannot be read: {cause.strerror}", hint="change to one that is there")
     return (
         _misused_short_form(text)
         or _wrong_file(text, cause, groups)
@@ -58,7 +61,7 @@ def _wrong_file(text: str, cause: BaseException, groups: Groups) -> ConfigError 
     """Return the error for an option's file that is not YAML, or whose defaults list cannot be followed."""
     if isinstance(cause, RecursionError):
         return ConfigError("the defaults lists of the chosen options go in a circle", hint="take one out")
-    if isinstance(cause, OSError) and cause.strerror:
+    if isinstance(cause, OSError) and cause.strerror and cause.filename:
         return ConfigError(f"the option's file {str(cause.filename)[-160:]} cannot be read: {cause.strerror}")
     if isinstance(cause, YAMLError):
         return ConfigError(f"an option's file cannot be read as YAML: {' '.join(str(cause).split())}")

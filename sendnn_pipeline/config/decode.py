@@ -4,8 +4,10 @@ import re
 from typing import Any, get_args, get_origin
 
 import msgspec
+from yaml import YAMLError
 
 from sendnn_pipeline.config.accepted import accepted, without_none
+from sendnn_pipeline.config.option_yaml import read_characters
 
 GROUP = "group"
 """The type of a key that chooses a group's option."""
@@ -16,7 +18,7 @@ def decode(text: str, kind: Any) -> Any:
     """Return the value that ``text`` stands for.
 
     Args:
-        text: as it stands; items of lists are separated by commas.
+        text: as it stands; items of lists are separated by commas, in brackets or without.
         kind: the key's type with its bounds, or ``GROUP``.
 
     Raises:
@@ -29,7 +31,7 @@ def decode(text: str, kind: Any) -> Any:
     if "${" in text:
         raise ValueError("plain text without ${")
     if kind is Any:
-        return [part.strip() for part in text.split(",")] if "," in text else _guess(text)
+        return _items(text) if "," in text or _is_bracketed(text) else _guess(text)
     plain = without_none(kind)
     if plain is bool and text.lower() not in ("0", "1", "true", "false"):
         raise ValueError("0, 1, true or false")
@@ -43,11 +45,30 @@ def decode(text: str, kind: Any) -> Any:
 
 
 def _decode_list(text: str, kind: Any, plain: Any) -> Any:
-    parts = [part.strip() for part in text.split(",")]
+    parts = _items(text)
     (item,) = get_args(plain)
     if without_none(item) is int and not all(map(WHOLE.fullmatch, parts)):
         raise ValueError("whole numbers separated by commas, such as 64,128")
+    if "" in parts:
+        raise ValueError(f"{accepted(kind)} separated by commas, none of it empty")
     return _convert(parts, kind)
+
+
+def _is_bracketed(text: str) -> bool:
+    return text.strip().startswith("[") and text.strip().endswith("]")
+
+
+def _items(text: str) -> list[str]:
+    """Return the items of a list, as a command line has them in brackets, or without those."""
+    if not _is_bracketed(text):
+        return [part.strip() for part in text.split(",")]
+    try:
+        items = read_characters(text)
+    except YAMLError:
+        items = None
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ValueError("a list such as [64,128]")
+    return items
 
 
 def _guess(text: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from sendnn_pipeline.config.aliases import SHORT_FORMS
-from sendnn_pipeline.config.decode import decode
+from sendnn_pipeline.config.decode import decode, is_mapping
 from sendnn_pipeline.errors import ConfigError, nearest
 from sendnn_pipeline.files import read_yaml
 
@@ -143,8 +143,7 @@ def read_environment(
         text = environ.get(variable)
         if text is None:
             continue
-        if key not in types:
-            raise ConfigError(f"{variable} names the unknown key {key}", hint=nearest(key, types))
+        _refuse_key(variable, key, types)
         if text == "":
             warnings.append(f"{variable} is empty and counts as unset")
             continue
@@ -155,3 +154,13 @@ def read_environment(
                 f"{variable}={text!r} sets {key} and must be {accepts}", hint="correct or unset it"
             ) from None
     return values, warnings
+
+
+def _refuse_key(variable: str, key: str, types: Mapping[str, Any]) -> None:
+    """Raise where no variable can set a key."""
+    mapping = next((name for name in (key, key.rpartition(".")[0]) if is_mapping(types.get(name))), None)
+    if mapping is not None:
+        hint = f"set it in a profile, or on the command line: '{mapping}={{NAME: VALUE}}'"
+        raise ConfigError(f"{variable} sets {mapping}, a mapping, which no variable writes", hint=hint)
+    if key not in types:
+        raise ConfigError(f"{variable} names the unknown key {key}", hint=nearest(key, types))

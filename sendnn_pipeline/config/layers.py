@@ -231,9 +231,11 @@ def _compose(
 
 
 def _located(error: ConfigError, origins: Mapping[str, tuple[Origin, ...]]) -> ConfigError:
-    """Return an error with what set its key, unless that is a word, which is in sight already."""
-    tops = (found[0] for key, found in origins.items() if key == error.key or key.startswith(f"{error.key}."))
-    top = next((origin for origin in tops if error.key and (origin.option or origin.layer == Layer.ENV)), None)
+    """Return an error of a value with what set its key; a word that names no key is in sight already."""
+    below = [found[0] for key, found in origins.items() if key.startswith(f"{error.key}.")]
+    tops = [*(found[0] for found in [origins.get(error.key)] if found), *below] if error.key else []
+    named = (Layer.ENV,) if error.message.startswith("unknown") else (Layer.ENV, Layer.COMMAND_LINE)
+    top = next((origin for origin in tops if origin.option or origin.layer in named), None)
     return ConfigError(error.message, hint=error.hint, where=top.where if top else error.where)
 
 

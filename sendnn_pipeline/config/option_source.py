@@ -4,6 +4,7 @@ A single item of a key that takes a list is a list of one, as on the command lin
 """
 
 import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, get_origin
@@ -31,6 +32,10 @@ class FileConfigSource(file_config_source.FileConfigSource):
     types: ClassVar[Mapping[str, Any]] = {}
     """Of all keys, by dotted name."""
 
+    def is_config(self, config_path: str) -> bool:
+        """Return whether an option is listed, readable or not: one that is not would be missing in silence."""
+        return os.path.lexists(Path(self.path, self._normalize_file_name(config_path)))
+
     def load_config(self, config_path: str) -> ConfigResult:
         """Read one file.
 
@@ -39,12 +44,9 @@ class FileConfigSource(file_config_source.FileConfigSource):
             ConfigLoadError: it is not there.
         """
         file = Path(self.path, self._normalize_file_name(config_path))
-        if not file.is_file():
+        if not os.path.lexists(file):
             raise ConfigLoadError(f"Config not found : {file}")
-        try:
-            text = read_text(file)
-        except ValueError as error:
-            raise ConfigError(f"{file} cannot be read: {error}") from None
+        text = _read_file(file)
         stream = io.StringIO(text)
         # By which YAML's errors name it.
         stream.name = str(file)
@@ -58,6 +60,22 @@ class FileConfigSource(file_config_source.FileConfigSource):
             values = _with_lists(file, values, "" if package == GLOBAL else package, self.types)
         config = OmegaConf.create({} if values is None else values)
         return ConfigResult(config=config, path=where, provider=self.provider, header=header)
+
+
+def _read_file(file: Path) -> str:
+    """Return the text of what a folder lists as an option.
+
+    An option that may be missing, as a profile may, would be left out in silence where it is there and cannot be read.
+    """
+    try:
+        if file.exists() and not file.is_file():
+            raise ConfigError(f"{file} cannot be read: it is no file", hint="options are files of YAML")
+        return read_text(file)
+    except OSError as error:
+        reason = "it is a link to nothing" if isinstance(error, FileNotFoundError) else error.strerror
+        raise ConfigError(f"{file} cannot be read: {reason}", hint="options are files of YAML") from None
+    except ValueError as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from None
 
 
 def _with_lists(file: Path, values: dict[Any, Any], within: str, types: Mapping[str, Any]) -> dict[Any, Any]:

@@ -16,7 +16,10 @@ def read_api_keys(environ: Mapping[str, str], file: str | None, where: str = "")
     Raises:
         ConfigError: both are set, or the file is unreadable or empty.
     """
-    variable = environ.get(API_KEY)
+    # A secret that was made with echo ends with a line break, which no header can have.
+    variable = environ.get(API_KEY, "").strip()
+    if environ.get(API_KEY) and not variable:
+        raise ConfigError(f"{API_KEY} has blanks alone", hint="put the key in it, or unset it")
     if file is None:
         return (variable,) if variable else ()
     if variable:

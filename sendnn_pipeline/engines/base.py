@@ -54,6 +54,18 @@ class UsesPlugins(Protocol):
         """Take the plugins of this process."""
 
 
+@runtime_checkable
+class ChecksRanks(Protocol):
+    """An engine that its libraries may keep from several ranks, as only they know; `doctor` asks it."""
+
+    def check_ranks(self, run: Run) -> None:
+        """Refuse what the ranks would refuse as soon as they load; may take seconds.
+
+        Raises:
+            PipelineError: they would.
+        """
+
+
 class EngineCore(Protocol):
     """An engine with its weights, in one rank. All but the computing happens in the thread that calls it."""
 

@@ -4,12 +4,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from sendnn_pipeline.config.draft import Draft
+from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.models.dividing import check_divides
 
 RANKS = "parallel.tensor_parallel"
 HEADS, KV_HEADS, NEURONS = "num_attention_heads", "num_key_value_heads", "intermediate_size"
 # Neurons beside those of experts; of models without experts, all of them.
 SHARED_NEURONS = "shared_intermediate_size"
+
+
+class DividedByTransformers:
+    """An engine whose ranks divide a model by transformers' plan of it, which comes with torch."""
+
+    def check_ranks(self, run: Run) -> None:
+        """Refuse a model of which there is no such plan, within a few seconds.
+
+        Raises:
+            ModelError: as its ranks would.
+        """
+        check_divides(run.model.folder)
 
 
 def divided_sizes(text: Mapping[str, Any]) -> dict[str, int]:

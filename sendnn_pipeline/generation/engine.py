@@ -9,7 +9,7 @@ from sendnn_pipeline.config.draft import Draft, Layer
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.engines.base import EngineCore
 from sendnn_pipeline.engines.run import Run
-from sendnn_pipeline.engines.sharding import check_ranks
+from sendnn_pipeline.engines.sharding import DividedByTransformers, check_ranks
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.generation.device.plan import DevicePlan, make_device_plan
 from sendnn_pipeline.generation.device.resolve import resolve_device
@@ -37,7 +37,7 @@ CACHE_SHARE = 0.5
 DEFAULT_CACHE_BYTES = 2 * 2**30
 
 
-class GenerationEngine:
+class GenerationEngine(DividedByTransformers):
     """Continues texts."""
 
     name = "generation"

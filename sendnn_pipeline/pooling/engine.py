@@ -8,7 +8,7 @@ from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.engines.base import EngineCore
 from sendnn_pipeline.engines.lengths import describe_left_out, mixed_texts
 from sendnn_pipeline.engines.run import Run
-from sendnn_pipeline.engines.sharding import RANKS, check_ranks
+from sendnn_pipeline.engines.sharding import RANKS, DividedByTransformers, check_ranks
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.machine.cpu import cpu_kind
 from sendnn_pipeline.models.facts import ModelFacts
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STEP_TOKENS_OF_THREAD = 512
 
 
-class PoolingEngine:
+class PoolingEngine(DividedByTransformers):
     """Runs encoders and classifiers, and decoders as encoders."""
 
     name = "pooling"

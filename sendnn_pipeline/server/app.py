@@ -1,14 +1,12 @@
 """The application: routes, errors in one envelope, API key."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
 
-from sendnn_pipeline.errors import PluginError
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.server import docs, health, info, models, page, tokens
 from sendnn_pipeline.server.answer import route
@@ -16,6 +14,7 @@ from sendnn_pipeline.server.errors import HANDLERS
 from sendnn_pipeline.server.exchange import Exchanges
 from sendnn_pipeline.server.keys import OPEN_PATHS, RequireKey
 from sendnn_pipeline.server.openapi import make_document
+from sendnn_pipeline.server.own_paths import check_paths
 from sendnn_pipeline.server.root_path import UnderPath
 from sendnn_pipeline.server.state import ServerState
 
@@ -25,7 +24,7 @@ def make_app(state: ServerState, endpoints: Mapping[str, Endpoint[Any]], api_key
     config = state.front.run.config
     serve = config.serve
     own = [*models.routes, *tokens.routes, *info.routes, *health.routes, *docs.routes, *page.routes]
-    _refuse_own(endpoints, own)
+    check_paths(endpoints, serve.root_path)
     offered = [one for one in own if serve.page or one not in page.routes]
     routes = [*(route(path, endpoint) for path, endpoint in endpoints.items()), *offered]
     middleware = [Middleware(UnderPath, prefix=serve.root_path)] if serve.root_path.strip("/") else []
@@ -49,12 +48,3 @@ def make_app(state: ServerState, endpoints: Mapping[str, Endpoint[Any]], api_key
     app.state.server = state
     app.state.document = make_document(routes, root_path=serve.root_path, open_paths=OPEN_PATHS if api_keys else None)
     return app
-
-
-def _refuse_own(paths: Iterable[str], own: Iterable[Route]) -> None:
-    """Refuse an endpoint at a path of every run: one of the two would never be asked."""
-    taken = {one.path for one in own if "POST" in (one.methods or ())}
-    path = next((path for path in paths if path in taken), None)
-    if path is not None:
-        hint = "register another path; `python -m sendnn_pipeline plugins` lists who registers endpoints"
-        raise PluginError(f"path {path}, which a plugin registers, is the server's own", hint=hint)

@@ -13,6 +13,7 @@ from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.target import Session
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer, load_tokenizer
 from sendnn_pipeline.paths import expand_path
+from sendnn_pipeline.server.own_paths import check_paths
 from sendnn_pipeline.server.tls import read_tls
 from sendnn_pipeline.server.unix_socket import bind_unix
 
@@ -31,7 +32,8 @@ class HttpTarget:
     tls: ssl.SSLContext | None = field(default=None, init=False)
 
     def prepare(self, run: Run, endpoints: Mapping[str, Endpoint[Any]]) -> None:
-        """Bind the address and read the tokenizer, so that both are known to work before weights are loaded."""
+        """Bind the address, read the tokenizer and check the paths: all is known to work before weights are loaded."""
+        check_paths(endpoints, run.config.serve.root_path)
         self.tokenizer = load_tokenizer(run.model.folder)
         self.tls = read_tls(run.config.serve)
         if run.config.serve.uds is not None:

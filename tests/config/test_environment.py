@@ -234,3 +234,13 @@ def test_what_kubernetes_sets_for_a_service_is_one_line(name):
 def test_without_a_service_host_they_are_ours():
     (warning,) = load_context(clean_environ(SENDNN_PIPELINE_PORT="8000")).warnings
     assert warning.startswith("unknown variable SENDNN_PIPELINE_PORT is ignored")
+
+
+@pytest.mark.parametrize("name", ["environment", "environment__ON"])
+def test_a_mapping_is_set_elsewhere_than_by_a_variable(name):
+    with pytest.raises(ConfigError) as caught:
+        load_context(clean_environ(**{f"SENDNN_PIPELINE__backend__{name}": "1"}))
+    assert str(caught.value) == (
+        f"SENDNN_PIPELINE__backend__{name} sets backend.environment, a mapping, which no variable writes; set it in a "
+        "profile, or on the command line: 'backend.environment={NAME: VALUE}'"
+    )

@@ -12,6 +12,9 @@ def test_the_key_comes_from_the_variable_or_from_the_file(tmp_path, monkeypatch)
     assert read_api_keys({}, None) == read_api_keys({API_KEY: ""}, None) == ()
     assert read_api_keys({API_KEY: "of the variable"}, None) == ("of the variable",)
     assert read_api_keys({}, str(tmp_path / "key")) == ("of the file",)
+    assert read_api_keys({API_KEY: "secret\n"}, None) == ("secret",), "no header has a line break"
+    with pytest.raises(ConfigError, match=f"{API_KEY} has blanks alone; put the key in it, or unset it"):
+        read_api_keys({API_KEY: " \n"}, None)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert read_api_keys({API_KEY: ""}, "~/key") == ("of the file",)
 
