@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from sendnn_pipeline.app import engine_start
+from sendnn_pipeline.app.composed import compose_run
 from sendnn_pipeline.app.context import AppContext, load_context
-from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
+from sendnn_pipeline.app.resolve import ResolvedRun, resolve_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.distributed.inline import start_inline
 from sendnn_pipeline.pipeline.rank import run_rank

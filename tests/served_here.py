@@ -12,10 +12,11 @@ from typing import Self
 import httpx
 import uvloop
 
+from sendnn_pipeline.app.composed import compose_run
 from sendnn_pipeline.app.context import load_context
 from sendnn_pipeline.app.endpoints import collect_endpoints
 from sendnn_pipeline.app.plan_table import plan_lines, print_plan
-from sendnn_pipeline.app.resolve import compose_run, resolve_run
+from sendnn_pipeline.app.resolve import resolve_run
 from sendnn_pipeline.app.run import make_session, observe_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.distributed.inline import start_inline

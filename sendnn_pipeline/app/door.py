@@ -12,11 +12,12 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from rich.console import Console
 
+from sendnn_pipeline.app.composed import compose_run
 from sendnn_pipeline.app.context import AppContext, load_context
 from sendnn_pipeline.app.endpoints import collect_endpoints
 from sendnn_pipeline.app.engine_environment import engine_environment, extend_own_environment
 from sendnn_pipeline.app.plan_table import plan_lines, print_plan
-from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
+from sendnn_pipeline.app.resolve import ResolvedRun, resolve_run
 from sendnn_pipeline.app.run import make_session, observe_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.distributed.inline import start_inline

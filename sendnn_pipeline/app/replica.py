@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 
+from sendnn_pipeline.app.composed import compose_run
 from sendnn_pipeline.app.context import load_context
 from sendnn_pipeline.app.endpoints import collect_endpoints
 from sendnn_pipeline.app.engine_environment import engine_environment
 from sendnn_pipeline.app.engine_start import start_of
-from sendnn_pipeline.app.resolve import ResolvedRun, compose_run, resolve_run
+from sendnn_pipeline.app.resolve import ResolvedRun, resolve_run
 from sendnn_pipeline.app.run import make_session, observe_run
 from sendnn_pipeline.config.alike import first_difference, flat_keys
 from sendnn_pipeline.config.command_line import parse_overrides

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from sendnn_pipeline.app.composed import ComposedRun, find_source
 from sendnn_pipeline.app.context import AppContext
 from sendnn_pipeline.app.endpoints import collect_endpoints
 from sendnn_pipeline.app.engine_environment import engine_environment
@@ -20,7 +21,7 @@ from sendnn_pipeline.app.engine_start import note_restarts, start_of
 from sendnn_pipeline.app.launch import Launch
 from sendnn_pipeline.app.nodes import follow_node
 from sendnn_pipeline.app.plan_table import plan_lines, print_plan
-from sendnn_pipeline.app.resolve import ComposedRun, ResolvedRun, find_source, resolve_run
+from sendnn_pipeline.app.resolve import ResolvedRun, resolve_run
 from sendnn_pipeline.app.target import create_target, describe_target
 from sendnn_pipeline.config.draft import Draft
 from sendnn_pipeline.config.layers import LayeredConfig

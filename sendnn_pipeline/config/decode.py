@@ -7,7 +7,7 @@ import msgspec
 from yaml import YAMLError
 
 from sendnn_pipeline.config.accepted import accepted, without_none
-from sendnn_pipeline.config.option_yaml import read_characters
+from sendnn_pipeline.config.characters import read_characters
 
 GROUP = "group"
 """The type of a key that chooses a group's option."""

@@ -1,19 +1,19 @@
 """Layers, low to high: schema default, conf/ choice, profile, environment, command line; who set what."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sendnn_pipeline.config.command_line import Override
 from sendnn_pipeline.config.compose import Composed, Composer, OptionFile, open_composer, quote
 from sendnn_pipeline.config.compose_errors import odd_option
+from sendnn_pipeline.config.defaults import schema_defaults
 from sendnn_pipeline.config.draft import Draft, Layer, Origin
 from sendnn_pipeline.config.environment import EnvValue
 from sendnn_pipeline.config.exact_words import exact_words, several_values
 from sendnn_pipeline.config.option_file import leaves
-from sendnn_pipeline.config.options import PRIMARY, PROFILE, OptionTree, flatten
+from sendnn_pipeline.config.options import PRIMARY, PROFILE, OptionTree
 from sendnn_pipeline.config.references import show_resolved
-from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.config.schemas import SchemaStore
 from sendnn_pipeline.errors import ConfigError
 
@@ -84,7 +84,7 @@ def compose_layers(
     for value in homeless:
         del origins[value.key]
     inserted = [*choices, *_assignments(value for value in effective if value not in homeless), *reordered]
-    for key, value in _schema_defaults(composed).items():
+    for key, value in schema_defaults(composed.schemas).items():
         origins[key] = (*origins.get(key, ()), Origin(Layer.DEFAULT, "schema default", value))
     draft = Draft(composed.values, composed.schemas, origins, composed.choices)
     show_resolved(draft)
@@ -241,12 +241,3 @@ def _located(error: ConfigError, origins: Mapping[str, tuple[Origin, ...]]) -> C
 
 def _assignments(values: Iterable[EnvValue]) -> list[str]:
     return [f"{value.key}={quote(value.value)}" for value in values]
-
-
-def _schema_defaults(composed: Composed) -> dict[str, Any]:
-    """Return the defaults of the schemas of all options that are chosen."""
-    values: dict[str, Any] = asdict(RunConfig())
-    for group, schema in composed.schemas.items():
-        if is_dataclass(schema):
-            values[group] = asdict(schema())
-    return dict(flatten(values))

@@ -9,8 +9,8 @@ from hydra.plugins.config_source import ConfigSource
 from yaml import YAMLError
 
 from sendnn_pipeline.config.aliases import SHORT_FORMS
+from sendnn_pipeline.config.characters import read_characters
 from sendnn_pipeline.config.exact_words import holds_text
-from sendnn_pipeline.config.option_yaml import read_characters
 from sendnn_pipeline.config.options import PROFILE
 from sendnn_pipeline.errors import ConfigError, nearest
 from sendnn_pipeline.files import read_text

@@ -1,6 +1,6 @@
-"""The text of options: as Hydra reads it, and as it stands there."""
+"""The text of options as Hydra reads it."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 from omegaconf._utils import get_yaml_loader
@@ -14,14 +14,6 @@ _HYDRA: Any = (
 )
 
 
-class _Characters(YAML_LOADER):  # type: ignore[misc]  # libyaml's or Python's
-    """Reads numbers and booleans as the characters that stand there."""
-
-    yaml_constructors: ClassVar = yaml.SafeLoader.yaml_constructors | {
-        f"tag:yaml.org,2002:{kind}": yaml.SafeLoader.construct_scalar for kind in ("int", "float", "bool", "timestamp")
-    }
-
-
 def read_values(text: Any) -> Any:
     """Return what Hydra makes of an option's text, or of a stream of it.
 
@@ -29,12 +21,3 @@ def read_values(text: Any) -> Any:
         YAMLError: it is not YAML.
     """
     return yaml.load(text, _HYDRA)
-
-
-def read_characters(text: str) -> Any:
-    """Return the same with numbers and booleans as text.
-
-    Raises:
-        YAMLError: it is not YAML.
-    """
-    return yaml.load(text, _Characters)

@@ -9,8 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
+from sendnn_pipeline.app.composed import ComposedRun, compose_run
 from sendnn_pipeline.app.context import AppContext, load_command_line
-from sendnn_pipeline.app.resolve import ComposedRun, compose_run, resolve_run
+from sendnn_pipeline.app.resolve import resolve_run
 from sendnn_pipeline.app.stored import stored_artifacts
 from sendnn_pipeline.backends.create import create_backend
 from sendnn_pipeline.backends.stores import kept_store, timing_folders

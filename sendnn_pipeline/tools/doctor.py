@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from sendnn_pipeline.app.composed import cache_dir_of, compose_run
 from sendnn_pipeline.app.context import AppContext, load_command_line
 from sendnn_pipeline.app.nodes import check_nodes
 from sendnn_pipeline.app.plugin_problems import find_plugin_problems
-from sendnn_pipeline.app.resolve import cache_dir_of, compose_run, resolve_run
+from sendnn_pipeline.app.resolve import resolve_run
 from sendnn_pipeline.app.start_check import check_start
 from sendnn_pipeline.backends.compiler import (
     CACHE_VARIABLE,

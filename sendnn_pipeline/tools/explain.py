@@ -4,8 +4,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sendnn_pipeline.app.composed import compose_run
 from sendnn_pipeline.app.context import AppContext, load_command_line
-from sendnn_pipeline.app.resolve import compose_run, resolve_run
+from sendnn_pipeline.app.resolve import resolve_run
 from sendnn_pipeline.app.start_check import check_described
 from sendnn_pipeline.app.usage import target_keys, unused_by
 from sendnn_pipeline.config.command_line import Override

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from sendnn_pipeline.app.composed import compose_run
 from sendnn_pipeline.app.context import load_command_line
-from sendnn_pipeline.app.resolve import compose_run, resolve_run
+from sendnn_pipeline.app.resolve import resolve_run
 from sendnn_pipeline.errors import ConfigError, ModelError
 from sendnn_pipeline.generation.plan import GenerationPlan
 from sendnn_pipeline.generation.plugin import NAME

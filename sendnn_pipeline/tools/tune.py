@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rich.table import Column, Table
 
+from sendnn_pipeline.app.composed import compose_run
 from sendnn_pipeline.app.context import load_command_line
-from sendnn_pipeline.app.resolve import compose_run, resolve_run
+from sendnn_pipeline.app.resolve import resolve_run
 from sendnn_pipeline.engines.lengths import describe_left_out, read_trace
 from sendnn_pipeline.errors import ConfigError, ModelError
 from sendnn_pipeline.observe.console import open_console

@@ -2,8 +2,9 @@
 
 import pytest
 
+from sendnn_pipeline.app.composed import compose_run
 from sendnn_pipeline.app.context import load_context
-from sendnn_pipeline.app.resolve import compose_run, resolve_run
+from sendnn_pipeline.app.resolve import resolve_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from tests.conftest import clean_environ, resolved_run
 from tests.served import EAGER_FLOAT32

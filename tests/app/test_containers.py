@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sendnn_pipeline.app.resolve import cache_dir_of
+from sendnn_pipeline.app.composed import cache_dir_of
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.models.packages import download_wheel
 from tests.served import EAGER_FLOAT32, ECHO, ROOT, environment, sendnn, with_echo

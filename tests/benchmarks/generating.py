@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sendnn_pipeline.app.resolve import compose_run
+from sendnn_pipeline.app.composed import compose_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from tests.benchmarks import generation_accuracy as accuracy
 from tests.benchmarks.completions import Answer, Ask, play, tokens_per_second

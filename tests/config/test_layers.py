@@ -4,8 +4,8 @@ from itertools import combinations, product
 
 import pytest
 
+from sendnn_pipeline.app.composed import compose_run
 from sendnn_pipeline.app.context import load_context
-from sendnn_pipeline.app.resolve import compose_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.config.draft import Layer
 from sendnn_pipeline.errors import ConfigError

@@ -4,9 +4,10 @@ import re
 
 import pytest
 
+from sendnn_pipeline.app.composed import compose_run
 from sendnn_pipeline.app.context import load_context
 from sendnn_pipeline.app.known_sources import collect_known
-from sendnn_pipeline.app.resolve import compose_run, resolve_run
+from sendnn_pipeline.app.resolve import resolve_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.errors import ConfigError, PipelineError, PluginError
 from sendnn_pipeline.hooks.loading import load_plugins

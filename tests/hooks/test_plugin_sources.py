@@ -2,8 +2,8 @@
 
 import pytest
 
+from sendnn_pipeline.app.composed import compose_run
 from sendnn_pipeline.app.context import load_context
-from sendnn_pipeline.app.resolve import compose_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.errors import ConfigError, ModelError, PluginError
 from tests.conftest import clean_environ

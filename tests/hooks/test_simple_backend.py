@@ -2,8 +2,9 @@
 
 import pytest
 
+from sendnn_pipeline.app.composed import compose_run
 from sendnn_pipeline.app.context import load_context
-from sendnn_pipeline.app.resolve import compose_run, resolve_run
+from sendnn_pipeline.app.resolve import resolve_run
 from sendnn_pipeline.backends.config import InductorConfig
 from sendnn_pipeline.backends.create import create_simple_backend
 from sendnn_pipeline.backends.inductor import InductorBackend

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sendnn_pipeline.app.resolve import compose_run
+from sendnn_pipeline.app.composed import compose_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.config.schema import ModelConfig
 from sendnn_pipeline.errors import ModelError

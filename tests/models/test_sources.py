@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 from filelock import FileLock
 
-from sendnn_pipeline.app.resolve import compose_run
+from sendnn_pipeline.app.composed import compose_run
 from sendnn_pipeline.config.command_line import parse_overrides
 from sendnn_pipeline.config.schema import ModelConfig
 from sendnn_pipeline.errors import ConfigError, ModelError

@@ -63,16 +63,13 @@ class ChunkLayer(nn.Module):
         Returns:
             ``[tokens, hidden size]``.
         """
-        step = ChunkStep(
-            keys,
-            values,
-            slots,
-            positions=positions,
-            queries=queries,
-            places=places,
-            block_tables=block_tables,
-            scores=self.scores,
-        )
+        where: dict[str, Any] = {
+            "positions": positions,
+            "queries": queries,
+            "places": places,
+            "block_tables": block_tables,
+        }
+        step = ChunkStep(keys, values, slots, scores=self.scores, **where)
         return (_through(self.causal, self.layer, hidden[None], positions[None], step),)
 
 
