@@ -1,6 +1,7 @@
 """Has pictures encoded in a process of its own, beside which the engine goes on."""
 
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # One is computed, and one is there when it is done. The others wait here, where forgetting them costs nothing.
 AT_ONCE = 2
+# A layer is far quicker: a process that does not leave a cancelled picture for so long is stopped, or its device hangs.
+STUCK_SECONDS = 60.0
 
 
 @dataclass
@@ -46,6 +49,8 @@ class EncodedApart:
         self._waiting: OrderedDict[bytes, bytes] = OrderedDict()
         """Files by digest."""
         self._sent: OrderedDict[bytes, bytes] = OrderedDict()
+        self._left: dict[bytes, float] = {}
+        """When those were cancelled that the process may be encoding."""
         self._ended: list[tuple[int, Sequence[torch.Tensor] | str]] = []
 
     def open(self) -> None:
@@ -69,6 +74,8 @@ class EncodedApart:
             elif digest not in self._sent:
                 self._waiting[digest] = data
         self._end_complete([job])
+        if any(time.monotonic() - left > STUCK_SECONDS for left in self._left.values()):
+            self._begin_again(f"the process that encodes images did not leave a picture for {STUCK_SECONDS:g} s")
         if self.process is None and self._waiting:
             self.process = self._start()
         self._fill()
@@ -96,6 +103,8 @@ class EncodedApart:
             self.process = None
 
     def _take(self, news: News) -> None:
+        if isinstance(news, (Rows, Dropped, Failed)):
+            self._left.pop(news.digest, None)
         if isinstance(news, Rows):
             self._sent.pop(news.digest, None)
             self._waiting.pop(news.digest, None)
@@ -126,7 +135,7 @@ class EncodedApart:
         self.process.close()
         self.process = None
         was_open, self._is_open = self._is_open, False
-        sent, self._sent = list(self._sent.items()), OrderedDict()
+        sent, self._sent, self._left = list(self._sent.items()), OrderedDict(), {}
         if not was_open:
             # It has not become ready: neither would the next one.
             log.error("%s before it was ready; requests with images fail until one is", reason)
@@ -169,9 +178,11 @@ class EncodedApart:
             self._waiting.pop(digest, None)
             if digest not in self._sent:
                 continue
-            if digest != next(iter(self._sent)):
+            if digest == next(iter(self._sent)):
+                # It may be under way, and counts until the process says how it went.
+                self._left.setdefault(digest, time.monotonic())
+            else:
                 del self._sent[digest]
-            # Else it may be under way, and counts until the process says how it went.
             if self.process is not None:
                 self.process.cancel(digest)
 

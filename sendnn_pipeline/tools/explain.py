@@ -42,13 +42,13 @@ def main(argv: Sequence[str]) -> None:
         owner = unused_by(key, resolution.used) if resolution.used else ""
         unused = f"it belongs to {owner}" if owner else draft.unused.get(key, "")
         sys.stdout.write(_explain(key, draft.origins[key], unused, resolution.note, docs))
-    if resolution.refusal is None and _is_asked("process", argv, command.names):
+    if resolution.refusal is None:
         config = draft.config()
         threads = plan_threads(config.process, context.environ, len(config.parallel.local_ranks))
-        encoder = (
-            f"threads of a vision encoder = {threads.encoder}\n" if threads.encoder not in (0, threads.count) else ""
-        )
-        sys.stdout.write(f"threads of each engine process = {threads.count}\n  from {threads.reason}\n{encoder}")
+        if _is_asked("process", argv, command.names):
+            sys.stdout.write(f"threads of each engine process = {threads.count}\n  from {threads.reason}\n")
+        if any(name.startswith("multimodal") for name in command.names):
+            sys.stdout.write(f"threads of a vision encoder = {threads.encoder}\n  from {threads.reason}\n")
     if _is_asked("serve", argv, command.names):
         shown = REDACTED if context.environ.get(API_KEY) else "none"
         sys.stdout.write(f"API key = {shown}\n  from {API_KEY} or the file serve.api_key_file\n")

@@ -122,7 +122,7 @@ def main(words: Sequence[str]) -> None:
             Asker(Core(resolved_run([*usual, f"model.path={folder}", f"multimodal.async_encoder={kind}"])))
             for kind in ("true", "false")
         )
-        encode = here.core.core.pictured.desk.encode
+        encode = here.core.core.pictured.desk.encoder.encode
         encodes, firsts, alone, beside, totals = [], [], [], [], {"apart": [], "here": []}
         for number in range(1 + rounds):
             file, began = file_of(picture(EDGE, EDGE, 50_000 + number)), time.monotonic()

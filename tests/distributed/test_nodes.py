@@ -14,7 +14,7 @@ from sendnn_pipeline.distributed.rendezvous import bind_rendezvous, meet_nodes, 
 from sendnn_pipeline.errors import ConfigError, EngineError
 from tests.conftest import clean_environ, resolved_run
 from tests.engines.test_echo_ranks import ask
-from tests.leaks import wait_for
+from tests.leaks import Leaks, shared_memory, wait_for
 from tests.served import EAGER_FLOAT32, ECHO, Served, with_echo
 
 TWO = ("parallel.tensor_parallel=2", "parallel.nnodes=2", "process.num_cpus=1")
@@ -63,22 +63,30 @@ def test_two_nodes_answer_drain_and_end_together(words):
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_node_that_is_killed_is_named_and_the_other_is_gone_within_seconds(words, lost):
+    before = shared_memory()
     with other(*words, **with_echo()) as second, Served(*words, **with_echo()) as first:
         assert ask(first).status_code == 200
         nodes = (first, second)
-        ranks = [*ranks_of(first), *ranks_of(second)]
+        leaks = [Leaks(node, before) for node in nodes]
+        # Of node 0 more than its HTTP server listens: the rendezvous, and what ranks and nodes tell each other by.
+        assert len(leaks[0].ports) >= 4
         nodes[lost].process.kill()
         assert nodes[1 - lost].exit_code(20) == 1
         assert f"node {lost} is gone" in nodes[1 - lost].output
-        wait_for(lambda: not any(rank.is_running() for rank in ranks))
+    for of_node in leaks:
+        of_node.check_nothing()
 
 
 def test_a_rank_that_dies_is_named_on_both_nodes(words):
+    before = shared_memory()
     with other(*words, **with_echo()) as second, Served(*words, **with_echo()) as first:
+        leaks = [Leaks(node, before) for node in (first, second)]
         ranks_of(second)[0].kill()
         assert first.exit_code(20) == second.exit_code(20) == 1
         assert "the process of rank 1 was killed by SIGKILL" in second.output
         assert "node 1: the process of rank 1 was killed by SIGKILL" in first.output
+    for of_node in leaks:
+        of_node.check_nothing()
 
 
 def test_nodes_are_started_again_together(words):

@@ -184,6 +184,22 @@ def test_of_several_ranks_the_first_to_fail_is_the_error_and_all_are_gone(job, w
         assert ("Traceback" in printed) == (job.startswith("be_killed") and rank == 1)
 
 
+def test_of_ranks_that_are_killed_the_first_is_named_whatever_its_number():
+    async def main():
+        ranks = await start("wait", run_of(tensor_parallel=3))
+        ending, began = asyncio.create_task(follow_to_the_end(ranks)), time.monotonic()
+        await asyncio.sleep(0.1)
+        for rank in (2, 1):
+            os.kill(ranks.ranks[rank].pid, signal.SIGKILL)
+            await asyncio.sleep(0.3)
+        _, error, _ = await asyncio.wait_for(ending, 60)
+        ended = [ranks.ranks[rank].ended_at - began for rank in (2, 1)]
+        assert 0.0 < ended[0] < ended[1] < 60
+        return str(error)
+
+    assert asyncio.run(main()).startswith("the process of rank 2 was killed by SIGKILL")
+
+
 def test_where_ranks_meet_is_said_by_the_environment_and_refused_in_one_line():
     place = bind_rendezvous({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": ""}, 3)
     with place.listening:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from sendnn_pipeline.errors import EngineError
+from sendnn_pipeline.multimodal import encoded_apart
 from sendnn_pipeline.multimodal.encoded_apart import open_apart
 from sendnn_pipeline.multimodal.encoder_process import Ended, Rows, start_encoder
 from sendnn_pipeline.multimodal.row_cache import RowCache
@@ -231,6 +232,25 @@ def test_a_picture_that_nobody_wants_any_more_is_left_and_one_that_is_wanted_aga
     desk.cancel(4)
     process.said = [Dropped(b"e")]
     assert desk.take_ready() == [] and not desk._sent and not desk._waiting
+
+
+def test_a_process_that_does_not_leave_a_picture_is_started_again_by_the_next_request(monkeypatch, caplog):
+    processes = [Fake(), Fake(Opened())]
+    started = iter(processes)
+    desk = open_apart(lambda: next(started), RowCache(0))
+    desk.open()
+    desk.begin(1, [(b"a", b"")])
+    desk.begin(2, [(b"b", b"")])
+    desk.cancel(1)
+    desk.begin(3, [(b"c", b"")])
+    assert desk.process is processes[0], "it may leave the picture yet"
+    monkeypatch.setattr(encoded_apart, "STUCK_SECONDS", 0.0)
+    desk.begin(4, [(b"d", b"")])
+    assert desk.process is processes[1] and "did not leave a picture" in caplog.text
+    assert desk.take_ready() == [] and processes[1].asked == [b"b", b"c"]
+    rows = torch.ones(2, 3)
+    processes[1].said = [Rows(b"b", rows)]
+    assert desk.take_ready() == [(2, [rows])] and not desk._left
 
 
 def test_a_cancelled_picture_is_left_between_two_layers():

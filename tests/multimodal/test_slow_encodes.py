@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import psutil
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 from transformers import Mistral3Config, MistralConfig, PixtralImageProcessorPil
 
+from tests.leaks import wait_for
 from tests.multimodal import vision_models
 from tests.multimodal.test_image_requests import ask, left, part
 from tests.multimodal.vision_models import IMAGE, PIXTRAL, TEXT, file_of, make_vision_model, picture
@@ -53,6 +55,11 @@ def memories(process):
     return [one for one in process.memory_maps() if "sendnn-rows" in one.path]
 
 
+def cpu_seconds(process):
+    """Return what a process has computed so far."""
+    return sum(process.cpu_times()[:2])
+
+
 def test_a_storm_of_pictures_that_take_seconds_holds_nobody_up(server):
     began = time.monotonic()
     assert ask(server, [part(large(200))], max_tokens=1).status_code == 200
@@ -93,3 +100,27 @@ def test_an_image_of_little_detail_has_fewer_tokens(server):
     }
     # A row of patches, sixteen pixels each.
     assert used["high"] == used["auto"] == used["low"] + (LONGEST - 512) // 16
+
+
+def test_an_encoder_that_is_killed_at_work_fails_the_request_that_needs_it_alone(server):
+    def encoder():
+        children = psutil.Process().children(recursive=True)
+        return next(one for one in children if "sendnn_pipeline.multimodal.worker" in one.cmdline())
+
+    killed = encoder()
+    before = cpu_seconds(killed)
+    with ThreadPoolExecutor(2) as pool:
+        begun = pool.submit(ask, server, [part(large(201))])
+        wait_for(lambda: cpu_seconds(killed) > before + 0.3)
+        waiting = pool.submit(ask, server, [part(file_of(picture(48, 48)))])
+        assert ask(server, "a text").status_code == 200 and not begun.done()
+        killed.kill()
+        failed = begun.result()
+        assert failed.status_code == 500 and "the process that encodes images was killed by SIGKILL" in failed.text
+        assert waiting.result().status_code == 200
+    assert encoder().pid != killed.pid and server.session.get(f"{server.url}/ready").status_code == 200
+    ends = time.monotonic() + 10
+    while left(server) != (0.0, 0.0):
+        assert time.monotonic() < ends, left(server)
+        time.sleep(0.05)
+    assert not memories(psutil.Process())
