@@ -250,7 +250,7 @@ def test_a_run_that_cannot_start_says_why_and_can_be_tried_again(tiny, tmp_path)
     del tensors["encoder.layer.1.output.dense.weight"]
     save_file(tensors, lacking / "model.safetensors", metadata={"format": "pt"})
     for wrong, message in (
-        (words_of(lacking), "lacks 1 tensors"),
+        (words_of(lacking), "lacks 1 tensor"),
         (words_of(tmp_path / "nowhere"), "is not a folder"),
         ((*words_of(tiny), "serve.prt=1"), "did you mean serve.port"),
         ((*words_of(tiny), "warmup.shapes=[999x1]"), "longer than the model's 64 tokens"),
