@@ -7,6 +7,9 @@ from pathlib import Path
 
 from sendnn_pipeline.errors import ModelError
 
+# The module that answers: with its message and hint where there is no plan.
+ASKED = "sendnn_pipeline.models.shards"
+
 
 def check_divides(folder: Path, env: "dict[str, str] | None" = None) -> None:
     """Refuse a model that ranks could not divide, within a few seconds.
@@ -18,7 +21,7 @@ def check_divides(folder: Path, env: "dict[str, str] | None" = None) -> None:
     Raises:
         ModelError: as the ranks would raise it, or nobody could be asked.
     """
-    words = [sys.executable, "-m", __name__, str(folder)]
+    words = [sys.executable, "-m", ASKED, str(folder)]
     asked = subprocess.run(words, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if asked.returncode == 0:
         return
@@ -28,18 +31,3 @@ def check_divides(folder: Path, env: "dict[str, str] | None" = None) -> None:
         last = (asked.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise ModelError(f"{folder}: transformers could not be asked whether ranks can divide it: {last}") from None
     raise ModelError(message, hint=hint)
-
-
-def _answer(folder: Path) -> int:
-    from sendnn_pipeline.models.shards import read_shard_plan
-
-    try:
-        read_shard_plan(folder)
-    except ModelError as error:
-        sys.stdout.write(json.dumps([error.message, error.hint]))
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_answer(Path(sys.argv[1])))
