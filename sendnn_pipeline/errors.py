@@ -81,6 +81,11 @@ class ServeError(PipelineError):
     """The model cannot be offered: a port in use, an unreadable key file."""
 
 
+def counted(number: int, noun: str) -> str:
+    """Return how many there are of something, of a noun that takes an s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def nearest(word: str, known: "Iterable[str]") -> str:
     """Return a "did you mean" hint for ``word``, or the known words when none is close and they are few.
 

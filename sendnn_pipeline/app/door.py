@@ -32,6 +32,9 @@ from sendnn_pipeline.pipeline.rank import JOB, run_rank
 
 T = TypeVar("T")
 
+# By the route that each asks for.
+DOORS = {"/v1/embeddings": "Embedder", "/v1/completions": "Generator"}
+
 
 class EngineDoor:
     """Starts an engine when it is entered, or at the first call, and ends it when it is left or closed.
@@ -43,8 +46,6 @@ class EngineDoor:
 
     route: ClassVar[str] = ""
     """What the engine has to answer for the methods; empty is anything."""
-    other: ClassVar[str] = ""
-    """What to use for an engine that does not."""
 
     def __init__(self, *overrides: str, verbose: bool = False) -> None:
         self._overrides, self._console = overrides, Console(quiet=not verbose)
@@ -82,10 +83,13 @@ class EngineDoor:
 
     def _check_engine(self, context: AppContext, run: Run) -> None:
         name = run.config.engine.name
-        if self.route and self.route not in collect_endpoints(context.plugins, name):
+        routes = collect_endpoints(context.plugins, name)
+        if self.route and self.route not in routes:
+            others = [door for route, door in DOORS.items() if route in routes]
+            answers = f"it answers {', '.join(routes)}: ask it over HTTP" if routes else "it answers nothing"
             raise ConfigError(
                 f"{type(self).__name__} asks for {self.route}, which engine={name} of {run.served_name} has not",
-                hint=f"use {self.other}",
+                hint=f"use {others[0]}" if others else answers,
             )
 
     def close(self) -> None:

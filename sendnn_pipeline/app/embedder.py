@@ -18,7 +18,7 @@ class Embedder(EngineDoor):
     ```
     """
 
-    route, other = "/v1/embeddings", "Generator"
+    route = "/v1/embeddings"
 
     def embed(self, texts: str | Sequence[str], **options: Any) -> npt.NDArray[np.float32]:
         """Return a vector for each text, ``[texts, dimensions]``.

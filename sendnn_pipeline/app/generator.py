@@ -15,7 +15,7 @@ class Generator(EngineDoor):
     ```
     """
 
-    route, other = "/v1/completions", "Embedder"
+    route = "/v1/completions"
 
     def generate(self, prompts: str | Sequence[str], **options: Any) -> list[str]:
         """Return the text behind each prompt; with ``n``, all of the first prompt's come first.

@@ -102,7 +102,7 @@ def resolve_run(context: AppContext, composed: ComposedRun, folder: Path) -> Res
     if problems:
         raise ConfigError("; ".join(problems))
     missing = missing_programs(run, backend, simple or backend, context.environ)
-    refuse_missing(run, missing, draft)
+    refuse_missing(run, backend, missing, draft, context.environ)
     for note in missing.notes:
         draft.note(note)
     proven = replace(run, proven=missing.proven)

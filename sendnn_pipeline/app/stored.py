@@ -1,7 +1,7 @@
 """What the store of compiled Programs has for a run, before anything is loaded."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -19,6 +19,9 @@ from sendnn_pipeline.pipeline.library_set import LibrarySet, library_set
 from sendnn_pipeline.programs.artifact import Artifact, FileState
 from sendnn_pipeline.programs.nearest import Candidate, nearest_table
 from sendnn_pipeline.programs.store import ArtifactStore, Miss, store_at
+
+# What decides a field of an artifact's key that a user chooses.
+KEYS = {"dtype": "model.dtype", "pooling": "engine.pooling", "task": "engine.task", "device": "device"}
 
 
 @dataclass(frozen=True)
@@ -121,27 +124,37 @@ def missing_in_library(run: Run, library: LibrarySet) -> Missing:
     return Missing(reasons, (*library.store.nearest(library.key), *_nearest_of_others(others)))
 
 
+def _or_choose(reasons: Iterable[str]) -> str:
+    """Return what else helps: a key for the field in which all differ from what there is."""
+    key = next((key for field, key in KEYS.items() if all(reason.startswith(f"{field} is ") for reason in reasons)), "")
+    return f", or set {key} to what there is" if key else ""
+
+
 def _nearest_of_others(others: Sequence[OtherEntry]) -> tuple[str, ...]:
     wanted = {name: text for entry in others for name, text in entry.wanted.items()}
     return nearest_table(wanted, [Candidate(entry.name, entry.fields) for entry in others])
 
 
-def refuse_missing(run: Run, missing: Missing, draft: Draft) -> None:
+def refuse_missing(
+    run: Run, backend: CompileBackend, missing: Missing, draft: Draft, environ: Mapping[str, str]
+) -> None:
     """Refuse to compile where artifacts are required.
 
     Raises:
         ArtifactError: some are missing; all of them are named.
+        BackendError: the backend itself could not be used, whatever the store has.
     """
     reasons = missing.reasons
     if not run.config.artifacts.require or not reasons:
         return
+    backend.prepare(run.cache_dir, environ)
     have = "has no artifact" if len(reasons) == 1 else "have no artifacts"
     each = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     error = ArtifactError(
         f"{', '.join(reasons)} {have} and artifacts.require=true: "
         + (next(iter(reasons.values())) if len(set(reasons.values())) == 1 else each),
         where=draft.where("artifacts.require"),
-        hint="compile first with pipeline=precompile",
+        hint=f"compile first with pipeline=precompile{_or_choose(reasons.values())}",
     )
     error.details = missing.nearest
     raise error

@@ -7,6 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sendnn_pipeline.batch.sink import Sink
 from sendnn_pipeline.batch.work import Work
+from sendnn_pipeline.errors import counted
 
 LINE_EVERY_SECONDS = 10.0
 
@@ -25,10 +26,12 @@ class Reporter:
     def show(self) -> None:
         """Show where the work is now."""
         progress, now = self._work.sink.progress, time.monotonic()
-        self.bar.update(self._task, completed=progress.input_offset, description=f"{progress.num_lines} lines")
+        self.bar.update(
+            self._task, completed=progress.input_offset, description=f"{counted(progress.num_lines, 'line')}"
+        )
         if self.bar.disable and now - self._last_line > LINE_EVERY_SECONDS:
             self._last_line = now
-            self._say(f"{progress.num_lines} lines{self._to_go(progress.input_offset, now)}")
+            self._say(f"{counted(progress.num_lines, 'line')}{self._to_go(progress.input_offset, now)}")
 
     def _to_go(self, offset: int, now: float) -> str:
         size = self._work.source.size
@@ -42,4 +45,4 @@ def describe(sink: Sink) -> str:
     """Return how many lines there are, and how many of them are bad."""
     progress = sink.progress
     bad = f", {progress.num_bad} of them bad (see {sink.side})" if progress.num_bad else ""
-    return f"{progress.num_lines} lines{bad}"
+    return f"{counted(progress.num_lines, 'line')}{bad}"

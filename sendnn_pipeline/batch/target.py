@@ -17,7 +17,7 @@ from sendnn_pipeline.batch.sink import Answer, Sink
 from sendnn_pipeline.batch.source import Source, open_source
 from sendnn_pipeline.batch.work import Work, row_size
 from sendnn_pipeline.engines.run import Run
-from sendnn_pipeline.errors import ConfigError, ServeError
+from sendnn_pipeline.errors import ConfigError, ServeError, counted
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.frontend import Frontend
 from sendnn_pipeline.frontend.target import Session
@@ -153,6 +153,6 @@ async def _feed(session: Session, front: Frontend, work: Work) -> None:
     seconds = time.monotonic() - began
     lines = work.sink.progress.num_lines - first.num_lines
     session.say(
-        f"{work.sink.output}: {describe(work.sink)}; {lines} lines in {seconds:.1f} s, "
+        f"{work.sink.output}: {describe(work.sink)}; {counted(lines, 'line')} in {seconds:.1f} s, "
         f"{lines / seconds:.1f} lines and {real_tokens / seconds:,.0f} tokens a second"
     )

@@ -19,7 +19,7 @@ from sendnn_pipeline.bench.requests import check_workload
 from sendnn_pipeline.bench.rounds import Round, run_rounds
 from sendnn_pipeline.bench.route import Route, choose_route
 from sendnn_pipeline.engines.run import Run
-from sendnn_pipeline.errors import ConfigError, ServeError
+from sendnn_pipeline.errors import ConfigError, ServeError, counted
 from sendnn_pipeline.frontend.endpoint import Endpoint
 from sendnn_pipeline.frontend.target import Session
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer, load_tokenizer
@@ -104,7 +104,7 @@ def _write(session: Session, rounds: Sequence[Round], folder: Path) -> None:
         "programs": [program.name for program in run.plan.programs],
         "workload": config["workload"],
         "transport": config["serve"]["transport"],
-        "machine": f"{cpu_name()}, {run.threads} threads" if run.threads else cpu_name(),
+        "machine": f"{cpu_name()}, {counted(run.threads, 'thread')}" if run.threads else cpu_name(),
         "date": datetime.now(UTC).date().isoformat(),
         "startup_seconds": startup,
         "cold_compile_seconds": CompileTimes(run.cache_dir).total(run.timing_prefix, run.plan.programs),

@@ -4,10 +4,9 @@ import re
 from typing import Any, get_args, get_origin
 
 import msgspec
-from yaml import YAMLError
+import yaml
 
 from sendnn_pipeline.config.accepted import accepted, without_none
-from sendnn_pipeline.config.characters import read_characters
 
 GROUP = "group"
 """The type of a key that chooses a group's option."""
@@ -63,8 +62,9 @@ def _items(text: str) -> list[str]:
     if not _is_bracketed(text):
         return [part.strip() for part in text.split(",")]
     try:
-        items = read_characters(text)
-    except YAMLError:
+        # Scalars stay the characters that they are.
+        items = yaml.load(text, yaml.BaseLoader)
+    except yaml.YAMLError:
         items = None
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         raise ValueError("a list such as [64,128]")

@@ -148,8 +148,7 @@ def _origins(
 
 def _by_layer(origins: Sequence[Origin]) -> list[Origin]:
     """Return the highest layer first; of one layer the last one holds."""
-    indexed = sorted(enumerate(origins), key=lambda pair: (pair[1].layer, pair[0]), reverse=True)
-    return [origin for _, origin in indexed]
+    return [one for _, one in sorted(enumerate(origins), key=lambda pair: (pair[1].layer, pair[0]), reverse=True)]
 
 
 def _chooser(
@@ -231,12 +230,11 @@ def _compose(
 
 
 def _located(error: ConfigError, origins: Mapping[str, tuple[Origin, ...]]) -> ConfigError:
-    """Return an error of a value with what set its key; a word that names no key is in sight already."""
-    below = [found[0] for key, found in origins.items() if key.startswith(f"{error.key}.")]
-    tops = [*(found[0] for found in [origins.get(error.key)] if found), *below] if error.key else []
+    """Return an error with what set its key; a word that names no key is in sight already."""
+    keys = [error.key, *(key for key in origins if key.startswith(f"{error.key}."))] if error.key else []
     named = (Layer.ENV,) if error.message.startswith("unknown") else (Layer.ENV, Layer.COMMAND_LINE)
-    top = next((origin for origin in tops if origin.option or origin.layer in named), None)
-    return ConfigError(error.message, hint=error.hint, where=top.where if top else error.where)
+    tops = (top.where for key in keys for top in origins.get(key, ())[:1] if top.option or top.layer in named)
+    return ConfigError(error.message, hint=error.hint, where=next(tops, error.where))
 
 
 def _assignments(values: Iterable[EnvValue]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sendnn_pipeline.errors import ConfigError
+from sendnn_pipeline.errors import ConfigError, counted
 from sendnn_pipeline.files import read_text
 
 # Keys of a JSON line that hold its number of tokens; the second is the perf log's.
@@ -90,7 +90,8 @@ def read_trace(file: Path, where: str = "") -> Histogram:
 def describe_left_out(lengths: Histogram, trace: str) -> str:
     """Return a line for the user on what of a trace was left out; empty where nothing was."""
     number = lengths.num_left_out
-    return f"{number} lines of {trace} have no tokens and are left out" if number else ""
+    what = "has no tokens and is" if number == 1 else "have no tokens and are"
+    return f"{counted(number, 'line')} of {trace} {what} left out" if number else ""
 
 
 def _length_of(line: str, name: str, where: str) -> tuple[int, int] | None:

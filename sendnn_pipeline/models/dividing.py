@@ -7,7 +7,8 @@ from pathlib import Path
 
 from sendnn_pipeline.errors import ModelError
 
-ANSWERS = "sendnn_pipeline.models.divides"
+# The module that answers: with its message and hint where there is no plan.
+ASKED = "sendnn_pipeline.models.shards"
 
 
 def check_divides(folder: Path, env: "dict[str, str] | None" = None) -> None:
@@ -20,7 +21,7 @@ def check_divides(folder: Path, env: "dict[str, str] | None" = None) -> None:
     Raises:
         ModelError: as the ranks would raise it, or nobody could be asked.
     """
-    words = [sys.executable, "-m", ANSWERS, str(folder)]
+    words = [sys.executable, "-m", ASKED, str(folder)]
     asked = subprocess.run(words, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if asked.returncode == 0:
         return

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.errors import ModelError, counted
 from sendnn_pipeline.models.json_files import read_config_json
 
 if TYPE_CHECKING:
@@ -184,6 +184,8 @@ def _load(
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            # They are named below; the library's own error points to a report of its log.
+            ignore_mismatched_sizes=True,
         )
     except Exception as error:
         if isinstance(error, KeyError) and error.args == (attention,):
@@ -202,9 +204,19 @@ def _load(
 
 def _check_complete(folder: "Path", report: dict[str, Any], may_lack: tuple[str, ...]) -> None:
     missing = sorted(key for key in report.get("missing_keys", ()) if not key.startswith(may_lack))
-    wrong = sorted(str(key) for key in report.get("mismatched_keys", ()))
-    if missing or wrong:
-        what = f"lacks {len(missing)} tensors, {missing[0]} first" if missing else f"has the wrong shape in {wrong[0]}"
+    if missing:
         raise ModelError(
-            f"the checkpoint in {folder} {what}", hint="it would be filled with random numbers; fetch it again"
+            f"the checkpoint in {folder} lacks {counted(len(missing), 'tensor')}, {missing[0]} first",
+            hint="it would be filled with random numbers; fetch it again",
         )
+    wrong = sorted(report.get("mismatched_keys", ()))
+    if wrong:
+        name, there, asked = wrong[0]
+        raise ModelError(
+            f"the checkpoint in {folder} has {name} as {_shape(there)}, and config.json makes it {_shape(asked)}",
+            hint="the two are not of one model: fetch it again",
+        )
+
+
+def _shape(sizes: "Sequence[int]") -> str:
+    return "x".join(map(str, sizes)) or "a number"

@@ -1,6 +1,8 @@
 """The part of a checkpoint that one of several ranks has, by transformers' own plan of a model, or ours."""
 
+import json
 import re
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -143,3 +145,19 @@ def _among(module: str, patterns: tuple[str, ...]) -> bool:
 
 def _expression(pattern: str) -> str:
     return r"\d+".join(map(re.escape, pattern.split("*")))
+
+
+def main(folder: "Path") -> int:
+    """Answer ``dividing.check_divides``: whether there is a plan of a model."""
+    try:
+        read_shard_plan(folder)
+    except ModelError as error:
+        sys.stdout.write(json.dumps([error.message, error.hint]))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    from pathlib import Path
+
+    sys.exit(main(Path(sys.argv[1])))

@@ -22,7 +22,11 @@ class ModelSource(Protocol):
         """Return whether ``path`` is written the way this source names models."""
 
     def locate(self, model: ModelConfig, cache_dir: Path) -> Path | None:
-        """Return the model's folder if it is here already; never fetches."""
+        """Return the model's folder if it is here already; never fetches.
+
+        Raises:
+            ModelError: it is not here, and cannot be fetched from anywhere.
+        """
 
     def fetch(self, model: ModelConfig, cache_dir: Path) -> Path:
         """Return the model's folder, fetched if need be.
@@ -40,14 +44,13 @@ class FolderSource:
         return path.startswith(("/", ".", "~")) or expand_path(path, "model.path").is_dir()
 
     def locate(self, model: ModelConfig, cache_dir: Path) -> Path | None:
-        """Return the folder if it is there."""
-        folder = expand_path(model.path, "model.path")
-        return folder if folder.is_dir() else None
+        """Return the folder, which is there or nowhere."""
+        return self.fetch(model, cache_dir)
 
     def fetch(self, model: ModelConfig, cache_dir: Path) -> Path:
         """Return the folder."""
-        folder = self.locate(model, cache_dir)
-        if folder is None:
+        folder = expand_path(model.path, "model.path")
+        if not folder.is_dir():
             raise ModelError(f"model.path={model.path} is not a folder", hint="name a folder that holds a config.json")
         return folder
 

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+DIGEST = re.compile("[0-9a-f]{16}")
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -25,13 +28,14 @@ class ArtifactKey:
         return hashlib.sha256(json.dumps(self.fields).encode()).hexdigest()[:16]
 
     def differences(self, other: "ArtifactKey") -> list[str]:
-        """Return what differs in ``other``, first field first: ``torch is 2.12 there and 2.13 here``."""
+        """Return what differs in ``other``, first field first: ``torch is 2.12 there and 2.13 here``.
+
+        Digests come last: what is in words may be why they differ.
+        """
         there = dict(other.fields)
-        return [
-            f"{name} is {there.get(name, 'missing')} there and {value} here"
-            for name, value in self.fields
-            if there.get(name) != value
-        ]
+        differing = [(name, value) for name, value in self.fields if there.get(name) != value]
+        differing.sort(key=lambda field: DIGEST.fullmatch(field[1]) is not None)
+        return [f"{name} is {there.get(name, 'missing')} there and {value} here" for name, value in differing]
 
 
 @dataclass(frozen=True)

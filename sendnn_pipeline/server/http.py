@@ -12,7 +12,7 @@ from functools import partial
 
 import uvicorn
 
-from sendnn_pipeline.errors import ServeError
+from sendnn_pipeline.errors import ServeError, counted
 from sendnn_pipeline.frontend.client import EngineClient
 from sendnn_pipeline.frontend.target import LINGER_SECONDS, Session
 from sendnn_pipeline.frontend.tokenizer import TextTokenizer
@@ -75,7 +75,9 @@ async def serve(
                 num_lost = await _drain(session, client)
         if num_lost:
             seconds = run.config.serve.drain_seconds
-            raise ServeError(f"gave up on {num_lost} requests after {seconds:g} s", hint="raise serve.drain_seconds")
+            raise ServeError(
+                f"gave up on {counted(num_lost, 'request')} after {seconds:g} s", hint="raise serve.drain_seconds"
+            )
         session.say("drained" if client.ready else "stopped before it was ready")
     finally:
         tokenizer.close()
@@ -143,7 +145,9 @@ async def _drain(session: Session, client: EngineClient) -> int:
     if client.ready is None:
         return 0
     seconds = session.run.config.serve.drain_seconds
-    session.say(f"draining {client.num_requests} requests, at most {seconds:g} s; a second signal ends at once")
+    session.say(
+        f"draining {counted(client.num_requests, 'request')}, at most {seconds:g} s; a second signal ends at once"
+    )
     return await client.drain(seconds)
 
 

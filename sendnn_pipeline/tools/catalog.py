@@ -15,7 +15,7 @@ from sendnn_pipeline.app.resolve import resolve_run
 from sendnn_pipeline.app.stored import stored_artifacts
 from sendnn_pipeline.backends.create import create_backend
 from sendnn_pipeline.backends.stores import kept_store, timing_folders
-from sendnn_pipeline.errors import ArtifactError, ConfigError
+from sendnn_pipeline.errors import ArtifactError, ConfigError, counted
 from sendnn_pipeline.observe.console import open_console
 from sendnn_pipeline.programs.artifact import MANIFEST, Artifact, file_digest
 from sendnn_pipeline.programs.bundle import export_artifacts, import_artifacts
@@ -93,9 +93,15 @@ def _of_run(context: AppContext, words: Sequence[str], times: StepTimes) -> tupl
     Raises:
         ArtifactError: one is missing, or not to be used.
     """
-    context, command = load_command_line([*words, "artifacts.require=true"])
+    context, command = load_command_line([*words, "artifacts.require=false"])
     composed = compose_run(context, command.overrides)
     resolved = resolve_run(context, composed, composed.fetch())
+    if resolved.missing:
+        each = "; ".join(f"{name}: {reason}" for name, reason in resolved.missing.items())
+        compiling = "compile it first, by the same words with pipeline=precompile"
+        can = resolved.backend.limits.artifacts != "none"
+        hint = compiling if can else "choose a backend that keeps artifacts, such as backend=inductor"
+        raise ArtifactError(f"nothing to export of this run: {each}", hint=hint)
     artifacts = stored_artifacts(context.plugins, resolved.run, resolved.backend, context.environ)
     return artifacts, times.recorded(on_any_machine(resolved.run.timing_prefix))
 
@@ -124,7 +130,11 @@ def _export(artifacts: Sequence[Artifact], step_ms: Mapping[str, Any], file: Pat
 
 
 def _import(file: Path, store: ArtifactStore, max_bytes: int, console: Console) -> None:
-    _say_each("imported", import_artifacts(file, store, max_bytes), console)
+    before = {artifact.key.digest: artifact.manifest_digest for artifact in store.entries()}
+    taken = import_artifacts(file, store, max_bytes)
+    same = [artifact for artifact in taken if before.get(artifact.key.digest) == artifact.manifest_digest]
+    _say_each("imported", [artifact for artifact in taken if artifact not in same], console)
+    _say_each("already there", same, console)
     console.print(f"into {store.folder}", markup=False, soft_wrap=True)
 
 
@@ -150,14 +160,15 @@ def _list(store: ArtifactStore, console: Console) -> None:
         name = f"{artifact.model or fields.get('model', '')}, {artifact.key.program}"
         console.print(f"{about}{between}{name}", markup=False)
     total = sum(artifact.size_bytes for artifact in entries)
-    console.print(f"{len(entries)} artifacts, {total / 2**20:.1f} MiB in {store.folder}", markup=False)
+    console.print(f"{counted(len(entries), 'artifact')}, {total / 2**20:.1f} MiB in {store.folder}", markup=False)
 
 
 def _show(store: ArtifactStore, digest: str, console: Console) -> None:
     found = [artifact for artifact in store.entries() if digest and artifact.key.digest.startswith(digest)]
     if len(found) != 1:
         raise ArtifactError(
-            f"{len(found)} artifacts have a digest that begins with {digest!r}", hint="catalog list names them"
+            f"{'no' if not found else len(found)} artifacts have a digest that begins with {digest!r}",
+            hint="catalog list names them",
         )
     (artifact,) = found
     for name, value in artifact.key.fields:
@@ -173,7 +184,7 @@ def _verify(store: ArtifactStore, console: Console) -> None:
     damaged = store.damaged()
     for folder, reason in damaged.items():
         console.print(f"{folder.name}: {reason}", markup=False)
-    console.print(f"{len(store.entries())} artifacts, {len(damaged)} not to be used", markup=False)
+    console.print(f"{counted(len(store.entries()), 'artifact')}, {len(damaged)} not to be used", markup=False)
     if damaged:
         sys.exit(1)
 

@@ -17,26 +17,47 @@ from sendnn_pipeline.tools import TOOLS
 # What a shell has been typed.
 LINE, POINT = "COMP_LINE", "COMP_POINT"
 QUERY = "query="
+# Hydra's own script for zsh is that for bash, which asks zsh for what only bash has.
+ZSH = """_sendnn_pipeline() {
+  local -a found begun
+  found=("${(@f)$(COMP_LINE=$LBUFFER COMP_POINT=${#LBUFFER} ${words[1]} -sc query=zsh 2> /dev/null)}")
+  found=(${found:#})
+  begun=(${(M)found:#*[=./]})
+  compadd -S '' -a begun
+  found=(${found:#*[=./]})
+  compadd -a found
+}
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -D }
+compdef _sendnn_pipeline sendnn-pipeline
+"""
+SCRIPTS = {
+    "install=zsh": ZSH,
+    "uninstall=zsh": "compdef -d sendnn-pipeline\nunfunction _sendnn_pipeline\n",
+}
 # Tools whose words are those of a run.
 OF_RUNS = ("explain", "doctor")
 
 
 def asks(argv: Sequence[str]) -> bool:
-    """Return whether a shell asks, as its script was made to."""
-    return len(argv) == 2 and argv[0] in ("-sc", "--shell-completion") and argv[1].startswith(QUERY)
+    """Return whether a shell asks, as its script was made to, or is to have a script of ours."""
+    ours = argv[1:] and (argv[1].startswith(QUERY) or argv[1] in SCRIPTS)
+    return len(argv) == 2 and argv[0] in ("-sc", "--shell-completion") and bool(ours)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Print what may stand at the end of the line, as the shell reads it.
+    """Print what may stand at the end of the line, as the shell reads it, or the shell's script.
 
     Raises:
         ConfigError: nothing has been typed.
     """
+    if argv[1] in SCRIPTS:
+        sys.stdout.write(SCRIPTS[argv[1]])
+        return
     environ = process_environment()
     if LINE not in environ:
         raise ConfigError(f"{LINE} is not set", hint=f"{QUERY} is what shells ask; write install=SHELL")
     line = environ[LINE][: int(environ.get(POINT) or len(environ[LINE]))]
-    separator = "\n" if argv[1] == f"{QUERY}fish" else " "
+    separator = " " if argv[1] == f"{QUERY}bash" else "\n"
     sys.stdout.write(separator.join(complete(line)) + "\n")
 
 

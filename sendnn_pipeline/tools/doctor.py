@@ -24,7 +24,7 @@ from sendnn_pipeline.backends.config import SendnnConfig
 from sendnn_pipeline.backends.sendnn.backend import COMPILE_ONLY
 from sendnn_pipeline.backends.sendnn.machine import spyre_findings
 from sendnn_pipeline.config.command_line import Override
-from sendnn_pipeline.errors import PipelineError
+from sendnn_pipeline.errors import PipelineError, counted
 from sendnn_pipeline.machine.cpu import THREAD_VARIABLES, computes_bfloat16, count_cpus, read_cpu_facts
 from sendnn_pipeline.machine.threads import plan_threads
 from sendnn_pipeline.tools import shows_usage
@@ -106,7 +106,7 @@ def _configured(context: AppContext, overrides: Sequence[Override]) -> Iterator[
     try:
         check_nodes(draft, context.environ)
         threads = plan_threads(config.process, context.environ, len(config.parallel.local_ranks))
-        yield Finding("ok", f"the engine gets {threads.count} threads ({threads.reason})")
+        yield Finding("ok", f"the engine gets {counted(threads.count, 'thread')} ({threads.reason})")
         yield from (Finding("note", warning) for warning in threads.warnings)
     except PipelineError as error:
         yield Finding("fail", str(error))

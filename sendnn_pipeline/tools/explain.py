@@ -76,10 +76,10 @@ class Resolution:
 
 def _resolve(context: AppContext, overrides: Sequence[Override]) -> Resolution:
     composed = compose_run(context, overrides)
-    folder = composed.locate()
-    if folder is None:
-        return Resolution(composed.draft, note=f"needs {composed.draft['model.path']}, which is not fetched yet")
     try:
+        folder = composed.locate()
+        if folder is None:
+            return Resolution(composed.draft, note=f"needs {composed.draft['model.path']}, which is not fetched yet")
         resolved = resolve_run(context, composed, folder)
     except PipelineError as error:
         return Resolution(composed.draft, note="not resolved", refusal=error)

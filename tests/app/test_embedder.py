@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sendnn_pipeline import Embedder, RequestError
+from sendnn_pipeline import Embedder, Generator, RequestError
 from sendnn_pipeline.errors import ArtifactError, ConfigError, EngineError, PipelineError
 from sendnn_pipeline.pooling.core import PoolingCore
 from tests.classifiers import reference_logits
@@ -250,7 +250,7 @@ def test_a_run_that_cannot_start_says_why_and_can_be_tried_again(tiny, tmp_path)
     del tensors["encoder.layer.1.output.dense.weight"]
     save_file(tensors, lacking / "model.safetensors", metadata={"format": "pt"})
     for wrong, message in (
-        (words_of(lacking), "lacks 1 tensors"),
+        (words_of(lacking), "lacks 1 tensor"),
         (words_of(tmp_path / "nowhere"), "is not a folder"),
         ((*words_of(tiny), "serve.prt=1"), "did you mean serve.port"),
         ((*words_of(tiny), "warmup.shapes=[999x1]"), "longer than the model's 64 tokens"),
@@ -265,5 +265,10 @@ def test_a_run_that_cannot_start_says_why_and_can_be_tried_again(tiny, tmp_path)
 def test_an_engine_without_such_routes_says_so(tiny, monkeypatch):
     monkeypatch.syspath_prepend(ECHO_FOLDER)
     monkeypatch.setenv("PYTHONPATH", str(ECHO_FOLDER))
-    with pytest.raises(ConfigError, match=r"asks for /v1/embeddings, which engine=echo of .* has not"):
-        Embedder(*ECHO, f"model.path={tiny}").start()
+    for door, route in ((Embedder, "/v1/embeddings"), (Generator, "/v1/completions")):
+        with pytest.raises(
+            ConfigError, match=rf"asks for {route}, which engine=echo of .* has not; it answers /v1/echo"
+        ):
+            door(*ECHO, f"model.path={tiny}").start()
+    with pytest.raises(ConfigError, match=r"which engine=pooling of .* has not; use Embedder$"):
+        Generator(*words_of(tiny)).start()

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from sendnn_pipeline.app.plan_table import plan_lines, print_plan
 from sendnn_pipeline.distributed.world import World
-from sendnn_pipeline.errors import ArtifactError, ConfigError
+from sendnn_pipeline.errors import ArtifactError, BackendError, ConfigError
 from sendnn_pipeline.pipeline.cache import program_cache
 from sendnn_pipeline.programs.store import store_at
 from sendnn_pipeline.programs.times import CompileTimes
@@ -65,6 +65,43 @@ def test_the_nearest_are_compared_field_by_field(words):
     mean, *others = cells["pooling"]
     assert mean.startswith("mean") and all(other.startswith("≠ cls") for other in others)
     assert [name for name, (_, one, _) in list(cells.items())[1:] if one.startswith("≠")] == ["pooling"]
+
+
+def test_another_dtype_is_the_cause_and_its_key_what_to_do(words):
+    """Frozen for bfloat16 the model's digest is of its weights: that differs because the dtype does."""
+    for name in NAMES:
+        publish(resolved_run(words), name)
+    with pytest.raises(ArtifactError) as caught:
+        resolved_run([*words, "model.dtype=bfloat16", "artifacts.require=true"])
+    assert "artifacts.require=true: dtype is float32 there and bfloat16 here (set by" in str(caught.value)
+    assert str(caught.value).endswith("pipeline=precompile, or set model.dtype to what there is")
+
+
+def test_a_backend_that_is_not_installed_is_named_before_what_it_has_not_compiled(tiny, tmp_path):
+    words = (*FLOAT32, f"model.path={tiny}", f"cache_dir={tmp_path}", "backend=sendnn", "model.dtype=float16")
+    with pytest.raises(BackendError, match=r"^backend=sendnn needs torch_sendnn, which is not importable"):
+        resolved_run([*words, "artifacts.require=true"])
+
+
+def test_a_run_that_is_not_compiled_has_nothing_to_export(words, tiny, tmp_path, in_process):
+    ended = in_process("catalog", "export", str(tmp_path / "run.artifacts"), *words)
+    reasons = "; ".join(f"{name}: no artifact of this Program yet" for name in NAMES)
+    hint = "compile it first, by the same words with pipeline=precompile"
+    assert (ended.returncode, ended.stderr) == (1, f"error: nothing to export of this run: {reasons}; {hint}\n")
+    ended = in_process("catalog", "export", str(tmp_path / "run.artifacts"), *EAGER_FLOAT32, f"model.path={tiny}")
+    assert ended.stderr.endswith("; choose a backend that keeps artifacts, such as backend=inductor\n")
+    assert not (tmp_path / "run.artifacts").exists()
+
+
+def test_what_is_imported_again_was_there_already(words, tmp_path, in_process):
+    for name in NAMES[:2]:
+        publish(resolved_run(words), name)
+    file, there = str(tmp_path / "all.artifacts"), f"artifacts.dir={tmp_path / 'there'}"
+    assert in_process("catalog", "export", file, words[-2]).returncode == 0
+    first, again = (in_process("catalog", "import", file, there).stdout.splitlines() for _ in range(2))
+    assert [line.split()[0] for line in first] == ["imported", "imported", "into"]
+    assert [line.split()[:2] for line in again[:2]] == [["already", "there"]] * 2
+    assert in_process("catalog", "verify", there).stdout == "2 artifacts, 0 not to be used\n"
 
 
 def test_what_is_required_is_verified_before_anything_is_loaded(words):

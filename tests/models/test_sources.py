@@ -1,5 +1,7 @@
 """Model sources, against the real package index and real files."""
 
+import json
+import shutil
 import socket
 from concurrent.futures import ThreadPoolExecutor, wait
 
@@ -110,13 +112,11 @@ def test_missing_tensors_are_an_error_not_random_numbers(tmp_path):
     tensors = load_file(folder / "model.safetensors")
     del tensors["encoder.layer.1.output.dense.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"lacks 1 tensors, encoder.layer.1.output.dense.weight first"):
+    with pytest.raises(ModelError, match=r"lacks 1 tensor, encoder.layer.1.output.dense.weight first"):
         load_encoder(folder, "float32")
 
 
 def test_an_unknown_architecture_ends_the_run_in_one_line(tmp_path, whole_run):
-    import json
-
     folder = make_tiny(tmp_path)
     config = json.loads((folder / "config.json").read_text()) | {"model_type": "martian"}
     (folder / "config.json").write_text(json.dumps(config))
@@ -132,3 +132,14 @@ def test_a_broken_tokenizer_is_named_before_weights_are_loaded(tmp_path, in_proc
     ended = in_process(*EAGER_FLOAT32, f"model.path={folder}", "serve.port=0")
     assert ended.returncode == 1 and "tokenizer.json is not a usable tokenizer" in ended.stderr
     assert "load" not in ended.stdout
+
+
+@pytest.mark.parametrize(("name", "value"), [("vocab_size", 50), ("vocab_size", 500), ("max_position_embeddings", 32)])
+def test_a_checkpoint_of_another_config_names_the_tensor_and_both_shapes(tiny, tmp_path, name, value):
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(described | {name: value}))
+    tensor = "word_embeddings" if name == "vocab_size" else "position_embeddings"
+    shapes = f"as {described[name]}x32, and config.json makes it {value}x32"
+    with pytest.raises(ModelError, match=rf"has embeddings\.{tensor}\.weight {shapes}; the two are not of one model"):
+        load_encoder(folder, "float32")

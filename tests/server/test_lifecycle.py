@@ -146,7 +146,7 @@ def test_a_drain_that_runs_out_of_time_answers_503_and_exits_non_zero(start):
     with start("serve.drain_seconds=0.2") as served, asked(served, 96) as first:
         served.terminate()
         assert first.result().status_code == 503
-        assert served.exit_code() == 1 and "gave up on 1 requests after 0.2 s" in served.output
+        assert served.exit_code() == 1 and "gave up on 1 request after 0.2 s" in served.output
 
 
 def test_a_second_signal_ends_at_once_and_takes_the_engine_along(slow):
@@ -215,7 +215,7 @@ def test_an_engine_that_hangs_holds_up_nobody_but_its_requests(start):
             wait_for(lambda: metric(served, WAITING) == 1)
             served.terminate()
             assert waiting.result().status_code == 503
-        assert served.exit_code() == 1 and "gave up on 1 requests" in served.output
+        assert served.exit_code() == 1 and "gave up on 1 request" in served.output
     assert gone(engine)
 
 

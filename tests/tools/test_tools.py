@@ -224,6 +224,11 @@ def test_doctor_checks_what_a_run_would_refuse(tiny, in_process):
     for other, line in TARGETS.items():
         sick = in_process(*words, *other.split())
         assert sick.returncode == 1 and f"fail the run would be refused: {line}" in sick.stdout, sick.stdout
+    nowhere = (*FLOAT32, "backend=eager", "model.path=/nowhere/at/all")
+    reason = "model.path=/nowhere/at/all is not a folder; name a folder that holds a config.json"
+    explained = in_process("explain", "serve.port", *nowhere)
+    assert (explained.returncode, explained.stderr) == (2, f"error: this run would be refused: {reason}\n")
+    assert f"fail the run would be refused: {reason}\n" in in_process("doctor", *nowhere).stdout
     far = in_process("doctor", *FLOAT32, "backend=eager", "model.path=nobody/nothing-here")
     assert far.returncode == 0 and "nobody/nothing-here is not fetched yet: not checked are" in far.stdout
 
@@ -256,7 +261,7 @@ def test_tune_writes_an_option_that_a_run_takes(minilm, tmp_path, in_process):
     ended = in_process("tune", str(trace), "--fixed", "--into", str(tmp_path), *words)
     assert ended.returncode == 0, ended.stderr
     assert "2 fixed *" in ended.stdout and "a range" in ended.stdout
-    assert f"1 lines of {trace} have no tokens and are left out" in ended.stdout
+    assert f"1 line of {trace} has no tokens and is left out" in ended.stdout
     assert (tmp_path / "warmup" / "tuned.yaml").read_text().endswith("shapes: [24x42, 256x4]\n")
     taken = in_process("explain", "warmup.shapes", "--config-dir", str(tmp_path), "warmup=tuned", *model)
     assert taken.stdout.startswith("warmup.shapes = [24x42, 256x4]\n")

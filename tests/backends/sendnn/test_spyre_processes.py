@@ -41,7 +41,7 @@ def is_whole(folder, tmp_path):
     where = (f"artifacts.dir={folder}", f"cache_dir={tmp_path / 'cache'}")
     verified = sendnn("catalog", "verify", *where)
     left = [path.name for path in folder.iterdir() if path.name.startswith((".working", ".partial", ".set-aside"))]
-    return verified.returncode == 0 and "1 artifacts, 0 not to be used" in verified.stdout and not left
+    return verified.returncode == 0 and "1 artifact, 0 not to be used" in verified.stdout and not left
 
 
 def test_of_two_that_fill_a_folder_at_once_one_compiles_and_the_other_finds(fill, tmp_path):
