@@ -1,6 +1,6 @@
 """How near the servers are to transformers in float32: greedy texts in float32, and logprobs in bfloat16.
 
-``python -m tests.benchmarks.generation_accuracy [PEERS_FOLDER] [key=value ...]``, or ``generating`` with ``part=accuracy``.
+``python -m tests.benchmarks.generation_accuracy [PEERS_FOLDER] [key=value ...]``, the part of ``generating``.
 """
 
 import sys
