@@ -1,7 +1,5 @@
 """Whether a run's backends can do what its plan asks of them."""
 
-import psutil
-
 from sendnn_pipeline.backends.base import CompileBackend
 from sendnn_pipeline.backends.create import create_simple_backend
 from sendnn_pipeline.config.draft import Draft
@@ -9,6 +7,7 @@ from sendnn_pipeline.engines.plan import Plan
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import ConfigError
 from sendnn_pipeline.hooks.manager import Plugins
+from sendnn_pipeline.machine.memory import available_bytes
 
 
 def check_helpers(plugins: Plugins, draft: Draft, plan: Plan) -> CompileBackend | None:
@@ -47,7 +46,7 @@ def check_limits(run: Run, backend: CompileBackend, draft: Draft) -> None:
     # While they are compiled, the model itself is there, too.
     copies = 1 + len(run.plan.programs)
     needed = copies * sum(file.stat().st_size for file in run.model.weight_files)
-    available = psutil.virtual_memory().available
+    available = available_bytes()
     if needed > available:
         raise ConfigError(
             f"Programs that hold the weights take {copies} copies of them, {needed / 2**30:.1f} GiB, and "

@@ -25,8 +25,8 @@ from sendnn_pipeline.distributed.rendezvous import INTERFACE, Rendezvous, addres
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.errors import PipelineError
+from sendnn_pipeline.machine.allocator import reuse_freed_memory
 from sendnn_pipeline.machine.environ import extend_environment, too_late
-from sendnn_pipeline.machine.memory import reuse_freed_memory
 from sendnn_pipeline.messages import Fatal, Joined
 from sendnn_pipeline.observe.logs import logging_to_stderr
 

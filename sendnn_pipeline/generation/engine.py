@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import psutil
-
 from sendnn_pipeline.backends.base import Limits
 from sendnn_pipeline.config.draft import Draft, Layer
 from sendnn_pipeline.config.schema import RunConfig
@@ -18,6 +16,7 @@ from sendnn_pipeline.generation.image_plan import find_adapter, plan_images, res
 from sendnn_pipeline.generation.plan import BYTES_OF_DTYPE, GenerationPlan, make_plan
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, num_blocks_of
 from sendnn_pipeline.hooks.manager import Plugins
+from sendnn_pipeline.machine.memory import available_bytes
 from sendnn_pipeline.models.facts import ModelFacts
 from sendnn_pipeline.multimodal.adapters import ImageAdapter
 from sendnn_pipeline.multimodal.devices import device_registry
@@ -154,7 +153,7 @@ def _resolve_blocks(draft: Draft, facts: GenerationFacts) -> None:
     model, length = draft.model, draft[LENGTH]
     size = BYTES_OF_DTYPE[draft["model.dtype"]]
     block_bytes = BLOCK_SIZE * facts.bytes_per_token(model.num_layers, size)
-    left = max(0, psutil.virtual_memory().available - 2 * model.num_parameters * size)
+    left = max(0, available_bytes() - 2 * model.num_parameters * size)
     fit, one = int(left * CACHE_SHARE) // block_bytes, num_blocks_of(length) + 1
     if draft[NUM_BLOCKS] is None:
         wanted = draft[SEQS] * num_blocks_of(length) + 1

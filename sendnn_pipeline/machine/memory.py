@@ -1,19 +1,28 @@
-"""What the C library does with memory that a step has done with."""
+"""How much memory may still be taken: of the machine, and of the container that this process is in."""
 
-import ctypes
+from collections.abc import Iterator
+from pathlib import Path
 
-# Of mallopt(3).
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-# More than this at once is given back.
-THRESHOLD_BYTES = 256 * 2**20
+import psutil
+
+# Limit, use, and in memory.stat what can be given up at once: v2, then v1.
+FILES = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+)
 
 
-def reuse_freed_memory() -> None:
-    """Have the next step take what this one frees: given back, its pages would all be cleared and mapped anew.
+def available_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return what may still be taken; a cgroup's page cache counts as free, as the machine's does."""
+    return max(0, min([psutil.virtual_memory().available, *_left_in(cgroup)]))
 
-    Where the C library is another than glibc, it has ways of its own.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(TRIM_THRESHOLD, THRESHOLD_BYTES)
-        mallopt(MMAP_THRESHOLD, THRESHOLD_BYTES)
+
+def _left_in(cgroup: Path) -> Iterator[int]:
+    for limit, use, stat, reclaimable in FILES:
+        try:
+            most, used = (cgroup / limit).read_text(encoding="utf-8"), (cgroup / use).read_text(encoding="utf-8")
+            lines = dict(line.split() for line in (cgroup / stat).read_text(encoding="utf-8").splitlines())
+            # Without a limit there is the word max, which is no number.
+            yield int(most) - int(used) + int(lines.get(reclaimable, 0))
+        except (OSError, ValueError):
+            continue

@@ -114,14 +114,9 @@ def set_too_late(self):
     return tracing(self)
 
 
-def oblivious_for_ever(_name):
-    class Config:
-        @staticmethod
-        def patch(**_):
-            shapes_config.backed_size_oblivious = True
-            return nullcontext()
-
-    return Config
+def oblivious_for_ever(_environ, *, dynamic):
+    shapes_config.backed_size_oblivious = dynamic
+    return nullcontext()
 
 
 tracing = sendnn_backend.SendnnBackend.tracing
@@ -162,7 +157,7 @@ BROKEN = {
     "compiled as static": ((program, "torch"), TorchCompiling({}), "sendnn.dynamic is for decoders"),
     "an unknown option": ((program, "torch"), TorchCompiling({"sendnn.fast": 1}), "unknown options"),
     "a variable too late": (TRACING, set_too_late, "FLEX_HDMA_P2PSIZE was None when torch_sendnn was imported"),
-    "sizes of one for ever": ((sendnn_backend, "import_module"), oblivious_for_ever, "is for warmup, and only for it"),
+    "sizes of one for ever": ((sendnn_backend, "tracing_settings"), oblivious_for_ever, "is for warmup, and only"),
     "the mode of encoders": (VARIABLES, variables_without(MODE, "offline"), "need offline_decoder"),
     "the frames of encoders": (VARIABLES, variables_without(FRAME, "false"), "need true"),
     "no chunk": (VARIABLES, variables_without(CHUNK), "VLLM_DT_CHUNK_LEN is not set"),

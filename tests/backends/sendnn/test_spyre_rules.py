@@ -207,7 +207,10 @@ def test_the_environment_is_read_at_import_and_a_late_change_is_told(tiny, card,
     monkeypatch.setenv("VLLM_DT_MAX_CONTEXT_LEN", "128")
     with pytest.raises(PipelineError, match=r"imported with VLLM_DT_MAX_CONTEXT_LEN=64, and this run needs 128"):
         sendnn_backend.SendnnBackend(card.resolve(*words(tiny)).run.config.backend)
-        monkeypatch.setenv("VLLM_DT_MAX_CONTEXT_LEN", "128")
+        # Of generation with a cache, what it found is known to be filled in.
+        late = {"VLLM_DT_MAX_CONTEXT_LEN": "128", "COMPILATION_MODE": "offline_decoder"}
+        for name, text in (late | {"TORCH_SENDNN_CACHE_ENABLE": "1"}).items():
+            monkeypatch.setenv(name, text)
         from sendnn_pipeline.backends.sendnn.runtime import import_runtime
 
         import_runtime("sendnn")
