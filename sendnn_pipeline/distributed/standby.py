@@ -19,6 +19,8 @@ LIBRARY = "torch"
 AUTOLOADED = "torch.backends"
 # Nothing reads these while torch is imported: what else differs from what this process began with comes too late.
 READ_LATER = frozenset({"TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_DEVICE_BACKEND_AUTOLOAD"})
+# A run that takes longer to begin fetches its model, or has its engine elsewhere: then an idle process would only stay.
+PATIENCE_SECONDS = 30.0
 
 
 @dataclass
@@ -29,10 +31,10 @@ class Standby:
     work: Connection
     environ: Mapping[str, str]
     """All variables that it has."""
-    _taken: bool = field(default=False, init=False)
+    _over: bool = field(default=False, init=False)
 
     def take(self, job: tuple[Any, ...], environ: Mapping[str, str]) -> SpawnProcess | None:
-        """Have the process run a rank's job, and return it; None where it does not suit, or cannot any more.
+        """Have the process run a rank's job, and return it; None where it does not suit, which ends it, or is no more.
 
         Args:
             job: the arguments of ``worker.main``.
@@ -40,20 +42,23 @@ class Standby:
         """
         names = (self.environ.keys() | environ.keys()) - READ_LATER
         late = any(self.environ.get(name) != environ.get(name) for name in names)
-        if self._taken or late or not self.process.is_alive():
+        if self._over or late or not self.process.is_alive():
+            self.close()
             return None
         try:
             self.work.send(job)
         except BrokenPipeError:
+            self.close()
             return None
-        self._taken = True
+        self._over = True
         self.work.close()
         return self.process
 
     def close(self) -> None:
         """End the process, unless it was taken."""
-        self.work.close()
-        if not self._taken:
+        if not self._over:
+            self._over = True
+            self.work.close()
             self.process.kill()
             self.process.join()
 
@@ -91,6 +96,8 @@ def _stand_by(receiving: Connection, variables: Mapping[str, str]) -> None:
             importlib.import_module(LIBRARY)
     with receiving:
         try:
+            if not receiving.poll(PATIENCE_SECONDS):
+                return
             job = receiving.recv()
         except EOFError:
             return
