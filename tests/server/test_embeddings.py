@@ -8,7 +8,9 @@ import cohere
 import numpy as np
 import openai
 import pytest
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import quantize_embeddings
+from tokenizers import Tokenizer
 
 from tests.reference import mean_pooled
 from tests.served import EAGER_FLOAT32
@@ -137,3 +139,22 @@ def test_the_cohere_client_s_types_are_the_model_s_prompts(tiny, tmp_path):
         for kind, text in (("search_query", "to a w"), ("search_document", "of the w"), ("clustering", "w")):
             found = client.embed(model=tmp_path.name, texts=["w"], input_type=kind).embeddings.float_
             assert np.allclose(found, mean_pooled(tiny, [text]), atol=1e-5), kind
+
+
+@pytest.mark.parametrize(("route", "field"), [("/v1/embeddings", "embedding"), ("/pooling", "data")])
+def test_vectors_as_long_as_they_are_and_texts_without_special_tokens(served_minilm, minilm, route, field):
+    model = SentenceTransformer(str(minilm), device="cpu")
+    # The library's own modules without the last, which scales.
+    whole = SentenceTransformer(modules=list(model)[:-1], device="cpu").encode("dogs bark")
+
+    def ask(**options):
+        (entry,) = served_minilm.post(route, json={"input": ["dogs bark"], **options}).json()["data"]
+        return np.array(entry[field])
+
+    assert np.allclose(ask(normalize=False), whole, atol=1e-5)
+    assert np.allclose(ask(normalize=False, dimensions=len(whole)), whole, atol=1e-5)
+    for normalize in (True, None):
+        assert np.allclose(ask(normalize=normalize), whole / np.linalg.norm(whole), atol=1e-5)
+    bare = Tokenizer.from_file(str(minilm / "tokenizer.json")).encode("dogs bark", add_special_tokens=False).ids
+    assert np.allclose(ask(add_special_tokens=False), ask(input=[bare]), atol=1e-6)
+    assert not np.allclose(ask(add_special_tokens=False), ask(), atol=1e-2)

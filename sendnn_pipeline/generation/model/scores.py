@@ -27,6 +27,9 @@ def attend_by_scores(
 ) -> torch.Tensor:
     """Attend with all query heads of a key head as rows of one product.
 
+    What all keys have in common adds the same to all scores of a query, which changes no weight, and is left out:
+    a score is rounded, and a smaller one by less.
+
     Args:
         query: ``[prompts, queries, heads, size]``.
         keys: ``[prompts, key heads, size, tokens]``.
@@ -40,9 +43,13 @@ def attend_by_scores(
     prompts, queries, heads, size = query.shape
     num_keys, tokens = keys.shape[1], keys.shape[3]
     group = heads // num_keys
+    # Of those that the last query sees: what is behind them may be another text's.
+    last = seen[:, -1].to(torch.float32)
+    common = (keys * last[:, None, None]).sum(-1, keepdim=True) / last.sum(-1)[:, None, None, None]
+    apart = (keys - common).to(keys.dtype).flatten(0, 1)
     scaled = query * (size**-0.5 if scaling is None else scaling)
     rows = scaled.view(prompts, queries, num_keys, group * size).transpose(1, 2).contiguous()
-    scores = torch.bmm(rows.view(prompts * num_keys, queries * group, size), keys.flatten(0, 1))
+    scores = torch.bmm(rows.view(prompts * num_keys, queries * group, size), apart)
     scores = scores.view(prompts, num_keys, queries, group, tokens)
     scores = torch.where(seen[:, None, :, None], scores, -torch.inf)
     weights = torch.softmax(scores, -1, dtype=torch.float32).to(query.dtype)

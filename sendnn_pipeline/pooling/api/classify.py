@@ -23,7 +23,6 @@ from sendnn_pipeline.pooling.api.rows import (
     encode_rows,
     gather_rows,
     gather_vectors,
-    truncate_dimensions,
 )
 from sendnn_pipeline.pooling.config import Task
 from sendnn_pipeline.pooling.plan import pooling_plan
@@ -40,6 +39,7 @@ class ClassifyRequest(msgspec.Struct):
     user: str | None = None
     prompt_name: str | None = None
     input_type: str | None = None
+    add_special_tokens: bool = True
 
 
 class PoolingRequest(ClassifyRequest):
@@ -48,6 +48,7 @@ class PoolingRequest(ClassifyRequest):
     task: str | None = None
     encoding_format: EncodingFormat = "float"
     dimensions: Count | None = None
+    normalize: bool | None = None
 
 
 class Label(TypedDict):
@@ -97,7 +98,8 @@ async def _prepare_classify(front: Frontend, body: ClassifyRequest) -> Prepared:
 async def _prepare(front: Frontend, body: ClassifyRequest) -> Prepared:
     front.check_model(body.model)
     prompt = prompt_before(front, body.input, body.prompt_name, body.input_type)
-    return await prepare_texts(front, body.input, body.truncate_prompt_tokens, prompt=prompt)
+    cut, special = body.truncate_prompt_tokens, body.add_special_tokens
+    return await prepare_texts(front, body.input, cut, prompt=prompt, special=special)
 
 
 async def _render_labels(front: Frontend, body: ClassifyRequest, call: Call) -> Labels:
@@ -126,7 +128,7 @@ async def _render_rows(front: Frontend, body: PoolingRequest, call: Call) -> Poo
         activation = activation_of(plan, use_activation=body.use_activation is not False)
         rows = apply_activation(await gather_rows(call), activation)
     else:
-        rows = truncate_dimensions(await gather_vectors(front, call), body.dimensions)
+        rows = await gather_vectors(front, call, body.dimensions, body.normalize)
     encoded = enumerate(encode_rows(rows, body.encoding_format))
     data = [Numbers(index=index, object="pooling", data=row) for index, row in encoded]
     return {**_head(front, "pool", call), "data": data}

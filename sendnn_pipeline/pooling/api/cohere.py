@@ -16,7 +16,7 @@ from sendnn_pipeline.pooling.api.embeddings import check_dimensions
 from sendnn_pipeline.pooling.api.field import TEXTS
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task
 from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_of
-from sendnn_pipeline.pooling.api.rows import Rows, encode_rows, gather_vectors, truncate_dimensions, unit
+from sendnn_pipeline.pooling.api.rows import Rows, encode_rows, gather_vectors, unit
 from sendnn_pipeline.pooling.config import Task
 from sendnn_pipeline.pooling.messages import PoolingRequest
 
@@ -72,7 +72,7 @@ async def _prepare(front: Frontend, body: CohereEmbedRequest) -> Prepared:
 
 
 async def _render(front: Frontend, body: CohereEmbedRequest, call: Call) -> CohereEmbeddings:
-    vectors = truncate_dimensions(await gather_vectors(front, call), body.output_dimension)
+    vectors = await gather_vectors(front, call, body.output_dimension)
     num_tokens = call.work.num_tokens
     return {
         "id": str(uuid.uuid4()),

@@ -15,7 +15,7 @@ from sendnn_pipeline.frontend.errors import RequestError
 from sendnn_pipeline.frontend.frontend import Frontend, Usage
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, plan_of
 from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_before
-from sendnn_pipeline.pooling.api.rows import EncodingFormat, Rows, encode_rows, gather_vectors, truncate_dimensions
+from sendnn_pipeline.pooling.api.rows import EncodingFormat, Rows, encode_rows, gather_vectors
 from sendnn_pipeline.pooling.config import Task
 from sendnn_pipeline.pooling.plan import pooling_plan
 from sendnn_pipeline.pooling.rankings import benches_rankings
@@ -35,6 +35,8 @@ class EmbeddingRequest(msgspec.Struct):
     truncate_prompt_tokens: CountOrFitting | None = None
     prompt_name: str | None = None
     input_type: str | None = None
+    add_special_tokens: bool = True
+    normalize: bool | None = None
 
 
 class Embedding(TypedDict):
@@ -59,7 +61,8 @@ async def _prepare(front: Frontend, body: EmbeddingRequest) -> Prepared:
     check_task(front, Task.embed, "/v1/embeddings")
     check_dimensions(front, body.dimensions)
     prompt = prompt_before(front, body.input, body.prompt_name, body.input_type)
-    return await prepare_texts(front, body.input, body.truncate_prompt_tokens, prompt=prompt)
+    cut, special = body.truncate_prompt_tokens, body.add_special_tokens
+    return await prepare_texts(front, body.input, cut, prompt=prompt, special=special)
 
 
 def check_dimensions(front: Frontend, dimensions: int | None, name: str = "dimensions") -> None:
@@ -84,7 +87,7 @@ def check_dimensions(front: Frontend, dimensions: int | None, name: str = "dimen
 
 
 async def _render(front: Frontend, body: EmbeddingRequest, call: Call) -> Embeddings:
-    vectors = truncate_dimensions(await gather_vectors(front, call), body.dimensions)
+    vectors = await gather_vectors(front, call, body.dimensions, body.normalize)
     rows = encode_rows(vectors, body.encoding_format)
     return {
         "object": "list",

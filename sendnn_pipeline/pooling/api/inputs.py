@@ -64,6 +64,7 @@ async def encode_inputs(
     field: Field = INPUT,
     side: Side = "right",
     prompt: str = "",
+    special: bool = True,
 ) -> list[list[int]]:
     """Return the token ids of every text of ``inputs``.
 
@@ -74,6 +75,7 @@ async def encode_inputs(
         field: whose they are, for errors.
         side: which side of a text is cut.
         prompt: goes before every text; token ids stay as they are.
+        special: whether texts get their special tokens; token ids have what they have.
 
     Raises:
         RequestError: 400, naming the field or the one item that is at fault.
@@ -83,7 +85,9 @@ async def encode_inputs(
     if isinstance(items[0], str):
         texts = [prompt + text for text in check_texts(items, field)]
         try:
-            ids = await front.tokenizer.encode(texts, truncate_to, side=side, fits=front.max_input_tokens)
+            ids = await front.tokenizer.encode(
+                texts, truncate_to, special=special, side=side, fits=front.max_input_tokens
+            )
         except TooLongError as error:
             raise too_long(front, field.item(error.index), error.what) from None
         except (UnicodeEncodeError, TypeError) as error:

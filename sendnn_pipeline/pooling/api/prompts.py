@@ -80,15 +80,23 @@ async def prepare_texts(
     prompt: str,
     field: Field = INPUT,
     side: Side = "right",
+    special: bool = True,
 ) -> Prepared:
     """Return what the engine is sent for texts with their prompt; arguments as of ``encode_inputs``.
 
     Raises:
         RequestError: 400, naming the field or the one item that is at fault.
     """
-    items = await encode_inputs(front, inputs, truncate, field=field, side=side, prompt=prompt)
+    items = await encode_inputs(front, inputs, truncate, field=field, side=side, prompt=prompt, special=special)
     if not prompt or not _has_texts(inputs) or not plan_of(front).excludes_prompt:
         return prepare_items(items, field, field.item)
+    if not special:
+        raise RequestError(
+            400,
+            "the model pools no token of its prompt, so that a text has its special tokens",
+            param="add_special_tokens",
+            code="invalid_value",
+        )
     if side == "left":
         raise RequestError(
             400,

@@ -32,21 +32,26 @@ async def gather_rows(call: Call) -> Rows:
     return rows
 
 
-async def gather_vectors(front: Frontend, call: Call) -> Rows:
-    """Return the vectors of texts ``[items, size]``, of length one where ``engine.normalize`` says so.
+async def gather_vectors(
+    front: Frontend, call: Call, dimensions: int | None = None, normalize: bool | None = None
+) -> Rows:
+    """Return the vectors of texts ``[items, size]``.
+
+    Args:
+        front: the run.
+        call: that the engine answers.
+        dimensions: how many of each are asked for; None is all.
+        normalize: whether each is of length one; None where ``engine.normalize`` says so, and where they are cut.
 
     Raises:
         RequestError: the engine failed on it.
     """
     vectors = await gather_rows(call)
-    return unit(vectors) if pooling_config(front.run.config)[0].normalize else vectors
-
-
-def truncate_dimensions(vectors: Rows, dimensions: int | None) -> Rows:
-    """Cut ``[rows, size]`` and scale every row to length one again; whole vectors stay as they are."""
-    if dimensions is None or dimensions >= vectors.shape[1]:
-        return vectors
-    return unit(vectors[:, :dimensions])
+    if normalize is None:
+        cuts = dimensions is not None and dimensions < vectors.shape[1]
+        normalize = cuts or pooling_config(front.run.config)[0].normalize
+    cut = vectors[:, :dimensions]
+    return unit(cut) if normalize else np.ascontiguousarray(cut)
 
 
 def unit(vectors: Rows) -> Rows:

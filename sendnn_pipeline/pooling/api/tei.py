@@ -17,7 +17,7 @@ from sendnn_pipeline.pooling.api.field import INPUTS, Field
 from sendnn_pipeline.pooling.api.inputs import EmbeddingInput, check_task, encode_inputs, plan_of, prepare_items
 from sendnn_pipeline.pooling.api.pairs import Pairs, activation_of, encode_pairs, prepare_pairs, scores_of
 from sendnn_pipeline.pooling.api.prompts import prepare_texts, prompt_before, prompt_of
-from sendnn_pipeline.pooling.api.rows import apply_activation, gather_rows, unit
+from sendnn_pipeline.pooling.api.rows import apply_activation, gather_rows, gather_vectors
 from sendnn_pipeline.pooling.api.tei_form import Direction, side_of, tei_truncation, truncates
 from sendnn_pipeline.pooling.config import Task
 
@@ -91,8 +91,7 @@ async def _prepare_embed(front: Frontend, body: EmbedRequest) -> Prepared:
 
 
 async def _render_vectors(front: Frontend, body: EmbedRequest, call: Call) -> Any:
-    vectors = (await gather_rows(call))[:, : body.dimensions]
-    return unit(vectors) if body.normalize else np.ascontiguousarray(vectors)
+    return await gather_vectors(front, call, body.dimensions, body.normalize)
 
 
 async def _refuse_embed_all(front: Frontend, _body: EmbedAllRequest) -> Prepared:
