@@ -31,7 +31,7 @@ def test_text_is_transformers_and_artifacts_need_no_model(tmp_path, monkeypatch)
         saved[program] = tmp_path / program.function
         saved[program].mkdir()
         made.save(saved[program])
-    monkeypatch.setattr("sendnn_pipeline.generation.graphs.load_causal", None)
+    monkeypatch.setattr("sendnn_pipeline.generation.text_model.load_causal", None)
     second = Core(resolved, saved)
     for core in (first, second):
         for request_id, prompt in enumerate(PROMPTS):

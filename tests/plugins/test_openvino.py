@@ -263,7 +263,7 @@ WRONG = {
     "option": (
         ["backend.pin_threads=often"],
         {},
-        "error: backend.pin_threads=often must be bool\n",
+        "error: backend.pin_threads=often must be bool (set by backend.pin_threads=often)\n",
     ),
     "variable": (
         [],
