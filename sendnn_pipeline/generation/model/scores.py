@@ -6,6 +6,8 @@ import torch
 BYTES_OF_SCORE = 4
 # What a step may take for them; a longer context is left to the fused attention, which has a part of them at a time.
 MAX_BYTES = 512 * 2**20
+# A block's: there are as many or more in every table.
+FIRST_TOKENS = 64
 
 
 def writes_scores(dtype: str, num_scores: int) -> bool:
@@ -43,9 +45,9 @@ def attend_by_scores(
     prompts, queries, heads, size = query.shape
     num_keys, tokens = keys.shape[1], keys.shape[3]
     group = heads // num_keys
-    # Of those that the last query sees: what is behind them may be another text's.
-    last = seen[:, -1].to(torch.float32)
-    common = (keys * last[:, None, None]).sum(-1, keepdim=True) / last.sum(-1)[:, None, None, None]
+    # Of the first tokens alone, which tell it as well; where the last query sees none of them, nothing is left out.
+    first, mine = keys[..., :FIRST_TOKENS], seen[:, -1, :FIRST_TOKENS].to(torch.float32)
+    common = (first * mine[:, None, None]).sum(-1, keepdim=True) / mine.sum(-1).clamp(min=1)[:, None, None, None]
     apart = (keys - common).to(keys.dtype).flatten(0, 1)
     scaled = query * (size**-0.5 if scaling is None else scaling)
     rows = scaled.view(prompts, queries, num_keys, group * size).transpose(1, 2).contiguous()
