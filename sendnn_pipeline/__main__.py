@@ -103,7 +103,6 @@ def main(launch: "Launch | None" = None) -> None:
     from sendnn_pipeline.errors import PipelineError
 
     argv = sys.argv[1:]
-    open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A terminal or log of another encoding gets a mark for what it cannot show; no run ends by it.

@@ -4,6 +4,7 @@ import importlib
 import multiprocessing
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class Standby:
     work: Connection
     environ: Mapping[str, str]
     """All variables that it has."""
+    started: float = field(default_factory=time.monotonic)
     _over: bool = field(default=False, init=False)
 
     def take(self, job: tuple[Any, ...], environ: Mapping[str, str]) -> SpawnProcess | None:
@@ -42,7 +44,8 @@ class Standby:
         """
         names = (self.environ.keys() | environ.keys()) - READ_LATER
         late = any(self.environ.get(name) != environ.get(name) for name in names)
-        if self._over or late or not self.process.is_alive():
+        waits = time.monotonic() - self.started < PATIENCE_SECONDS
+        if self._over or late or not waits or not self.process.is_alive():
             self.close()
             return None
         try:
@@ -96,7 +99,8 @@ def _stand_by(receiving: Connection, variables: Mapping[str, str]) -> None:
             importlib.import_module(LIBRARY)
     with receiving:
         try:
-            if not receiving.poll(PATIENCE_SECONDS):
+            # Longer than a job may come, as one that came too late would be lost.
+            if not receiving.poll(2 * PATIENCE_SECONDS):
                 return
             job = receiving.recv()
         except EOFError:

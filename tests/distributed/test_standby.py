@@ -74,6 +74,12 @@ def test_one_that_has_died_is_no_loss():
         assert tell(standby, THREADS)[1] is not standby.process
 
 
+def test_one_that_waited_for_long_is_no_longer_taken(monkeypatch):
+    monkeypatch.setattr("sendnn_pipeline.distributed.standby.PATIENCE_SECONDS", 0.0)
+    with standing_by() as standby:
+        assert tell(standby, THREADS)[1] is not standby.process
+
+
 def test_libraries_that_torch_would_load_by_itself_find_their_variables(tmp_path, monkeypatch):
     """Of a device: torch imports it when it is imported, which must not be before its variables are there."""
     about = tmp_path / "device-1.dist-info"

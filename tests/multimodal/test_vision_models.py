@@ -10,10 +10,9 @@ from transformers import AutoModelForImageTextToText, Idefics3Processor, LlavaNe
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.generation.messages import PromptImage, Sampling
 from sendnn_pipeline.generation.programs import MERGE
-from sendnn_pipeline.multimodal.pictures import check_picture
 from tests.conftest import resolved_run
 from tests.generation.cores import Core
-from tests.multimodal.vision_models import MODELS, file_of, make_vision_model, picture, tokenizer
+from tests.multimodal.vision_models import MODELS, file_of, make_vision_model, picture, prompt_of, tokenizer
 from tests.served import EAGER_FLOAT32
 
 WORDS = [*EAGER_FLOAT32, "scheduler.max_num_seqs=4", "scheduler.chunk_size=64", "multimodal.dtype=float32"]
@@ -24,13 +23,7 @@ GREEDY = Sampling(temperature=0.0, logprobs=5)
 
 def encoded(core, placeholder, files, text="{} and {}?"):
     """Return the token ids of a prompt, and its images."""
-    layout = core.run.plan.images.layout
-    pictures = [check_picture(file) for file in files]
-    expanded = [layout.expand(one.width, one.height) for one in pictures]
-    ids = tokenizer(placeholder).encode(text.format(*expanded)).ids
-    counts = [one.count(placeholder) for one in expanded]
-    images = [PromptImage(one.data, one.digest, count) for one, count in zip(pictures, counts, strict=True)]
-    return ids, images
+    return prompt_of(core.run, placeholder, text, files)
 
 
 def reference(folder, resolved, ids, files, number):

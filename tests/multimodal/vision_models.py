@@ -24,6 +24,9 @@ from transformers import (
     SmolVLMImageProcessorPil,
 )
 
+from sendnn_pipeline.generation.messages import PromptImage
+from sendnn_pipeline.multimodal.pictures import check_picture
+
 ENDS, BEGINS, IMAGE = 256, 257, 258
 PLACES = [f"<row_{row}_col_{column}>" for row in range(1, 9) for column in range(1, 9)]
 TEXT: dict[str, Any] = {
@@ -149,3 +152,14 @@ def file_of(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, form, **options)
     return stream.getvalue()
+
+
+def prompt_of(run, placeholder, text, files):
+    """Return the token ids of a prompt, and its images."""
+    layout = run.plan.images.layout
+    pictures = [check_picture(file) for file in files]
+    expanded = [layout.expand(one.width, one.height) for one in pictures]
+    ids = tokenizer(placeholder).encode(text.format(*expanded)).ids
+    counts = [one.count(placeholder) for one in expanded]
+    images = [PromptImage(one.data, one.digest, count) for one, count in zip(pictures, counts, strict=True)]
+    return ids, images

@@ -11,14 +11,13 @@ from transformers import AutoModelForImageTextToText
 
 from sendnn_pipeline.backends.sendnn import marks
 from sendnn_pipeline.distributed.world import World
-from sendnn_pipeline.generation.messages import GenerationOutput, GenerationRequest, PromptImage, Sampling
+from sendnn_pipeline.generation.messages import GenerationOutput, GenerationRequest, Sampling
 from sendnn_pipeline.messages import Part
-from sendnn_pipeline.multimodal.pictures import check_picture
 from sendnn_pipeline.pipeline.rank import run_rank
 from tests.backends.sendnn.conftest import Card, emulated
 from tests.backends.sendnn.test_spyre_generation import SIZES, Port
 from tests.emulators.install import HERE, install
-from tests.multimodal.vision_models import MODELS, file_of, make_vision_model, picture, tokenizer
+from tests.multimodal.vision_models import MODELS, file_of, make_vision_model, picture, prompt_of
 from tests.served import Served
 
 FILES = [file_of(picture(40, 40)), file_of(picture(100, 37, 1))]
@@ -44,17 +43,6 @@ def any_card(request, tmp_path, monkeypatch):
     paths = install("torch_sendnn", tmp_path / "site") if request.param == "ours" else str(HERE / "torch_sendnn_strict")
     with emulated(monkeypatch, paths):
         yield Card(monkeypatch, tmp_path)
-
-
-def prompt_of(run, placeholder, text, files):
-    """Return the ids of a prompt, and its images."""
-    layout = run.plan.images.layout
-    pictures = [check_picture(file) for file in files]
-    expanded = [layout.expand(one.width, one.height) for one in pictures]
-    ids = tokenizer(placeholder).encode(text.format(*expanded)).ids
-    counts = [one.count(placeholder) for one in expanded]
-    images = [PromptImage(one.data, one.digest, count) for one, count in zip(pictures, counts, strict=True)]
-    return ids, images
 
 
 def reference(folder, resolved, ids, files, number):
