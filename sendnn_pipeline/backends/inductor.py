@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sendnn_pipeline.backends.base import DTYPES, CompileBackend, CompiledCall, CompiledProgram, Graph, Limits
-from sendnn_pipeline.backends.build import SOURCES_ONLY, build_library
+from sendnn_pipeline.backends.build import EXP_OF_HALVES, SOURCES_ONLY, build_library
 from sendnn_pipeline.backends.compiler import (
     CACHE_VARIABLE,
     EAGER,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sendnn_pipeline.backends.packing import PackedWeights
 
 # What an artifact is made of; another number does not open these.
-FILES = "6"
+FILES = "7"
 LIBRARY, CONSTANTS, EMBEDDED = "program.so", "constants.json", "constants.safetensors"
 # Unfrozen, float32 is as fast and weights are shared; see programs/README.md.
 FROZEN_BY_DEFAULT = ("bfloat16",)
@@ -166,7 +166,8 @@ class InductorBackend(CompileBackend):
                     exported, package_path=str(folder / "program.pt2"), inductor_configs=dict(options)
                 )
             # Torch's own option: O1, unless its variable says otherwise.
-            build_library(Path(package), library, torch._inductor.config.aot_inductor.compile_wrapper_opt_level)
+            level = torch._inductor.config.aot_inductor.compile_wrapper_opt_level
+            build_library(Path(package), library, level, {} if graph.dtype == "float32" else EXP_OF_HALVES)
             opened = open_library(library)
         except BackendError:
             raise

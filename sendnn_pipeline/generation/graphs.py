@@ -144,7 +144,7 @@ class GenerationGraphs:
         )
         return (
             self._hidden(tokens, TOKENS),
-            *_integers(("positions", "slots", "places"), tokens, TOKENS),
+            *_integers(("positions", "slots", "row_of_token", "query_of_token"), tokens, TOKENS),
             Input("queries", torch.zeros(prompts, queries, dtype=torch.int64), {0: PROMPTS, 1: QUERIES}),
             Input("block_tables", torch.zeros(prompts, blocks, dtype=torch.int64), {0: PROMPTS, 1: BLOCKS}),
             *self._cache_inputs(),
@@ -156,6 +156,7 @@ class GenerationGraphs:
             self._hidden(batch, BATCH),
             *_integers(("positions", "slots"), batch, BATCH),
             *_integers(("blocks", "row_of_block", "start_of_block"), blocks, BLOCKS),
+            *_integers(("first_blocks",), batch, BATCH),
             *self._cache_inputs(),
         )
 

@@ -101,7 +101,8 @@ def check_layers(causal: nn.Module, folder: Path, cache: Sequence[torch.Tensor])
     inputs: dict[str, Any] = {
         "positions": positions,
         "queries": positions[None],
-        "places": positions,
+        "row_of_token": torch.zeros_like(positions),
+        "query_of_token": positions,
         "block_tables": torch.ones(1, 1).long(),
     }
     try:

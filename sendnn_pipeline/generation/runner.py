@@ -4,6 +4,7 @@ import math
 import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Protocol
 
 import torch
@@ -83,12 +84,12 @@ class GenerationRunner:
         sizes = torch.tensor([[len(chunk.token_ids)] for chunk in chunks])
         query = torch.arange(int(sizes.max()))[None]
         queries = sizes.cumsum(0) - sizes + torch.minimum(query, sizes - 1)
-        (places,) = torch.where((query < sizes).flatten())
+        of_token = torch.where(query < sizes)
         tables = pad_sequence([torch.tensor(chunk.block_table) for chunk in chunks], batch_first=True)
         with torch.no_grad():
             hidden = self._first(chunks, token_ids, positions)
             for layer in self.layers:
-                (hidden,) = layer.prefill(hidden, positions, slots, places, queries, tables, *layer.cache)
+                (hidden,) = layer.prefill(hidden, positions, slots, *of_token, queries, tables, *layer.cache)
         return torch.split(hidden, [len(chunk.token_ids) for chunk in chunks])
 
     def _first(self, chunks: Sequence[Chunk], token_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -108,8 +109,9 @@ class GenerationRunner:
         blocks = [block for table in tables for block in table]
         row_of_block = [row for row, table in enumerate(tables) for _ in table]
         starts = [index * BLOCK_SIZE for table in tables for index in range(len(table))]
+        firsts = [0, *accumulate(len(table) for table in tables[:-1])]
         positions = torch.tensor(step.positions)
-        inputs = (positions, *map(torch.tensor, (step.slots, blocks, row_of_block, starts)))
+        inputs = (positions, *map(torch.tensor, (step.slots, blocks, row_of_block, starts, firsts)))
         with torch.no_grad():
             (hidden,) = self.embed(torch.tensor(step.token_ids), positions)
             for layer in self.layers:

@@ -46,7 +46,7 @@ def made(way, dtype):
             self.causal = core.graphs.causal
 
         def forward(self, hidden, *others):
-            shared, pairs = others[:5], others[5:]
+            shared, pairs = others[:6], others[6:]
             for layer in range(len(caches)):
                 (hidden,) = TokenLayer(self.causal, layer)(hidden, *shared, *pairs[2 * layer : 2 * layer + 2])
             return (hidden,)
@@ -54,7 +54,7 @@ def made(way, dtype):
     if way == WHOLE:
         pairs = [tensor for pair in caches for tensor in pair]
         written = [Input(f"cache_{index}", tensor, written=True) for index, tensor in enumerate(pairs)]
-        graph = Graph(program, Whole, (*graph.inputs[:6], *written), graph.outputs, dtype)
+        graph = Graph(program, Whole, (*graph.inputs[:7], *written), graph.outputs, dtype)
     with ExitStack() as patched:
         if way == STORED:
             patched.enter_context(patch("sendnn_pipeline.backends.packing.packs", lambda _: False))
@@ -96,7 +96,8 @@ def inputs_of(rows, blocks, dtype):
     positions = torch.full((rows,), each * 64 - 1)
     hidden = torch.randn(rows, 576, generator=torch.Generator().manual_seed(0)).to(getattr(torch, dtype))
     slots = tables.view(rows, each)[:, -1] * 64 + 63
-    return hidden, positions, slots, tables, torch.arange(rows).repeat_interleave(each), starts
+    firsts = torch.arange(rows) * each
+    return hidden, positions, slots, tables, torch.arange(rows).repeat_interleave(each), starts, firsts
 
 
 def serve(way, dtype):

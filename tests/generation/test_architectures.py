@@ -44,13 +44,16 @@ def test_logits_of_chunks_and_of_single_tokens_are_the_model_s(name, tmp_path):
             # Behind another prompt, of 20 tokens in block 5.
             size, blocks = end - start, -(-end // BLOCK_SIZE)
             positions = torch.cat([torch.arange(20), torch.arange(start, end)])
-            places = torch.cat([torch.arange(20), size + torch.arange(size)])
+            of_token = (
+                torch.tensor([0, 1]).repeat_interleave(torch.tensor([20, size])),
+                torch.cat([torch.arange(20), torch.arange(size)]),
+            )
             queries = torch.stack([torch.arange(size).clamp(max=19), 20 + torch.arange(size)])
             tables = torch.stack([torch.tensor([5, 0])[:blocks], TABLE[:blocks]])
             inputs = (
                 positions,
                 torch.cat([5 * BLOCK_SIZE + torch.arange(20), slots(start, end)]),
-                places,
+                *of_token,
                 queries,
                 tables,
             )
@@ -61,7 +64,8 @@ def test_logits_of_chunks_and_of_single_tokens_are_the_model_s(name, tmp_path):
         for token in range(90, 100):
             # Beside another text, which begins.
             positions, places = torch.tensor([token, 0]), torch.cat([slots(token, token + 1), torch.tensor([64])])
-            blocks = torch.cat([TABLE, torch.tensor([1])]), torch.tensor([0, 0, 1]), torch.tensor([0, 64, 0])
+            numbers = [[0, 0, 1], [0, 64, 0], [0, 2]]
+            blocks = torch.cat([TABLE, torch.tensor([1])]), *map(torch.tensor, numbers)
             (hidden,) = Embed(causal)(IDS[[token, 5]], positions)
             for layer, cache in enumerate(caches):
                 (hidden,) = TokenLayer(causal, layer)(hidden, positions, places, *blocks, *cache)

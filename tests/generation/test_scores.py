@@ -15,10 +15,10 @@ MIB = 2**20
 def step_of(key_heads, chunks, *, by_scores):
     """Return a step of chunks, each from a position on so long, over a cache that has random numbers before them."""
     generator = torch.Generator().manual_seed(0)
-    tables, positions, slots, queries, places = [], [], [], [], []
+    tables, positions, slots, queries = [], [], [], []
     longest = max(length for _, length in chunks)
     free = 1
-    for row, (start, length) in enumerate(chunks):
+    for start, length in chunks:
         table = list(range(free, free := free + -(-(start + length) // BLOCK)))
         tables.append(torch.tensor(table))
         mine = torch.arange(start, start + length)
@@ -26,7 +26,6 @@ def step_of(key_heads, chunks, *, by_scores):
         positions.append(mine)
         slots.append(tables[-1][mine // BLOCK] * BLOCK + mine % BLOCK)
         queries.append(first + torch.arange(longest).clamp(max=length - 1))
-        places.append(row * longest + torch.arange(length))
     shape = (free, key_heads)
     step = ChunkStep(
         torch.randn(*shape, SIZE, BLOCK, generator=generator),
@@ -34,7 +33,8 @@ def step_of(key_heads, chunks, *, by_scores):
         torch.cat(slots),
         positions=torch.cat(positions),
         queries=torch.stack(queries),
-        places=torch.cat(places),
+        row_of_token=torch.arange(len(chunks)).repeat_interleave(torch.tensor([length for _, length in chunks])),
+        query_of_token=torch.cat([torch.arange(length) for _, length in chunks]),
         block_tables=torch.nn.utils.rnn.pad_sequence(tables, batch_first=True),
         scores=by_scores,
     )
@@ -67,7 +67,7 @@ def test_in_bfloat16_it_is_as_near_to_float32_as_rounding_allows():
     mine, worth = keys.transpose(2, 3).repeat_interleave(3, 1), values.repeat_interleave(3, 1)
     wanted = F.scaled_dot_product_attention(query.transpose(1, 2), mine, worth, attn_mask=seen[:, None])
     assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.float(), wanted.transpose(1, 2), rtol=0.02, atol=0.03)
+    torch.testing.assert_close(found.float().transpose(2, 3).flatten(1, 2), wanted, rtol=0.02, atol=0.03)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def logits_of_rank(folder: Path, rank: int, size: int, config, tokens):
         for layer in range(config.num_hidden_layers):
             keys = torch.zeros(2, sizes["num_key_value_heads"], head, 64)
             values = torch.zeros(2, sizes["num_key_value_heads"], 64, head)
-            inputs = (positions, positions + 64, positions, positions[None], torch.ones(1, 1).long())
+            inputs = (positions, positions + 64, positions * 0, positions, positions[None], torch.ones(1, 1).long())
             (hidden,) = ChunkLayer(model, layer)(hidden, *inputs, keys, values)
         return Head(model)(hidden)[0]
 

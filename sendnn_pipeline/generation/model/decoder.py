@@ -42,7 +42,8 @@ class ChunkLayer(nn.Module):
         hidden: torch.Tensor,
         positions: torch.Tensor,
         slots: torch.Tensor,
-        places: torch.Tensor,
+        row_of_token: torch.Tensor,
+        query_of_token: torch.Tensor,
         queries: torch.Tensor,
         block_tables: torch.Tensor,
         keys: torch.Tensor,
@@ -54,7 +55,8 @@ class ChunkLayer(nn.Module):
             hidden: ``[tokens, hidden size]`` of the layer before.
             positions: ``[tokens]``, from 0 at the beginning of each prompt.
             slots: ``[tokens]``, where each is written.
-            places: ``[tokens]``, where each is among the queries.
+            row_of_token: ``[tokens]``, whose query each is.
+            query_of_token: ``[tokens]``, which of its queries.
             queries: ``[prompts, queries]``, the token that each is.
             block_tables: ``[prompts, blocks]`` up to each chunk's end.
             keys: of the layer, written in place.
@@ -66,7 +68,8 @@ class ChunkLayer(nn.Module):
         where: dict[str, Any] = {
             "positions": positions,
             "queries": queries,
-            "places": places,
+            "row_of_token": row_of_token,
+            "query_of_token": query_of_token,
             "block_tables": block_tables,
         }
         step = ChunkStep(keys, values, slots, scores=self.scores, **where)
@@ -88,6 +91,7 @@ class TokenLayer(nn.Module):
         blocks: torch.Tensor,
         row_of_block: torch.Tensor,
         start_of_block: torch.Tensor,
+        first_blocks: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
     ) -> tuple[torch.Tensor]:
@@ -100,6 +104,7 @@ class TokenLayer(nn.Module):
             blocks: ``[blocks]`` of all rows.
             row_of_block: ``[blocks]``.
             start_of_block: ``[blocks]``, the position of its first token.
+            first_blocks: ``[rows]``, where each one's begin among all blocks.
             keys: of the layer, written in place.
             values: of the layer, written in place.
 
@@ -113,6 +118,7 @@ class TokenLayer(nn.Module):
             blocks=blocks,
             row_of_block=row_of_block,
             start_of_block=start_of_block,
+            first_blocks=first_blocks,
             positions=positions,
         )
         return (_through(self.causal, self.layer, hidden[:, None], positions[:, None], step),)

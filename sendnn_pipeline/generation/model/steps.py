@@ -13,6 +13,8 @@ from sendnn_pipeline.generation.model.scores import attend_by_scores
 
 # Query heads of one key head up to which their products are written out one by one.
 MAX_HEADS = 8
+# Ways of embedding bags, which put together what belongs to one row.
+SUM, LARGEST = 0, 2
 # Numbers of two bytes in a line of the CPU's cache.
 LINE = 32
 
@@ -47,8 +49,10 @@ class ChunkStep(PagedStep):
     """``[tokens]``."""
     queries: torch.Tensor = None  # type: ignore[assignment]
     """``[prompts, queries]``: which token each is; a chunk with fewer repeats any."""
-    places: torch.Tensor = None  # type: ignore[assignment]
-    """``[tokens]``: where each is among all queries of all prompts."""
+    row_of_token: torch.Tensor = None  # type: ignore[assignment]
+    """``[tokens]``: whose query each is."""
+    query_of_token: torch.Tensor = None  # type: ignore[assignment]
+    """``[tokens]``: which of its queries."""
     block_tables: torch.Tensor = None  # type: ignore[assignment]
     """``[prompts, blocks]`` up to each chunk's end; behind it, any block."""
     scores: bool = False
@@ -64,8 +68,9 @@ class ChunkStep(PagedStep):
     ) -> torch.Tensor:
         """Attend to each prompt up to each query."""
         self._write(key, value)
-        position = self.positions[self.queries][:, :, None]
-        token = torch.arange(self.block_tables.shape[1] * self.values.shape[2])[None, None]
+        # Compared as the numbers that they decide on: masks of integers are made over, vector by vector.
+        position = stored(self.positions.float()[self.queries])[:, :, None]
+        token = stored(torch.arange(self.block_tables.shape[1] * self.values.shape[2], dtype=torch.float32))
         seen = token <= position
         if window is not None:
             seen &= position - token < window
@@ -78,8 +83,11 @@ class ChunkStep(PagedStep):
             heads = query.shape[1] // key.shape[1]
             mine, worth = keys.transpose(2, 3).repeat_interleave(heads, 1), values.repeat_interleave(heads, 1)
             rows, mask = rows.transpose(1, 2), seen[:, None]
-            found = F.scaled_dot_product_attention(rows, mine, worth, attn_mask=mask, scale=scaling).transpose(1, 2)
-        return found.flatten(0, 1)[self.places].transpose(0, 1)[None]
+            found = F.scaled_dot_product_attention(rows, mine, worth, attn_mask=mask, scale=scaling)
+        # By row and query and not by one number for both, of which a compiler would divide for every number it copies.
+        _, heads, tokens, size = query.shape
+        mine = found[self.row_of_token, :, self.query_of_token].contiguous()
+        return mine.as_strided((1, heads, tokens, size), (heads * tokens * size, size, heads * size, 1))
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,8 @@ class TokenStep(PagedStep):
     """``[blocks]``."""
     start_of_block: torch.Tensor = None  # type: ignore[assignment]
     """``[blocks]``: the position of its first token."""
+    first_blocks: torch.Tensor = None  # type: ignore[assignment]
+    """``[rows]``: where each one's begin among all blocks."""
     positions: torch.Tensor = None  # type: ignore[assignment]
     """``[rows]``: of each query."""
 
@@ -109,26 +119,33 @@ class TokenStep(PagedStep):
         rows, num_heads, _, size = query.shape
         num_keys = key.shape[1]
         grouped = query.reshape(rows, num_keys, num_heads // num_keys, size)
-        # A compiler that fuses would rotate each query again for every key; a view of strides needs it in memory.
-        grouped = grouped.as_strided(grouped.shape, grouped.stride())[self.row_of_block].float()
+        grouped = stored(grouped)[self.row_of_block].float()
         scores = _scores(grouped, keys[self.blocks].float())
         scores = scores * (size**-0.5 if scaling is None else scaling)
-        token = self.start_of_block[:, None] + torch.arange(values.shape[2])[None]
-        position = self.positions[self.row_of_block][:, None]
+        token = self.start_of_block.float()[:, None] + torch.arange(values.shape[2], dtype=torch.float32)[None]
+        position = self.positions.float()[self.row_of_block][:, None]
         seen = token <= position
         if window is not None:
             seen = seen & (position - token < window)
         scores = scores.masked_fill(~seen[:, None, None], -torch.inf)
-        # [rows, blocks]: which blocks are whose.
-        mine = self.row_of_block[None] == torch.arange(rows)[:, None]
-        largest = scores.amax(-1)
-        best = largest[None].masked_fill(~mine[:, :, None, None], -torch.inf).amax(1)
-        weights = torch.exp(scores - best[self.row_of_block][..., None])
+        largest = scores.amax(-1).flatten(1)
+        best = self._by_row(largest, LARGEST)
+        weights = torch.exp(scores - best[self.row_of_block].view(*scores.shape[:-1], 1))
         sums = _sums(weights, values[self.blocks].float())
-        # A row that is not finite stays so, as nothing over nothing; zero times its numbers must not reach others.
-        parts = torch.cat([sums, weights.sum(-1, keepdim=True)], -1).flatten(1).nan_to_num(0.0, 0.0, 0.0)
-        whole = (mine.to(parts.dtype) @ parts).view(rows, num_heads, size + 1)
+        parts = torch.cat([sums, weights.sum(-1, keepdim=True)], -1).flatten(1)
+        whole = self._by_row(parts, SUM).view(rows, num_heads, size + 1)
         return (whole[..., :size] / whole[..., size:]).to(query.dtype)[:, :, None]
+
+    def _by_row(self, of_blocks: torch.Tensor, way: int) -> torch.Tensor:
+        """Return ``[rows, n]`` of ``[blocks, n]``, each row's of its own blocks alone."""
+        bags, every = torch.ops.aten._embedding_bag_forward_only, torch.arange(of_blocks.shape[0])
+        found: torch.Tensor = bags(of_blocks, every, self.first_blocks, mode=way)[0]
+        return found
+
+
+def stored(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a view of strides, for which a compiler has its numbers in memory: else it makes each for every reader."""
+    return tensor.as_strided(tensor.shape, tensor.stride())
 
 
 def _scores(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
@@ -146,4 +163,5 @@ def _sums(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Return ``[blocks, key heads, heads, size]`` of ``[..., heads, tokens]`` and ``[..., tokens, size]``."""
     if weights.shape[2] > MAX_HEADS:
         return (weights[..., None] * values[:, :, None]).sum(3)
-    return torch.stack([(head * values).sum(2) for head in weights[..., None].unbind(2)], 2)
+    heads, parts = weights[..., None].unbind(2), torch.split(values, LINE, -1)
+    return torch.stack([torch.cat([(head * part).sum(2) for part in parts], -1) for head in heads], 2)
