@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ROWS = 32
 PACKED = torch.ops.mkldnn._linear_pointwise.default
 LINEAR = torch.ops.aten.linear.default
+CAST = torch.ops.aten.to.dtype
 SLICE = torch.ops.aten.slice.Tensor
 
 
@@ -57,8 +58,13 @@ def _by_input(products: Sequence[Any]) -> list[list[Any]]:
     groups: dict[object, list[Any]] = defaultdict(list)
     for node in products:
         alone = (len(node.args) > 2 and node.args[2] is not None) or len(node.args[1].users) > 1
-        groups[node if alone else node.args[0]].append(node)
+        groups[node if alone else _source(node.args[0])].append(node)
     return list(groups.values())
+
+
+def _source(value: Any) -> object:
+    """Return what tells inputs apart; casts of one value to one dtype are the same."""
+    return (value.args[0], value.meta["val"].dtype) if getattr(value, "target", None) == CAST else value
 
 
 def _replace(exported: torch.export.ExportedProgram, products: Sequence[Any], weights: Sequence[str]) -> None:

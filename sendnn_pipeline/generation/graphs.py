@@ -15,6 +15,7 @@ from sendnn_pipeline.generation.layers import LayerKind, check_layers, find_kind
 from sendnn_pipeline.generation.model.attention import register_attention
 from sendnn_pipeline.generation.model.decoder import HIDDEN, LOGITS, ChunkLayer, Embed, Head, TokenLayer
 from sendnn_pipeline.generation.model.merge import Merge
+from sendnn_pipeline.generation.model.residual import keep_residual
 from sendnn_pipeline.generation.model.scores import writes_scores
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.programs import (
@@ -89,6 +90,7 @@ class GenerationGraphs:
             ModelError: it is not made of layers that can be compiled by themselves.
         """
         model = load_text_model(self.run, register_attention(), None if self.shards is None else self.weights)
+        keep_residual(model)
         # Before anything is summed: ranks that find their Programs in the store do not come here.
         check_layers(model, self.run.model.folder, self.cache)
         if self.shards is not None:
@@ -135,8 +137,8 @@ class GenerationGraphs:
     def _merge_inputs(self, program: Program) -> tuple[Input, ...]:
         size = _example(program, TOKENS, 3)
         numbers = _integers(("input_ids", "positions", "is_image"), size, TOKENS)
-        hidden = self._hidden(size, TOKENS)
-        return (*numbers, Input("rows", hidden.example, hidden.axes))
+        dtype = getattr(torch, self.run.config.model.dtype)
+        return (*numbers, Input("rows", torch.zeros(size, self.run.model.hidden_size, dtype=dtype), {0: TOKENS}))
 
     def _prefill_inputs(self, program: Program) -> tuple[Input, ...]:
         tokens, prompts, queries, blocks = (
@@ -164,8 +166,7 @@ class GenerationGraphs:
         return (self._hidden(_example(program, ROWS, 3), ROWS),)
 
     def _hidden(self, size: int, dim: str) -> Input:
-        dtype = getattr(torch, self.run.config.model.dtype)
-        return Input("hidden", torch.zeros(size, self.run.model.hidden_size, dtype=dtype), {0: dim})
+        return Input("hidden", torch.zeros(size, self.run.model.hidden_size), {0: dim})
 
     def _cache_inputs(self) -> list[Input]:
         return [Input(name, cache, written=True) for name, cache in zip(("keys", "values"), self.cache, strict=True)]

@@ -34,6 +34,7 @@ TRACED = (
     "generation/model/attention.py",
     "generation/model/decoder.py",
     "generation/model/merge.py",
+    "generation/model/residual.py",
     "generation/model/scores.py",
     "generation/model/steps.py",
     "generation/text_model.py",

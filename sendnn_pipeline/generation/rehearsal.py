@@ -29,7 +29,7 @@ def rehearse(runner: GenerationRunner, vocab_size: int, program: Program, sizes:
     elif part == DECODE:
         result = runner.decode(_decode(tokens, sizes[1], runner.plan.rules.num_blocks))
     elif part == LOGITS:
-        hidden = torch.randn(sizes[0], runner.hidden_size, generator=generator).to(runner.layers[0].cache[0].dtype)
+        hidden = torch.randn(sizes[0], runner.hidden_size, generator=generator)
         started = time.perf_counter()
         result = runner.logits(hidden).rows
     elif part == MERGE:

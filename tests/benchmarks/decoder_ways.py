@@ -94,7 +94,7 @@ def inputs_of(rows, blocks, dtype):
     tables = torch.arange(blocks) % 299 + 1
     starts = (torch.arange(each) * 64).repeat(rows)
     positions = torch.full((rows,), each * 64 - 1)
-    hidden = torch.randn(rows, 576, generator=torch.Generator().manual_seed(0)).to(getattr(torch, dtype))
+    hidden = torch.randn(rows, 576, generator=torch.Generator().manual_seed(0))
     slots = tables.view(rows, each)[:, -1] * 64 + 63
     firsts = torch.arange(rows) * each
     return hidden, positions, slots, tables, torch.arange(rows).repeat_interleave(each), starts, firsts

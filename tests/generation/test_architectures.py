@@ -8,6 +8,7 @@ from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.generation.layers import check_layers, find_kinds
 from sendnn_pipeline.generation.model.attention import register_attention
 from sendnn_pipeline.generation.model.decoder import ChunkLayer, Embed, Head, TokenLayer, layers_of
+from sendnn_pipeline.generation.model.residual import keep_residual
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.rules import BLOCK_SIZE
 from sendnn_pipeline.generation.runner import make_caches
@@ -73,6 +74,28 @@ def test_logits_of_chunks_and_of_single_tokens_are_the_model_s(name, tmp_path):
             assert greedy.tolist() == logits.argmax(-1).tolist() and all(finite)
             got.append(logits[:1])
     torch.testing.assert_close(torch.cat(got), wanted, atol=5e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_bfloat16_is_no_further_from_float32_than_the_model_s(name, tmp_path):
+    folder = make_decoder(tmp_path, name, KNOWN[name])
+    run = resolved_run(["backend=eager", "model.dtype=bfloat16", f"model.path={folder}"]).run
+    causal, caches = load_causal(folder, "bfloat16", register_attention()), make_caches(run)
+    keep_residual(causal)
+    check_layers(causal, folder, caches[0])
+    positions = torch.arange(100)
+    inputs = (positions, slots(0, 100), positions * 0, positions, positions[None], TABLE[None])
+    with torch.no_grad():
+        exact, rounded = (
+            AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)(IDS[None]).logits[0].float()
+            for dtype in (torch.float32, torch.bfloat16)
+        )
+        (hidden,) = Embed(causal)(IDS, positions)
+        for layer, cache in enumerate(caches):
+            (hidden,) = ChunkLayer(causal, layer)(hidden, *inputs, *cache)
+            assert hidden.dtype == torch.float32
+        (logits, *_) = Head(causal)(hidden)
+    assert (logits - exact).square().mean() < 1.02 * (rounded - exact).square().mean()
 
 
 def names_of(causal, run):

@@ -26,7 +26,7 @@ class Embed(nn.Module):
         self.causal = causal
 
     def forward(self, input_ids: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor]:
-        """Return ``[tokens, hidden size]`` of ids and positions ``[tokens]``."""
+        """Return ``[tokens, hidden size]`` in float32 of ids and positions ``[tokens]``."""
         return (read_by_first(self.causal, input_ids, positions),)
 
 
@@ -142,7 +142,7 @@ class Head(nn.Module):
 def read_by_first(
     causal: nn.Module, input_ids: torch.Tensor, positions: torch.Tensor, embedded: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Return what the first layer reads of ids, or of what they were embedded to, ``[tokens, hidden size]``."""
+    """Return what the first layer reads of ids, or of rows instead, ``[tokens, hidden size]`` in float32."""
     seen: list[torch.Tensor] = []
 
     def first(hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
@@ -154,7 +154,7 @@ def read_by_first(
         asked |= {"input_ids": None, "inputs_embeds": embedded[None]}
     with _layers(causal, {0: first}):
         _decoder(causal)(**asked)
-    return seen[0].flatten(0, 1)
+    return seen[0].flatten(0, 1).float()
 
 
 def whole(
@@ -165,7 +165,8 @@ def whole(
 
     def call(index: int, layer: nn.Module) -> Callable[..., torch.Tensor]:
         def compute(*others: Any, **named: Any) -> torch.Tensor:
-            output = layer(*others, **named | {STEP: steps[index]})
+            hidden, *rest = others
+            output = layer(hidden.float(), *rest, **named | {STEP: steps[index]})
             seen.append(output if isinstance(output, torch.Tensor) else output[0])
             return seen[-1]
 
@@ -208,7 +209,7 @@ def _through(
         _decoder(causal)(**_asked(torch.zeros_like(positions), positions), **{STEP: step})
     if len(step.calls) != 1:
         raise NotImplementedError(f"{len(step.calls)} calls of attention in a layer")
-    return outputs[0].flatten(0, 1)
+    return outputs[0].flatten(0, 1).float()
 
 
 def _asked(input_ids: torch.Tensor, positions: torch.Tensor) -> dict[str, Any]:

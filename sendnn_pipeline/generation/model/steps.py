@@ -37,8 +37,8 @@ class PagedStep:
             raise NotImplementedError(f"keys and values of other sizes than config.json says: {found}, not {made}")
         size = self.values.shape[2]
         blocks, offsets = self.slots // size, self.slots % size
-        self.keys[blocks, :, :, offsets] = key.transpose(1, 2).flatten(0, 1)
-        self.values[blocks, :, offsets] = value.transpose(1, 2).flatten(0, 1)
+        self.keys[blocks, :, :, offsets] = key.transpose(1, 2).flatten(0, 1).to(self.keys.dtype)
+        self.values[blocks, :, offsets] = value.transpose(1, 2).flatten(0, 1).to(self.values.dtype)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class ChunkStep(PagedStep):
             seen &= position - token < window
         keys = self.keys[self.block_tables].permute(0, 2, 3, 1, 4).flatten(3, 4)
         values = self.values[self.block_tables].transpose(1, 2).flatten(2, 3)
-        rows = query[0].transpose(0, 1)[self.queries]
+        rows = query[0].transpose(0, 1)[self.queries].to(self.keys.dtype)
         if self.scores:
             found = attend_by_scores(rows, keys, values, seen, scaling)
         else:
@@ -119,7 +119,7 @@ class TokenStep(PagedStep):
         rows, num_heads, _, size = query.shape
         num_keys = key.shape[1]
         grouped = query.reshape(rows, num_keys, num_heads // num_keys, size)
-        grouped = stored(grouped)[self.row_of_block].float()
+        grouped = stored(grouped.to(self.keys.dtype))[self.row_of_block].float()
         scores = _scores(grouped, keys[self.blocks].float())
         scores = scores * (size**-0.5 if scaling is None else scaling)
         token = self.start_of_block.float()[:, None] + torch.arange(values.shape[2], dtype=torch.float32)[None]
@@ -134,7 +134,7 @@ class TokenStep(PagedStep):
         sums = _sums(weights, values[self.blocks].float())
         parts = torch.cat([sums, weights.sum(-1, keepdim=True)], -1).flatten(1)
         whole = self._by_row(parts, SUM).view(rows, num_heads, size + 1)
-        return (whole[..., :size] / whole[..., size:]).to(query.dtype)[:, :, None]
+        return (whole[..., :size] / whole[..., size:]).to(self.values.dtype)[:, :, None]
 
     def _by_row(self, of_blocks: torch.Tensor, way: int) -> torch.Tensor:
         """Return ``[rows, n]`` of ``[blocks, n]``, each row's of its own blocks alone."""
