@@ -19,7 +19,6 @@ from sendnn_pipeline.errors import BackendError
 HANDLE = ctypes.c_void_p
 PREFIX = "AOTInductorModelContainer"
 # Prototypes of our own: the shared ones of ctypes.pythonapi are everybody's to change.
-CAPSULE_NAME = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
 CAPSULE_POINTER = ctypes.PYFUNCTYPE(HANDLE, ctypes.py_object, ctypes.c_char_p)(
     ("PyCapsule_GetPointer", ctypes.pythonapi)
 )
@@ -64,7 +63,7 @@ class AotLibrary:
         container = self._new_container(concurrent_calls)
         if constants:
             entries = (_Entry * len(constants))(
-                *(_Entry(name.encode(), _handle(tensor)) for name, tensor in constants.items())
+                *map(_Entry, map(str.encode, constants), _handles(list(constants.values())))
             )
             inactive, validate = ctypes.c_bool(False), ctypes.c_bool(True)
             function, count = "UpdateUserManagedConstantBufferPairs", ctypes.c_size_t(len(constants))
@@ -106,7 +105,7 @@ class AotCall:
             BackendError: it failed, for example on a size outside its ranges.
         """
         num_inputs, num_outputs = len(inputs), self._num_outputs
-        handles = (HANDLE * num_inputs)(*map(_handle, inputs))
+        handles = (HANDLE * num_inputs)(*_handles(list(inputs)))
         results = (HANDLE * num_outputs)()
         sizes = ctypes.c_size_t(num_inputs), ctypes.c_size_t(num_outputs)
         self._library.call("Run", self._container, handles, sizes[0], results, sizes[1], None, None)
@@ -129,7 +128,7 @@ def open_library(file: Path) -> AotLibrary:
     return AotLibrary(file, library)
 
 
-def _handle(tensor: torch.Tensor) -> int:
-    """Return a handle that the callee owns."""
-    capsule: Any = torch._C._aoti.unsafe_alloc_void_ptr_from_tensor(tensor)
-    return CAPSULE_POINTER(capsule, CAPSULE_NAME(capsule))  # type: ignore[no-any-return]
+def _handles(tensors: list[torch.Tensor]) -> list[int]:
+    """Return handles that the callee owns."""
+    capsules = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(tensors)
+    return [CAPSULE_POINTER(capsule, None) for capsule in capsules]

@@ -62,6 +62,8 @@ class Limits:
     """Whether inputs marked ``written`` are updated where they are."""
     helpers: bool = False
     """Whether it compiles helper Programs on the CPU, their rows a range: then ``backend.simple`` can name it."""
+    single_rows: tuple[str, ...] = ()
+    """Dtypes in which a Program of one row alone is faster than one of a range that begins with it."""
     concurrent_compiles: bool = False
     """Whether several threads may call ``compile`` at once, each for another Program."""
     artifacts: Literal["files", "own_cache", "none"] = "none"

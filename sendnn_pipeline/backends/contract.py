@@ -52,7 +52,7 @@ def check_backend(backend: Any, what: str) -> CompileBackend:
         limits = msgspec.convert(asdict(backend.limits), Limits)
     except (msgspec.ValidationError, TypeError) as error:
         raise PluginError(f"{what} has limits of another type: {error}", hint=LIMITS) from None
-    odd = [dtype for dtype in (*limits.dtypes, *limits.embeds_weights) if dtype not in DTYPES]
+    odd = [dtype for dtype in (*limits.dtypes, *limits.embeds_weights, *limits.single_rows) if dtype not in DTYPES]
     if odd or not limits.dtypes or limits.token_multiple < 1:
         wrong = f"the dtype {odd[0]}" if odd else "no dtypes" if not limits.dtypes else "token_multiple below 1"
         raise PluginError(f"{what} has limits with {wrong}", hint=LIMITS)

@@ -1,19 +1,20 @@
 """PyTorch's own compiler for CPUs: ahead of time, into a library that opens in a millisecond without a compiler."""
 
-import json
 import shutil
 import tempfile
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sendnn_pipeline.backends.base import DTYPES, CompileBackend, CompiledCall, CompiledProgram, Graph, Limits
+import msgspec
+
+from sendnn_pipeline.backends.aot_program import CONSTANTS, EMBEDDED, LIBRARY, AotProgram, ConstantNames
+from sendnn_pipeline.backends.base import DTYPES, CompileBackend, Graph, Limits
 from sendnn_pipeline.backends.build import EXP_OF_HALVES, SOURCES_ONLY, build_library
 from sendnn_pipeline.backends.compiler import (
     CACHE_VARIABLE,
@@ -35,57 +36,16 @@ from sendnn_pipeline.machine.environ import process_environment
 if TYPE_CHECKING:
     import torch
 
-    from sendnn_pipeline.backends.aot_library import AotLibrary
-    from sendnn_pipeline.backends.packing import PackedWeights
+    from sendnn_pipeline.backends.weight_copies import WeightCopies
 
 # What an artifact is made of; another number does not open these.
 FILES = "7"
-LIBRARY, CONSTANTS, EMBEDDED = "program.so", "constants.json", "constants.safetensors"
 # Unfrozen, float32 is as fast and weights are shared; see programs/README.md.
 FROZEN_BY_DEFAULT = ("bfloat16",)
 # Torch traces and generates for one caller at a time, whoever it is; meanwhile another Program may be built.
 TRACING = threading.Lock()
 # Attention over a cache is the inner loop of a decoder, and its indices are the scheduler's own.
 CACHE_OPTIONS = {"assert_indirect_indexing": False, "cpp.enable_floating_point_contract_flag": "fast"}
-
-
-@dataclass(frozen=True)
-class AotProgram(CompiledProgram):
-    """A compiled library, the names of the weights that it reads, and the other tensors that it does."""
-
-    library: "AotLibrary"
-    graph: Graph
-    names: Mapping[str, str]
-    """The checkpoint's name of a constant, by the library's."""
-    others: "Mapping[str, torch.Tensor]"
-    """Constants that are not the checkpoint's, by the library's names."""
-    packed: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """The checkpoint's names of what it reads as one weight in oneDNN's own layout, by the library's."""
-    copies: "PackedWeights | None" = None
-    """These, which all Programs of a run share."""
-    holds_parameters: bool = False
-
-    def bind(self, weights: "Mapping[str, torch.Tensor]") -> CompiledCall:
-        """Return a call over these weights, which it shares with every other."""
-        try:
-            constants = {name: weights[original] for name, original in self.names.items()}
-            if self.copies is not None:
-                constants |= {
-                    name: self.copies.of([weights[one] for one in together]) for name, together in self.packed.items()
-                }
-        except KeyError as error:
-            raise BackendError(f"{self.graph.name} reads the weight {error}, which the checkpoint lacks") from None
-        outputs, calls = len(self.graph.outputs), self.graph.concurrent_calls
-        return self.library.bind(constants | dict(self.others), outputs, calls)
-
-    def save(self, folder: Path) -> None:
-        """Write the library, the names of its constants, and those that are not the checkpoint's."""
-        from safetensors.torch import save_file
-
-        shutil.copyfile(self.library.file, folder / LIBRARY)
-        described = {"names": dict(self.names), "packed": dict(self.packed)}
-        (folder / CONSTANTS).write_text(json.dumps(described, indent=1), encoding="utf-8")
-        save_file({name: tensor.clone() for name, tensor in self.others.items()}, folder / EMBEDDED)
 
 
 class InductorBackend(CompileBackend):
@@ -102,16 +62,17 @@ class InductorBackend(CompileBackend):
             exchangeable_weights=options.freezing is not True,
             in_place=True,
             helpers=True,
+            single_rows=("bfloat16", "float16"),
             concurrent_compiles=True,
             artifacts="files",
         )
 
     @cached_property
-    def packed_weights(self) -> "PackedWeights":
-        """Copies of weights in oneDNN's own layout."""
-        from sendnn_pipeline.backends.packing import PackedWeights
+    def copies(self) -> "WeightCopies":
+        """Copies of weights, which all Programs of a run share."""
+        from sendnn_pipeline.backends.weight_copies import WeightCopies
 
-        return PackedWeights()
+        return WeightCopies()
 
     def prepare(self, cache_dir: Path, environ: Mapping[str, str]) -> dict[str, str]:
         """Say where the compiler's own cache is; it is made, and proved, where something has to be compiled."""
@@ -151,7 +112,7 @@ class InductorBackend(CompileBackend):
 
     def _compile(self, graph: Graph, folder: Path, options: Mapping[str, Any]) -> AotProgram:
         from sendnn_pipeline.backends.aot_library import open_library
-        from sendnn_pipeline.backends.packing import pack_products, packs
+        from sendnn_pipeline.backends.packing import arrange_products
 
         library = folder / LIBRARY
         try:
@@ -161,7 +122,7 @@ class InductorBackend(CompileBackend):
                 # Torch's own use of what it deprecates.
                 warnings.simplefilter("ignore", FutureWarning)
                 exported, checkpoint = export_graph(graph), graph.parameters()
-                packed = pack_products(exported) if packs(graph) and not self._is_frozen(graph) else {}
+                packed = arrange_products(exported, graph)
                 package = torch._inductor.aoti_compile_and_package(
                     exported, package_path=str(folder / "program.pt2"), inductor_configs=dict(options)
                 )
@@ -174,7 +135,7 @@ class InductorBackend(CompileBackend):
         except Exception as error:
             raise BackendError(f"{graph.name} does not compile: {what_failed(error)}", hint=EAGER) from error
         if self._is_frozen(graph):
-            return AotProgram(opened, graph, {}, {}, holds_parameters=True)
+            return AotProgram(opened, graph, ConstantNames({}), {}, self.copies, holds_parameters=True)
         constants = opened.constants()
         names = {name: checkpoint[original] for name, original in constants.items() if original in checkpoint}
         tensors = {**exported.state_dict, **exported.constants}
@@ -191,7 +152,7 @@ class InductorBackend(CompileBackend):
             if original in packed and name in names
         }
         embeds = holds_parameters or bool(embedded)
-        return AotProgram(opened, graph, names, others, own_layout, self.packed_weights if own_layout else None, embeds)
+        return AotProgram(opened, graph, ConstantNames(names, own_layout), others, self.copies, embeds)
 
     def _is_frozen(self, graph: Graph) -> bool:
         return graph.dtype in self.limits.embeds_weights and not graph.shares_weights
@@ -203,12 +164,8 @@ class InductorBackend(CompileBackend):
         from sendnn_pipeline.backends.aot_library import open_library
 
         try:
-            described = json.loads((folder / CONSTANTS).read_text(encoding="utf-8"))
-            names, packed = described["names"], described["packed"]
-            copies = self.packed_weights if packed else None
-            return AotProgram(
-                open_library(folder / LIBRARY), graph, names, load_file(folder / EMBEDDED), packed, copies
-            )
+            names = msgspec.json.decode((folder / CONSTANTS).read_bytes(), type=ConstantNames)
+            return AotProgram(open_library(folder / LIBRARY), graph, names, load_file(folder / EMBEDDED), self.copies)
         except Exception as error:
             why = "its file system is mounted noexec" if mounted_noexec(folder) else ""
             why = why or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

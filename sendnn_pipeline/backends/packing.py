@@ -3,22 +3,30 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch.utils.weak import WeakIdKeyDictionary
 
 from sendnn_pipeline.backends.base import Graph
+from sendnn_pipeline.backends.single_rows import write_out_products
 
-if TYPE_CHECKING:
-    from collections.abc import MutableMapping
-
-# A layout depends on the number of rows; this one does well from 1 to 2048.
-ROWS = 32
 PACKED = torch.ops.mkldnn._linear_pointwise.default
 LINEAR = torch.ops.aten.linear.default
 CAST = torch.ops.aten.to.dtype
 SLICE = torch.ops.aten.slice.Tensor
+
+
+def arrange_products(exported: torch.export.ExportedProgram, graph: Graph) -> dict[str, tuple[str, ...]]:
+    """Have products over weights that several graphs read be made in the fastest way.
+
+    Those of one row are written out, whatever the CPU.
+
+    Returns:
+        What ``pack_products`` does.
+    """
+    if graph.shares_weights:
+        write_out_products(exported)
+    return pack_products(exported) if packs(graph) else {}
 
 
 def packs(graph: Graph) -> bool:
@@ -87,19 +95,3 @@ def _replace(exported: torch.export.ExportedProgram, products: Sequence[Any], we
             node.replace_all_uses_with(part)
     for node in products:
         graph.erase_node(node)
-
-
-class PackedWeights:
-    """Copies of weights in that layout, one of each for all Programs that read it."""
-
-    def __init__(self) -> None:
-        self._copies: MutableMapping[torch.Tensor, dict[tuple[int, ...], torch.Tensor]] = WeakIdKeyDictionary()
-
-    def of(self, weights: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return a copy of weights ``[outputs, inputs]``, one after the other, that lives as long as the first does."""
-        copies = self._copies.setdefault(weights[0], {})
-        key = tuple(map(id, weights))
-        if key not in copies:
-            rows = torch.cat(list(weights)) if len(weights) > 1 else weights[0]
-            copies[key] = torch.ops.mkldnn._reorder_linear_weight(rows, ROWS)
-        return copies[key]

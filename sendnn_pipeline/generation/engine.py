@@ -110,7 +110,7 @@ class GenerationEngine(DividedByTransformers):
         images = None if adapter is None else plan_images(adapter, model)
         if limits.whole_decoder is not None:
             return make_device_plan(config, model, facts, limits.whole_decoder, images)
-        return make_plan(config, model, facts, images)
+        return make_plan(config, model, facts, limits, images)
 
     def open(self, run: Run, world: "World") -> EngineCore:
         """Map the weights."""

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from sendnn_pipeline.errors import ModelError
-from sendnn_pipeline.generation.model.decoder import ChunkLayer, Embed, layer_prefix, layers_of, whole
+from sendnn_pipeline.generation.model.decoder import ChunkLayer, Embed, whole
 from sendnn_pipeline.generation.model.steps import ChunkStep
+from sendnn_pipeline.generation.model.stubs import layer_prefix, layers_of
 from sendnn_pipeline.generation.rules import BLOCK_SIZE
 
 LAYER = "{layer}"

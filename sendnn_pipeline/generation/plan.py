@@ -6,6 +6,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
+from sendnn_pipeline.backends.base import Limits
 from sendnn_pipeline.config.schema import RunConfig
 from sendnn_pipeline.engines.plan import Plan, PlanLine
 from sendnn_pipeline.engines.run import Run
@@ -14,8 +15,10 @@ from sendnn_pipeline.generation.facts import GenerationFacts
 from sendnn_pipeline.generation.image_plan import PlannedImages, images_line
 from sendnn_pipeline.generation.measures import measures_of
 from sendnn_pipeline.generation.programs import (
+    decode_one_program,
     decode_program,
     embed_program,
+    logits_one_program,
     logits_program,
     merge_program,
     prefill_program,
@@ -37,6 +40,7 @@ TRACED = (
     "generation/model/residual.py",
     "generation/model/scores.py",
     "generation/model/steps.py",
+    "generation/model/stubs.py",
     "generation/text_model.py",
     "models/loader.py",
     "models/parameters.py",
@@ -57,6 +61,8 @@ class GenerationPlan(Plan):
     """How the model takes images; None where it reads text alone."""
     layer_kinds: tuple[str, ...]
     """Of each layer its kind, each of which has Programs of its own; an empty name where there is one."""
+    single_rows: bool = False
+    """Whether a step of one row has Programs of its own."""
 
     @property
     def max_model_len(self) -> int:
@@ -81,10 +87,19 @@ class GenerationPlan(Plan):
         """A layer of some kind over a token more for several texts."""
         return decode_program(self.rules, kind)
 
+    def decode_one(self, kind: str) -> Program:
+        """The same for one text."""
+        return decode_one_program(self.rules, kind) if self.single_rows else self.decode(kind)
+
     @property
     def logits(self) -> Program:
         """From the last layer to logits."""
         return logits_program(self.rules)
+
+    @property
+    def logits_one(self) -> Program:
+        """The same of one row."""
+        return logits_one_program() if self.single_rows else self.logits
 
 
 def generation_plan(run: Run) -> GenerationPlan:
@@ -113,9 +128,10 @@ def rules_of(config: RunConfig) -> Rules:
 
 
 def make_plan(
-    config: RunConfig, model: ModelFacts, facts: GenerationFacts, images: PlannedImages | None = None
+    config: RunConfig, model: ModelFacts, facts: GenerationFacts, limits: Limits, images: PlannedImages | None = None
 ) -> GenerationPlan:
     """Plan a configuration of which no null is left."""
+    single_rows = config.model.dtype in limits.single_rows
     rules, dtype = rules_of(config), config.model.dtype
     size = BYTES_OF_DTYPE[dtype]
     ranks = config.parallel.tensor_parallel
@@ -125,7 +141,7 @@ def make_plan(
     types = facts.layer_types
     kinds = types if len(set(types)) > 1 else ("",) * len(types)
     return GenerationPlan(
-        steps=steps_to_time(rules, tuple(dict.fromkeys(kinds)), images=images is not None),
+        steps=steps_to_time(rules, tuple(dict.fromkeys(kinds)), images=images is not None, single_rows=single_rows),
         max_input_tokens=rules.max_model_len - 1,
         unit="sequences",
         key_fields=(
@@ -154,6 +170,7 @@ def make_plan(
         rules=rules,
         images=images,
         layer_kinds=kinds,
+        single_rows=single_rows,
     )
 
 

@@ -49,9 +49,19 @@ def decode_program(rules: Rules, kind: str = "") -> Program:
     return Program(_function(DECODE, kind), (_up_to(BATCH, rules.max_num_seqs), _up_to(BLOCKS, most)))
 
 
+def decode_one_program(rules: Rules, kind: str = "") -> Program:
+    """Return the Program of a layer over a token more for one text."""
+    return Program(_function(DECODE, kind), (Dim(BATCH, 1), _up_to(BLOCKS, _longest(rules))))
+
+
 def logits_program(rules: Rules) -> Program:
     """Return the Program from hidden states to logits."""
     return Program(LOGITS, (_up_to(ROWS, rules.max_num_seqs),))
+
+
+def logits_one_program() -> Program:
+    """Return the Program from one hidden state to logits."""
+    return Program(LOGITS, (Dim(ROWS, 1),))
 
 
 def part_of(program: Program) -> str:
@@ -64,13 +74,16 @@ def kind_of(program: Program) -> str:
     return program.function.partition("_")[2]
 
 
-def steps_to_time(rules: Rules, kinds: Sequence[str], *, images: bool = False) -> dict[Program, tuple[Step, ...]]:
+def steps_to_time(
+    rules: Rules, kinds: Sequence[str], *, images: bool = False, single_rows: bool = False
+) -> dict[Program, tuple[Step, ...]]:
     """Return every Program with the steps that are run and timed before serving, in order.
 
     Args:
         rules: of the scheduler.
         kinds: of layers, one empty name where all are of one.
         images: whether prompts may have them.
+        single_rows: whether one row has Programs of its own.
     """
     chunk, seqs, longest = rules.longest_chunk, rules.max_num_seqs, _longest(rules)
     full = max(seqs, rules.num_blocks - 1)
@@ -88,8 +101,13 @@ def steps_to_time(rules: Rules, kinds: Sequence[str], *, images: bool = False) -
         steps[merge_program(rules)] = (Step((chunk,), chunk),)
     for kind in kinds:
         steps[prefill_program(rules, kind)] = tuple(Step(sizes, sizes[0]) for sizes in sorted(chunks))
-        steps[decode_program(rules, kind)] = tuple(Step(sizes, sizes[0]) for sizes in sorted(decodes))
-    steps[logits_program(rules)] = tuple(Step((rows,), rows) for rows in sorted({1, seqs}))
+        for sizes in sorted(decodes):
+            one = single_rows and sizes[0] == 1
+            program = decode_one_program(rules, kind) if one else decode_program(rules, kind)
+            steps[program] = (*steps.get(program, ()), Step(sizes, sizes[0]))
+    for number in sorted({1, seqs}):
+        program = logits_one_program() if single_rows and number == 1 else logits_program(rules)
+        steps[program] = (*steps.get(program, ()), Step((number,), number))
     return steps
 
 

@@ -54,10 +54,12 @@ class StepRunner(Protocol):
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of the model: its two Programs over its weights, and its part of the cache."""
+    """A layer of the model: its Programs over its weights, and its part of the cache."""
 
     prefill: CompiledCall
     decode: CompiledCall
+    decode_one: CompiledCall
+    """The same for one row."""
     cache: Sequence[torch.Tensor]
     """Keys and values."""
 
@@ -69,6 +71,8 @@ class GenerationRunner:
     embed: CompiledCall
     layers: Sequence[Layer]
     head: CompiledCall
+    head_one: CompiledCall
+    """The same for one row."""
     plan: GenerationPlan
     hidden_size: int
     merge: CompiledCall | None = None
@@ -115,7 +119,8 @@ class GenerationRunner:
         with torch.no_grad():
             (hidden,) = self.embed(torch.tensor(step.token_ids), positions)
             for layer in self.layers:
-                (hidden,) = layer.decode(hidden, *inputs, *layer.cache)
+                call = layer.decode_one if len(tables) == 1 else layer.decode
+                (hidden,) = call(hidden, *inputs, *layer.cache)
         return hidden
 
     def clear(self, blocks: Sequence[int]) -> None:
@@ -128,7 +133,7 @@ class GenerationRunner:
         """Return logits of hidden states ``[rows, size]``, of any number of rows."""
         most = self.plan.rules.max_num_seqs
         with torch.no_grad():
-            parts = [self.head(part) for part in torch.split(hidden, most)]
+            parts = [(self.head_one if len(part) == 1 else self.head)(part) for part in torch.split(hidden, most)]
         columns = zip(*parts, strict=True)
         rows, greedy, finite = (torch.cat(column) if len(parts) > 1 else column[0] for column in columns)
         return Logits(rows, greedy.tolist(), finite.tolist())
@@ -154,10 +159,16 @@ def bind_runner(
     layers = []
     for index, (kind, cache) in enumerate(zip(plan.layer_kinds, caches, strict=True)):
         own = LayerWeights(weights, index)
-        layers.append(Layer(compiled[plan.prefill(kind)].bind(own), compiled[plan.decode(kind)].bind(own), cache))
-    embed, head = compiled[plan.embed].bind(weights), compiled[plan.logits].bind(weights)
+        prefill, decode, one = plan.prefill(kind), plan.decode(kind), plan.decode_one(kind)
+        calls = {program: compiled[program].bind(own) for program in {prefill, decode, one}}
+        layers.append(Layer(calls[prefill], calls[decode], calls[one], cache))
+    embed = compiled[plan.embed].bind(weights)
+    heads = {program: compiled[program].bind(weights) for program in {plan.logits, plan.logits_one}}
+    head, head_one = heads[plan.logits], heads[plan.logits_one]
     merge = None if plan.images is None else compiled[plan.merge].bind(weights)
-    return GenerationRunner(embed, layers, head, plan, run.model.hidden_size, merge, {} if images is None else images)
+    return GenerationRunner(
+        embed, layers, head, head_one, plan, run.model.hidden_size, merge, {} if images is None else images
+    )
 
 
 def make_caches(run: Run) -> list[tuple[torch.Tensor, torch.Tensor]]:

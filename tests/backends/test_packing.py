@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from sendnn_pipeline.backends.packing import PackedWeights, pack_products
+from sendnn_pipeline.backends.packing import pack_products
+from sendnn_pipeline.backends.weight_copies import WeightCopies
 
 
 class Products(nn.Module):
@@ -35,9 +36,9 @@ def test_products_of_one_input_become_one_and_give_the_same():
 
 
 def test_a_copy_is_shared_and_lives_as_long_as_its_first_weight():
-    copies, first, second = PackedWeights(), torch.randn(4, 8), torch.randn(2, 8)
-    both = copies.of([first, second])
-    assert copies.of([first, second]) is both and copies.of([first]) is not both
+    copies, first, second = WeightCopies(), torch.randn(4, 8), torch.randn(2, 8)
+    both = copies.packed([first, second])
+    assert copies.packed([first, second]) is both and copies.packed([first]) is not both
     hidden = torch.randn(3, 8)
     product = torch.ops.mkldnn._linear_pointwise(hidden, both, None, "none", [], "")
     torch.testing.assert_close(product, hidden @ torch.cat([first, second]).T)

@@ -8,7 +8,6 @@ from transformers import AutoModelForCausalLM
 
 from sendnn_pipeline.backends.export import export_graph
 from sendnn_pipeline.distributed.world import World
-from sendnn_pipeline.generation.programs import LOGITS
 from sendnn_pipeline.pipeline.cache import program_cache
 from sendnn_pipeline.programs.store import store_at
 from tests.bare_machine import run_there
@@ -67,22 +66,22 @@ def continued_by_nobody(resolved, core, tmp_path):
     assert json.loads(ended.stdout.splitlines()[-1]) == [54321, False, 1]
 
 
-def test_packed_products_in_bfloat16(tmp_path):
-    """Over weights in a layout of their own, where the CPU computes it."""
+def test_products_in_bfloat16(tmp_path):
+    """Of several rows over weights in a layout of their own, where the CPU computes it, and of one written out."""
     folder = make_decoder(tmp_path / "model", "Llama", KNOWN["Llama"])
     resolved = resolved_run([*SMALL, f"model.path={folder}", "model.dtype=bfloat16"])
     core = resolved.engine.open(resolved.run, World())
-    (program,) = [one for one in resolved.run.plan.programs if one.function == LOGITS]
-    graph = core.graph(program)
-    made = resolved.backend.compile(graph)
-    hidden = torch.randn(4, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
-    for rows in (1, 4):
-        with torch.no_grad():
-            logits, greedy, finite = made.bind(core.weights)(hidden[:rows])
-            wanted, _, _ = graph.function(hidden[:rows])
-        torch.testing.assert_close(logits, wanted, atol=2**-7 * float(wanted.abs().max()), rtol=0)
-        assert greedy.tolist() == logits.argmax(-1).tolist() and finite.all()
-    assert bool(made.packed) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    hidden = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
+    for program in {resolved.run.plan.logits, resolved.run.plan.logits_one}:
+        graph, most = core.graph(program), program.dims[0].max
+        made = resolved.backend.compile(graph)
+        for rows in {1, most}:
+            with torch.no_grad():
+                logits, greedy, finite = made.bind(core.weights)(hidden[:rows])
+                wanted, _, _ = graph.function(hidden[:rows])
+            torch.testing.assert_close(logits, wanted, atol=2**-7 * float(wanted.abs().max()), rtol=0)
+            assert greedy.tolist() == logits.argmax(-1).tolist() and finite.all()
+        assert bool(made.constants.packed) == (most > 1 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def test_one_request_at_a_time_is_no_range_to_the_compiler(tmp_path):

@@ -120,7 +120,8 @@ def test_a_real_run_is_predicted_by_the_times_of_its_programs(core):
 
 
 def test_costs_follow_what_was_timed(core):
-    plan, exact = core.run.plan, ProgramCosts((2.0, 0.5, 0.25), (3.0, 1.0, 0.125), (1.0, 0.5))
+    plan, decode, logits = core.run.plan, (3.0, 1.0, 0.125), (1.0, 0.5)
+    exact = ProgramCosts((2.0, 0.5, 0.25), decode, decode, logits, logits)
     times = {
         plan.prefill("").name: {
             sizes: 2 + sizes[0] / 2 + sizes[1] * sizes[2] * sizes[3] / 4

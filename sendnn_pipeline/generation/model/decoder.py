@@ -5,8 +5,7 @@ layer is called with what its model calls it with, such as the rotation of its k
 all layers that are alike.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 
 from sendnn_pipeline.generation.model.attention import STEP
 from sendnn_pipeline.generation.model.steps import ChunkStep, PagedStep, TokenStep
+from sendnn_pipeline.generation.model.stubs import decoder_of, layers_of, replaced_layers
 
 HIDDEN, LOGITS = ("hidden",), ("logits", "greedy", "finite")
 
@@ -134,7 +134,7 @@ class Head(nn.Module):
     def forward(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return logits ``[rows, vocabulary]``, the ids of the largest, and whether all of a row are finite."""
         ids = torch.zeros(1, hidden.shape[0], dtype=torch.int64)
-        with _layers(self.causal, {0: lambda *_, **__: hidden[None]}):
+        with replaced_layers(self.causal, {0: lambda *_, **__: hidden[None]}):
             logits = self.causal(**_asked(ids, ids)).logits[0].float()
         return logits, logits.argmax(-1), torch.isfinite(logits).all(-1)
 
@@ -152,8 +152,8 @@ def read_by_first(
     asked = _asked(input_ids[None], positions[None])
     if embedded is not None:
         asked |= {"input_ids": None, "inputs_embeds": embedded[None]}
-    with _layers(causal, {0: first}):
-        _decoder(causal)(**asked)
+    with replaced_layers(causal, {0: first}):
+        decoder_of(causal)(**asked)
     return seen[0].flatten(0, 1).float()
 
 
@@ -173,26 +173,9 @@ def whole(
         return compute
 
     calls = {index: call(index, layer) for index, layer in enumerate(layers_of(causal))}
-    with _layers(causal, calls):
-        _decoder(causal)(**_asked(input_ids[None], positions[None]))
+    with replaced_layers(causal, calls):
+        decoder_of(causal)(**_asked(input_ids[None], positions[None]))
     return seen[-1].flatten(0, 1)
-
-
-def layers_of(causal: nn.Module) -> nn.ModuleList:
-    """Return the layers of a causal model.
-
-    Raises:
-        NotImplementedError: it has no list of them.
-    """
-    _, layers = _named_layers(causal)
-    return layers
-
-
-def layer_prefix(causal: nn.Module) -> str:
-    """Return the beginning of the names of what is in a layer, such as ``model.layers.``."""
-    layers = layers_of(causal)
-    name: str = next(name for name, module in causal.named_modules() if module is layers)
-    return f"{name}."
 
 
 def _through(
@@ -205,8 +188,8 @@ def _through(
         outputs.append(output if isinstance(output, torch.Tensor) else output[0])
         return hidden
 
-    with _layers(causal, {layer: compute}):
-        _decoder(causal)(**_asked(torch.zeros_like(positions), positions), **{STEP: step})
+    with replaced_layers(causal, {layer: compute}):
+        decoder_of(causal)(**_asked(torch.zeros_like(positions), positions), **{STEP: step})
     if len(step.calls) != 1:
         raise NotImplementedError(f"{len(step.calls)} calls of attention in a layer")
     return outputs[0].flatten(0, 1).float()
@@ -214,42 +197,3 @@ def _through(
 
 def _asked(input_ids: torch.Tensor, positions: torch.Tensor) -> dict[str, Any]:
     return {"input_ids": input_ids, "position_ids": positions, "attention_mask": None, "use_cache": False}
-
-
-def _decoder(causal: Any) -> nn.Module:
-    decoder: nn.Module = causal.get_decoder()
-    return decoder
-
-
-def _named_layers(causal: Any) -> tuple[str, nn.ModuleList]:
-    number = causal.config.get_text_config().num_hidden_layers
-    for name, module in _decoder(causal).named_children():
-        if isinstance(module, nn.ModuleList) and len(module) == number:
-            return name, module
-    raise NotImplementedError("a decoder without a list of layers")
-
-
-class _Stub(nn.Module):
-    """Stands for a layer."""
-
-    def __init__(self, layer: nn.Module, call: Callable[..., torch.Tensor] | None) -> None:
-        super().__init__()
-        # What a model asks of its layers beside calling them.
-        self.attention_type = getattr(layer, "attention_type", None)
-        self.call = call
-
-    def forward(self, hidden_states: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:
-        return hidden_states if self.call is None else self.call(hidden_states, *others, **named)
-
-
-@contextmanager
-def _layers(causal: nn.Module, calls: dict[int, Callable[..., torch.Tensor]]) -> Iterator[None]:
-    """Replace the layers of a model: by these calls, and by nothing where there is none."""
-    decoder = _decoder(causal)
-    name, layers = _named_layers(causal)
-    stubs = [_Stub(layer, calls.get(index)) for index, layer in enumerate(layers)]
-    decoder._modules[name] = nn.ModuleList(stubs)
-    try:
-        yield
-    finally:
-        decoder._modules[name] = layers

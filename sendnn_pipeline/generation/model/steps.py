@@ -138,6 +138,8 @@ class TokenStep(PagedStep):
 
     def _by_row(self, of_blocks: torch.Tensor, way: int) -> torch.Tensor:
         """Return ``[rows, n]`` of ``[blocks, n]``, each row's of its own blocks alone."""
+        if self.positions.shape[0] == 1:
+            return (of_blocks.sum if way == SUM else of_blocks.amax)(0, keepdim=True)
         bags, every = torch.ops.aten._embedding_bag_forward_only, torch.arange(of_blocks.shape[0])
         found: torch.Tensor = bags(of_blocks, every, self.first_blocks, mode=way)[0]
         return found

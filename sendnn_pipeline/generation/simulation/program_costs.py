@@ -22,8 +22,12 @@ class ProgramCosts:
     """Milliseconds of a call, of a token, and of a block that all of a chunk's tokens read."""
     decode: Sequence[float]
     """Milliseconds of a call, of a row, and of a block."""
+    decode_one: Sequence[float]
+    """The same of a call for one row."""
     logits: Sequence[float]
     """Milliseconds of a call, and of a row."""
+    logits_one: Sequence[float]
+    """The same of a call for one row."""
 
     def __call__(self, step: Step) -> float:
         """Return the milliseconds of a step."""
@@ -33,8 +37,10 @@ class ProgramCosts:
             ms = _sum(self.prefill, _of_prefill((sum(lengths), len(lengths), max(lengths), blocks)))
         else:
             rows = len(step.request_ids)
-            ms = _sum(self.decode, _of_decode((rows, sum(map(len, step.block_tables)))))
-        return ms + (_sum(self.logits, (1.0, len(step.sampled))) if step.sampled else 0.0)
+            decode = self.decode_one if rows == 1 else self.decode
+            ms = _sum(decode, _of_decode((rows, sum(map(len, step.block_tables)))))
+        logits = self.logits_one if len(step.sampled) == 1 else self.logits
+        return ms + (_sum(logits, (1.0, len(step.sampled))) if step.sampled else 0.0)
 
 
 def program_costs(plan: GenerationPlan, measured: Mapping[str, StepMs]) -> ProgramCosts | None:
@@ -50,13 +56,15 @@ def program_costs(plan: GenerationPlan, measured: Mapping[str, StepMs]) -> Progr
 
     # With several kinds of layers each has its Programs, and a step of any was timed through all layers.
     kind = plan.layer_kinds[0]
-    prefill, decode, logits = times(plan.prefill(kind)), times(plan.decode(kind)), times(plan.logits)
-    if not (prefill and decode and logits):
+    prefill = times(plan.prefill(kind))
+    decode = [times(program) for program in (plan.decode(kind), plan.decode_one(kind))]
+    logits = [times(program) for program in (plan.logits, plan.logits_one)]
+    if not all((prefill, *decode, *logits)):
         return None
     return ProgramCosts(
         _fit([_of_prefill(sizes) for sizes in prefill], list(prefill.values())),
-        _fit([_of_decode(sizes) for sizes in decode], list(decode.values())),
-        _fit([(1.0, sizes[0]) for sizes in logits], list(logits.values())),
+        *(_fit([_of_decode(sizes) for sizes in steps], list(steps.values())) for steps in decode),
+        *(_fit([(1.0, sizes[0]) for sizes in steps], list(steps.values())) for steps in logits),
     )
 
 
