@@ -3,6 +3,7 @@
 import math
 import mmap
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
@@ -18,6 +19,9 @@ from sendnn_pipeline.generation.plan import GenerationPlan, generation_plan
 from sendnn_pipeline.generation.rules import BLOCK_SIZE
 from sendnn_pipeline.generation.steps import Chunk, DecodeStep
 from sendnn_pipeline.programs.program import Program
+
+# Linux alone has them on request.
+LARGE_PAGES = getattr(mmap, "MADV_HUGEPAGE", None)
 
 
 @dataclass(frozen=True)
@@ -184,4 +188,8 @@ def _zeros(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     """Return zeros that take memory once they are written: torch's own would all be written at the start."""
     num_bytes = math.prod(shape) * dtype.itemsize
     pages = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if LARGE_PAGES is not None:
+        # Within a page the CPU reads ahead. Advice alone: a kernel without large pages takes it for an error.
+        with suppress(OSError):
+            pages.madvise(LARGE_PAGES)
     return torch.frombuffer(pages, dtype=dtype).view(shape)

@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from sendnn_pipeline.generation.model.attention import STEP
-from sendnn_pipeline.generation.model.steps import ChunkStep, PagedStep, TokenStep
+from sendnn_pipeline.generation.model.steps import ChunkStep, PagedStep, TokenStep, stored
 from sendnn_pipeline.generation.model.stubs import decoder_of, layers_of, replaced_layers
 
+# By which models hand cosines and sines on to layers.
+ROTATION = "position_embeddings"
 HIDDEN, LOGITS = ("hidden",), ("logits", "greedy", "finite")
 
 
@@ -27,7 +29,7 @@ class Embed(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor]:
         """Return ``[tokens, hidden size]`` in float32 of ids and positions ``[tokens]``."""
-        return (read_by_first(self.causal, input_ids, positions),)
+        return (read_by_first(self.causal, embedded(self.causal, input_ids), positions),)
 
 
 class ChunkLayer(nn.Module):
@@ -133,27 +135,22 @@ class Head(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return logits ``[rows, vocabulary]``, the ids of the largest, and whether all of a row are finite."""
-        ids = torch.zeros(1, hidden.shape[0], dtype=torch.int64)
+        positions = torch.zeros(1, hidden.shape[0], dtype=torch.int64)
         with replaced_layers(self.causal, {0: lambda *_, **__: hidden[None]}):
-            logits = self.causal(**_asked(ids, ids)).logits[0].float()
+            logits = self.causal(**_asked(_nothing(self.causal, positions), positions)).logits[0].float()
         return logits, logits.argmax(-1), torch.isfinite(logits).all(-1)
 
 
-def read_by_first(
-    causal: nn.Module, input_ids: torch.Tensor, positions: torch.Tensor, embedded: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Return what the first layer reads of ids, or of rows instead, ``[tokens, hidden size]`` in float32."""
+def read_by_first(causal: nn.Module, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Return what the first layer reads of embeddings ``[tokens, size]``: ``[tokens, hidden size]`` in float32."""
     seen: list[torch.Tensor] = []
 
     def first(hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         seen.append(hidden)
         return hidden
 
-    asked = _asked(input_ids[None], positions[None])
-    if embedded is not None:
-        asked |= {"input_ids": None, "inputs_embeds": embedded[None]}
     with replaced_layers(causal, {0: first}):
-        decoder_of(causal)(**asked)
+        decoder_of(causal)(**_asked(rows[None], positions[None]))
     return seen[0].flatten(0, 1).float()
 
 
@@ -165,8 +162,7 @@ def whole(
 
     def call(index: int, layer: nn.Module) -> Callable[..., torch.Tensor]:
         def compute(*others: Any, **named: Any) -> torch.Tensor:
-            hidden, *rest = others
-            output = layer(hidden.float(), *rest, **named | {STEP: steps[index]})
+            output = layer(*others, **named | {STEP: steps[index]})
             seen.append(output if isinstance(output, torch.Tensor) else output[0])
             return seen[-1]
 
@@ -174,7 +170,7 @@ def whole(
 
     calls = {index: call(index, layer) for index, layer in enumerate(layers_of(causal))}
     with replaced_layers(causal, calls):
-        decoder_of(causal)(**_asked(input_ids[None], positions[None]))
+        decoder_of(causal)(**_asked(embedded(causal, input_ids)[None], positions[None]))
     return seen[-1].flatten(0, 1)
 
 
@@ -184,16 +180,30 @@ def _through(
     own, outputs = layers_of(causal)[layer], []
 
     def compute(_: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:
+        if ROTATION in named:
+            named[ROTATION] = tuple(stored(part) for part in named[ROTATION])
         output = own(hidden, *others, **named)
         outputs.append(output if isinstance(output, torch.Tensor) else output[0])
         return hidden
 
     with replaced_layers(causal, {layer: compute}):
-        decoder_of(causal)(**_asked(torch.zeros_like(positions), positions), **{STEP: step})
+        decoder_of(causal)(**_asked(_nothing(causal, positions), positions), **{STEP: step})
     if len(step.calls) != 1:
         raise NotImplementedError(f"{len(step.calls)} calls of attention in a layer")
     return outputs[0].flatten(0, 1).float()
 
 
-def _asked(input_ids: torch.Tensor, positions: torch.Tensor) -> dict[str, Any]:
-    return {"input_ids": input_ids, "position_ids": positions, "attention_mask": None, "use_cache": False}
+def embedded(causal: nn.Module, input_ids: torch.Tensor) -> torch.Tensor:
+    """Return what a model's forward begins with, of ids ``[tokens]``, in float32."""
+    rows: torch.Tensor = decoder_of(causal).get_input_embeddings()(input_ids)  # type: ignore[operator]
+    return rows.float()
+
+
+def _nothing(causal: nn.Module, positions: torch.Tensor) -> torch.Tensor:
+    """Return embeddings that nobody reads, for positions of some shape: a part asks for what else is made of them."""
+    return torch.zeros(*positions.shape, decoder_of(causal).get_input_embeddings().embedding_dim)  # type: ignore[operator]
+
+
+def _asked(rows: torch.Tensor, positions: torch.Tensor) -> dict[str, Any]:
+    """Return what a forward is called with; the dtype of its rows is that of all that it makes for layers."""
+    return {"inputs_embeds": rows, "position_ids": positions, "attention_mask": None, "use_cache": False}

@@ -1,11 +1,9 @@
 """What the first layer reads where rows of images stand in the places of tokens."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
-from sendnn_pipeline.generation.model.decoder import read_by_first
+from sendnn_pipeline.generation.model.decoder import embedded, read_by_first
 
 
 class Merge(nn.Module):
@@ -26,6 +24,5 @@ class Merge(nn.Module):
             is_image: ``[tokens]``, 1 in whose places ``rows`` are read, else 0.
             rows: ``[tokens, hidden size]``.
         """
-        causal: Any = self.causal
-        embedded = torch.where(is_image[:, None] != 0, rows, causal.get_decoder().get_input_embeddings()(input_ids))
-        return (read_by_first(causal, input_ids, positions, embedded),)
+        merged = torch.where(is_image[:, None] != 0, rows.float(), embedded(self.causal, input_ids))
+        return (read_by_first(self.causal, merged, positions),)
