@@ -172,8 +172,9 @@ class GenerationCore:
 
     def _account(self, step: Step, computed: Computed, began: float, ended: float) -> None:
         prefill, state = isinstance(step, PrefillStep), self.scheduler.state
-        of_kind = self.runner.plan.prefill if prefill else self.runner.plan.decode
-        program = of_kind(self.runner.plan.layer_kinds[0])
+        plan = self.runner.plan
+        of_kind = plan.prefill if prefill else plan.decode_one if len(step.request_ids) == 1 else plan.decode
+        program = of_kind(plan.layer_kinds[0])
         taken = StepTime(began, ended - began, step.tkv)
         for scheduler_id, sequence in self.sequences.items():
             if scheduler_id in step.request_ids:

@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from unittest.mock import patch
 
 SIZES = [(1, 4), (8, 32), (32, 128), (64, 256)]
-LAYERS, STORED, WHOLE, EAGER = "a layer, packed products", "a layer, products as stored", "whole graph, frozen", "eager"
-WAYS = (LAYERS, STORED, WHOLE, EAGER)
+ONE, LAYERS, STORED = "a layer of one row, written out", "a layer, packed products", "a layer, products as stored"
+WHOLE, EAGER = "whole graph, frozen", "eager"
+WAYS = (ONE, LAYERS, STORED, WHOLE, EAGER)
 ROUNDS = 5
 
 
@@ -37,7 +38,7 @@ def made(way, dtype):
     ]
     resolved = resolved_run(words)
     run, core = resolved.run, resolved.engine.open(resolved.run, World())
-    program, caches = run.plan.decode(""), make_caches(run)
+    program, caches = run.plan.decode_one("") if way == ONE else run.plan.decode(""), make_caches(run)
     graph = core.graph(program)
 
     class Whole(torch.nn.Module):
@@ -70,7 +71,8 @@ def made(way, dtype):
         from sendnn_pipeline.generation.layers import LayerWeights
 
         layers = [
-            Layer(None, compiled.bind(LayerWeights(core.weights, index)), cache) for index, cache in enumerate(caches)
+            Layer(None, None, compiled.bind(LayerWeights(core.weights, index)), cache)
+            for index, cache in enumerate(caches)
         ]
     bind_s = time.perf_counter() - began
 
@@ -80,7 +82,7 @@ def made(way, dtype):
             if layers is None:
                 return call(hidden, *shared, *pairs)
             for layer in layers:
-                (hidden,) = layer.decode(hidden, *shared, *layer.cache)
+                (hidden,) = layer.decode_one(hidden, *shared, *layer.cache)
         return (hidden,)
 
     return step, compile_s, bind_s
@@ -120,7 +122,8 @@ def main(dtype):
         command = [sys.executable, "-m", __spec__.name, dtype, way]
         pipes[way] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         heads[way] = pipes[way].stdout.readline().split()
-    times = {(way, size): [] for way in WAYS for size in range(len(SIZES))}
+    sizes = range(len(SIZES))
+    times = {(way, size): [] for way in WAYS for size in sizes if way != ONE or SIZES[size][0] == 1}
     for _ in range(ROUNDS):
         for (way, size), taken in times.items():
             pipes[way].stdin.write(f"{size}\n")
@@ -130,9 +133,9 @@ def main(dtype):
     print("|---|---|---|" + "---|" * len(SIZES))
     for way in WAYS:
         cells = []
-        for size in range(len(SIZES)):
-            taken = times[way, size]
-            cells.append(f"{statistics.median(taken):.1f} ({min(taken):.1f} to {max(taken):.1f})")
+        for size in sizes:
+            taken = times.get((way, size))
+            cells.append(f"{statistics.median(taken):.1f} ({min(taken):.1f} to {max(taken):.1f})" if taken else "")
         print(f"| {way} | {' | '.join(heads[way])} | {' | '.join(cells)} |")
 
 

@@ -64,11 +64,13 @@ def test_logits_of_chunks_and_of_single_tokens_are_the_model_s(name, tmp_path):
                 (hidden,) = ChunkLayer(causal, layer)(hidden, *inputs, *cache)
             got.append(head(hidden)[0][20:])
         for token in range(90, 100):
-            # Beside another text, which begins.
+            # By itself, or beside another text, which begins.
+            rows = 1 + token % 2
             positions, places = torch.tensor([token, 0]), torch.cat([slots(token, token + 1), torch.tensor([64])])
-            numbers = [[0, 0, 1], [0, 64, 0], [0, 2]]
-            blocks = torch.cat([TABLE, torch.tensor([1])]), *map(torch.tensor, numbers)
-            (hidden,) = Embed(causal)(IDS[[token, 5]], positions)
+            numbers = [[3, 7, 1], [0, 0, 1], [0, 64, 0]]
+            blocks = *(torch.tensor(of_block[: 1 + rows]) for of_block in numbers), torch.tensor([0, 2][:rows])
+            positions, places = positions[:rows], places[:rows]
+            (hidden,) = Embed(causal)(IDS[[token, 5]][:rows], positions)
             for layer, cache in enumerate(caches):
                 (hidden,) = TokenLayer(causal, layer)(hidden, positions, places, *blocks, *cache)
             logits, greedy, finite = head(hidden)
