@@ -8,6 +8,8 @@ from transformers import AutoModelForCausalLM
 
 from sendnn_pipeline.backends.export import export_graph
 from sendnn_pipeline.distributed.world import World
+from sendnn_pipeline.generation.layers import LayerWeights
+from sendnn_pipeline.generation.runner import make_caches
 from sendnn_pipeline.pipeline.cache import program_cache
 from sendnn_pipeline.programs.store import store_at
 from tests.bare_machine import run_there
@@ -82,6 +84,18 @@ def test_products_in_bfloat16(tmp_path):
             torch.testing.assert_close(logits, wanted, atol=2**-7 * float(wanted.abs().max()), rtol=0)
             assert greedy.tolist() == logits.argmax(-1).tolist() and finite.all()
         assert bool(made.constants.packed) == (most > 1 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    graph = core.graph(resolved.run.plan.decode_one(""))
+    call, caches = resolved.backend.compile(graph).bind(LayerWeights(core.weights, 0)), make_caches(resolved.run)[0]
+    numbers = [[70], [7 * 64 + 6], [3, 7], [0, 0], [0, 64], [0]]
+    inputs = hidden[:1], *map(torch.tensor, numbers)
+    before = [torch.randn(cache.shape, generator=torch.Generator().manual_seed(1)).bfloat16() for cache in caches]
+    mine, theirs = ([one.clone() for one in before] for _ in range(2))
+    with torch.no_grad():
+        (found,), (wanted,) = call(*inputs, *mine), graph.function(*inputs, *theirs)
+    torch.testing.assert_close(found, wanted, atol=0.02, rtol=0.02)
+    for one, other, old in zip(mine, theirs, before, strict=True):
+        torch.testing.assert_close(one, other, atol=0.02, rtol=0.02)
+        assert (one != old).sum() == (other != old).sum() > 0
 
 
 def test_one_request_at_a_time_is_no_range_to_the_compiler(tmp_path):

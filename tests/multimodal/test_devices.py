@@ -162,9 +162,7 @@ def test_a_device_is_registered_late_once_and_never_replaced_by_the_cpu(emulator
     ("words", "ranks"),
     [
         # A process of its own is nobody's rank.
-        ((), ["-"]),
         (("parallel.tensor_parallel=2",), ["-"]),
-        (("parallel.tensor_parallel=2", "multimodal.async_encoder=false"), ["0"]),
         (
             ("parallel.tensor_parallel=2", "multimodal.async_encoder=false", "multimodal.share_across_ranks=false"),
             ["0", "1"],

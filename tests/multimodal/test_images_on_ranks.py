@@ -66,10 +66,9 @@ def test_each_rank_encodes_where_rows_are_not_shared():
     "how",
     [
         (),
-        ("multimodal.async_encoder=false",),
         ("multimodal.async_encoder=false", "multimodal.share_across_ranks=false"),
     ],
-    ids=["apart", "shared", "each"],
+    ids=["apart", "each"],
 )
 def test_two_ranks_answer_about_images_as_the_model_does(how, tmp_path):
     folder = make_vision_model(tmp_path, "mistral3")
