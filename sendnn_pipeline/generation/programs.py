@@ -86,7 +86,7 @@ def steps_to_time(
         single_rows: whether one row has Programs of its own.
     """
     chunk, seqs, longest = rules.longest_chunk, rules.max_num_seqs, _longest(rules)
-    full = max(seqs, rules.num_blocks - 1)
+    full = max(seqs, min(rules.num_blocks - 1, seqs * longest))
     # A prompt each in a block of its own, and no more than the cache has.
     several = min(seqs, rules.max_prefill_tokens // BLOCK_SIZE, rules.num_blocks - 1)
     chunks = {(several * BLOCK_SIZE, several, BLOCK_SIZE, 1)}
@@ -95,7 +95,7 @@ def steps_to_time(
         for size, blocks in ((16, 1), (BLOCK_SIZE, 1), (chunk, num_blocks_of(chunk)), (chunk, longest))
     }
     rows = {(1, 1), (1, longest), (min(8, seqs), 4 * min(8, seqs)), (seqs, 4 * seqs), (seqs, full)}
-    decodes = {(batch, blocks) for batch, blocks in rows if blocks <= full}
+    decodes = {(batch, blocks) for batch, blocks in rows if blocks <= min(full, batch * longest)}
     steps: dict[Program, tuple[Step, ...]] = {embed_program(rules): (Step((chunk,), chunk),)}
     if images:
         steps[merge_program(rules)] = (Step((chunk,), chunk),)
@@ -105,7 +105,7 @@ def steps_to_time(
             one = single_rows and sizes[0] == 1
             program = decode_one_program(rules, kind) if one else decode_program(rules, kind)
             steps[program] = (*steps.get(program, ()), Step(sizes, sizes[0]))
-    for number in sorted({1, seqs}):
+    for number in sorted({1, min(8, seqs), seqs}):
         program = logits_one_program() if single_rows and number == 1 else logits_program(rules)
         steps[program] = (*steps.get(program, ()), Step((number,), number))
     return steps
