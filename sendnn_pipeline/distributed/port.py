@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -74,6 +75,9 @@ class AsyncPort:
         self._events = self._socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self._socket.bind(address)
         self._waiting: asyncio.Future[bytes] | None = None
+        # The same socket without an event loop, and what it gave: a step's messages come together, and each wait costs.
+        self._plain: zmq.Socket[bytes] = zmq.Socket.shadow(self._socket)
+        self._frames: deque[bytes] = deque()
         self._decoder = msgspec.msgpack.Decoder(FromEngine)
         self._encoder = msgspec.msgpack.Encoder()
 
@@ -84,10 +88,16 @@ class AsyncPort:
 
     async def receive(self) -> FromEngine | None:
         """Wait for the next message; None once ``interrupt`` was called."""
-        waiting: Any = self._socket.recv()
-        self._waiting = waiting
-        frame: bytes = await waiting
-        return self._decode(frame) if frame else None
+        if not self._frames:
+            waiting: Any = self._socket.recv()
+            self._waiting = waiting
+            if not (frame := await waiting):
+                return None
+            self._frames.append(frame)
+            with suppress(zmq.Again):
+                while True:
+                    self._frames.append(self._plain.recv(zmq.NOBLOCK))
+        return self._decode(self._frames.popleft())
 
     def interrupt(self) -> None:
         """End the wait for a message; one that has come is not lost."""
@@ -100,6 +110,8 @@ class AsyncPort:
         Args:
             timeout_seconds: how long to wait for that; an engine that never connected is not waited for.
         """
+        while self._frames:
+            yield self._decode(self._frames.popleft())
         if await self._events.poll(0):
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_seconds):
