@@ -180,8 +180,8 @@ def _through(
     own, outputs = layers_of(causal)[layer], []
 
     def compute(_: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:
-        if ROTATION in named:
-            named[ROTATION] = tuple(stored(part) for part in named[ROTATION])
+        if isinstance(rotation := named.get(ROTATION), tuple):
+            named[ROTATION] = tuple(stored(part) for part in rotation)
         output = own(hidden, *others, **named)
         outputs.append(output if isinstance(output, torch.Tensor) else output[0])
         return hidden
