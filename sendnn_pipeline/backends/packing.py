@@ -8,10 +8,9 @@ from typing import Any
 import torch
 
 from sendnn_pipeline.backends.base import Graph
-from sendnn_pipeline.backends.single_rows import write_out_products
+from sendnn_pipeline.backends.single_rows import LINEAR, write_out_products
 
 PACKED = torch.ops.mkldnn._linear_pointwise.default
-LINEAR = torch.ops.aten.linear.default
 CAST = torch.ops.aten.to.dtype
 SLICE = torch.ops.aten.slice.Tensor
 

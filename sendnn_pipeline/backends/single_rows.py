@@ -32,22 +32,15 @@ def _replace(graph: torch.fx.Graph, node: Any) -> None:
     """Put ``[1, ..., outputs]`` in the place of a product, cast once, behind its bias."""
     row, weight, *bias = node.args
     ops, value = torch.ops.aten, node.meta["val"]
-    shapes = {"row": row.meta["val"], "weight": weight.meta["val"]}
 
-    def call(target: Any, *args: Any, of: Any) -> Any:
+    def call(target: Any, *args: Any) -> Any:
         made = graph.call_function(target, args)
-        made.meta = node.meta | {"val": of}
+        values = [arg.meta["val"] if isinstance(arg, torch.fx.Node) else arg for arg in args]
+        made.meta = node.meta | {"val": target(*values)}
         return made
 
-    size = shapes["row"].shape[-1]
-    wide = {name: like.to(torch.float32) for name, like in shapes.items()}
-    one = call(ops.to.dtype, row, torch.float32, of=wide["row"])
-    one = call(ops.view.default, one, [1, size], of=wide["row"].view(1, size))
-    many = call(ops.to.dtype, weight, torch.float32, of=wide["weight"])
-    parts = call(ops.mul.Tensor, many, one, of=wide["weight"] * 1)
-    found = call(ops.sum.dim_IntList, parts, [-1], of=wide["weight"].sum(-1))
+    one = call(ops.view.default, call(ops.to.dtype, row, torch.float32), [1, row.meta["val"].shape[-1]])
+    found = call(ops.sum.dim_IntList, call(ops.mul.Tensor, call(ops.to.dtype, weight, torch.float32), one), [-1])
     if bias and bias[0] is not None:
-        found = call(ops.add.Tensor, found, bias[0], of=found.meta["val"] * 1)
-    found = call(ops.to.dtype, found, value.dtype, of=found.meta["val"].to(value.dtype))
-    found = call(ops.view.default, found, list(value.shape), of=value)
-    node.replace_all_uses_with(found)
+        found = call(ops.add.Tensor, found, bias[0])
+    node.replace_all_uses_with(call(ops.view.default, call(ops.to.dtype, found, value.dtype), list(value.shape)))

@@ -65,7 +65,7 @@ def logits_one_program() -> Program:
 
 
 def part_of(program: Program) -> str:
-    """Return which of the four parts of a model a Program is."""
+    """Return which part of a model a Program is."""
     return program.function.partition("_")[0]
 
 

@@ -80,7 +80,7 @@ def test_logits_of_chunks_and_of_single_tokens_are_the_model_s(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_bfloat16_is_no_further_from_float32_than_the_model_s(name, tmp_path):
+def test_bfloat16_is_nearer_to_float32_than_the_model_s(name, tmp_path):
     folder = make_decoder(tmp_path, name, KNOWN[name])
     run = resolved_run(["backend=eager", "model.dtype=bfloat16", f"model.path={folder}"]).run
     causal, caches = load_causal(folder, "bfloat16", register_attention()), make_caches(run)
@@ -98,7 +98,8 @@ def test_bfloat16_is_no_further_from_float32_than_the_model_s(name, tmp_path):
             (hidden,) = ChunkLayer(causal, layer)(hidden, *inputs, *cache)
             assert hidden.dtype == torch.float32
         (logits, *_) = Head(causal)(hidden)
-    assert (logits - exact).square().mean() < 1.02 * (rounded - exact).square().mean()
+    # Rounded between layers, too, it would be as far away.
+    assert (logits - exact).square().mean() < 0.95 * (rounded - exact).square().mean()
 
 
 def names_of(causal, run):

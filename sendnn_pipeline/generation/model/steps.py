@@ -86,8 +86,8 @@ class ChunkStep(PagedStep):
             found = F.scaled_dot_product_attention(rows, mine, worth, attn_mask=mask, scale=scaling)
         # By row and query and not by one number for both, of which a compiler would divide for every number it copies.
         _, heads, tokens, size = query.shape
-        mine = found[self.row_of_token, :, self.query_of_token].contiguous()
-        return mine.as_strided((1, heads, tokens, size), (heads * tokens * size, size, heads * size, 1))
+        answers = found[self.row_of_token, :, self.query_of_token].contiguous()
+        return answers.as_strided((1, heads, tokens, size), (heads * tokens * size, size, heads * size, 1))
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class TokenStep(PagedStep):
         num_keys = key.shape[1]
         grouped = query.reshape(rows, num_keys, num_heads // num_keys, size)
         grouped = stored(grouped.to(self.keys.dtype))[self.row_of_block].float()
-        scores = _scores(grouped, keys[self.blocks].float())
+        scores = _products(grouped, keys[self.blocks].float())
         scores = scores * (size**-0.5 if scaling is None else scaling)
         token = self.start_of_block.float()[:, None] + torch.arange(values.shape[2], dtype=torch.float32)[None]
         position = self.positions.float()[self.row_of_block][:, None]
@@ -131,7 +131,7 @@ class TokenStep(PagedStep):
         largest = scores.amax(-1).flatten(1)
         best = self._by_row(largest, LARGEST)
         weights = torch.exp(scores - best[self.row_of_block].view(*scores.shape[:-1], 1))
-        sums = _sums(weights, values[self.blocks].float())
+        sums = _products(weights, values[self.blocks].float())
         parts = torch.cat([sums, weights.sum(-1, keepdim=True)], -1).flatten(1)
         whole = self._by_row(parts, SUM).view(rows, num_heads, size + 1)
         return (whole[..., :size] / whole[..., size:]).to(self.values.dtype)[:, :, None]
@@ -150,20 +150,12 @@ def stored(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.as_strided(tensor.shape, tensor.stride())
 
 
-def _scores(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-    """Return ``[blocks, key heads, heads, tokens]`` of ``[..., heads, size]`` and ``[..., size, tokens]``.
+def _products(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Return ``[blocks, key heads, heads, n]`` of ``[..., heads, m]`` and ``[..., m, n]``.
 
-    Written out head by head: loops over the same keys are fused, and each key is then read and converted once.
+    Written out head by head: loops over the same columns are fused, and each is then read and converted once.
     """
-    if queries.shape[2] > MAX_HEADS:
-        return (queries[..., None] * keys[:, :, None]).sum(3)
-    heads, parts = queries[..., None].unbind(2), torch.split(keys, LINE, -1)
-    return torch.stack([torch.cat([(head * part).sum(2) for part in parts], -1) for head in heads], 2)
-
-
-def _sums(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Return ``[blocks, key heads, heads, size]`` of ``[..., heads, tokens]`` and ``[..., tokens, size]``."""
-    if weights.shape[2] > MAX_HEADS:
-        return (weights[..., None] * values[:, :, None]).sum(3)
-    heads, parts = weights[..., None].unbind(2), torch.split(values, LINE, -1)
+    if rows.shape[2] > MAX_HEADS:
+        return (rows[..., None] * columns[:, :, None]).sum(3)
+    heads, parts = rows[..., None].unbind(2), torch.split(columns, LINE, -1)
     return torch.stack([torch.cat([(head * part).sum(2) for part in parts], -1) for head in heads], 2)
