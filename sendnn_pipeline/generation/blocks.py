@@ -22,6 +22,8 @@ class BlockPool:
         self.num_usable = num_blocks - 1
         self.num_reserved = 0
         """Promised to admitted requests and not taken yet: never more than are free."""
+        self.first_unused = 1
+        """From here on nobody has had any."""
         self.version = 0
         """Counts what may turn a refusal for want of blocks into an admission."""
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(1, num_blocks))
@@ -81,6 +83,7 @@ class BlockPool:
         for block in blocks:
             self._index.forget(block)
             self._holders[block] = 1
+        self.first_unused = max([self.first_unused, *(block + 1 for block in blocks)])
         return blocks
 
     def enter(self, block: int, content: Content) -> None:

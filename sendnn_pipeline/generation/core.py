@@ -21,6 +21,7 @@ from sendnn_pipeline.generation.content import NO_MARKS
 from sendnn_pipeline.generation.door import Door
 from sendnn_pipeline.generation.grammar.grammars import Grammars, open_grammars
 from sendnn_pipeline.generation.graphs import GenerationGraphs
+from sendnn_pipeline.generation.kv_cache import FreshBlocks
 from sendnn_pipeline.generation.leading import LeadingRunner, obey
 from sendnn_pipeline.generation.measures import Growth
 from sendnn_pipeline.generation.messages import GenerationRequest, StepTime
@@ -70,6 +71,8 @@ class GenerationCore:
     """Their rows, which the runner reads."""
     pictured: Pictured | None = None
     """What fills it, in the first rank."""
+    fresh: FreshBlocks | None = None
+    """Of its cache; None where nobody writes them ahead."""
     growth: Growth = field(default_factory=Growth)
     sequences: dict[int, Sequence] = field(default_factory=dict)
     """By the scheduler's ids."""
@@ -163,7 +166,8 @@ class GenerationCore:
             self._admit_pictured(self.pictured)
         step = self.scheduler.next_step()
         if step is None:
-            return self.pictured is not None and self.pictured.desk.is_busy
+            encodes = self.pictured is not None and self.pictured.desk.is_busy
+            return encodes or (self.fresh is not None and self.fresh.write(self.scheduler.state.pool.first_unused))
         began = self.clock()
         self.send(StepStarted(sorted({self.sequences[one].request_id for one in step.request_ids})))
         computed = compute(self.runner, step, self.sequences)
@@ -233,8 +237,7 @@ class GenerationCore:
     def about(self) -> dict[str, Any]:
         """Return threads, versions and what the runtime takes."""
         facts = {"threads": self.threads, "runtime_bytes": self.runtime_bytes}
-        if self.images is not None:
-            facts["encoder_threads"] = self.run.encoder_threads
+        facts |= {} if self.images is None else {"encoder_threads": self.run.encoder_threads}
         return facts | {name: version(name) for name in ("torch", "transformers")}
 
     def close(self) -> None:

@@ -9,8 +9,8 @@ from sendnn_pipeline.engines.run import Run
 from sendnn_pipeline.engines.threads import set_torch_threads
 from sendnn_pipeline.generation.core import GenerationCore
 from sendnn_pipeline.generation.graphs import GenerationGraphs
+from sendnn_pipeline.generation.kv_cache import FreshBlocks, make_caches
 from sendnn_pipeline.generation.plan import generation_plan
-from sendnn_pipeline.generation.runner import make_caches
 from sendnn_pipeline.models.shards import open_weights
 
 
@@ -24,4 +24,6 @@ def open_core(run: Run, world: World) -> GenerationCore:
     caches = make_caches(run)
     graphs = GenerationGraphs(run, weights, caches[0], shards)
     wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-    return GenerationCore(run, weights, caches, threads, runtime_bytes, wake, world, graphs=graphs)
+    # Several ranks compute together, so that each would wait for the one that writes.
+    fresh = FreshBlocks(caches) if world.channel is None else None
+    return GenerationCore(run, weights, caches, threads, runtime_bytes, wake, world, graphs=graphs, fresh=fresh)

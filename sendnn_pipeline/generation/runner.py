@@ -1,9 +1,6 @@
 """Tensors of a step of generation: a step of the scheduler to logits."""
 
-import math
-import mmap
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
@@ -19,9 +16,6 @@ from sendnn_pipeline.generation.plan import GenerationPlan, generation_plan
 from sendnn_pipeline.generation.rules import BLOCK_SIZE
 from sendnn_pipeline.generation.steps import Chunk, DecodeStep
 from sendnn_pipeline.programs.program import Program
-
-# Linux alone has them on request.
-LARGE_PAGES = getattr(mmap, "MADV_HUGEPAGE", None)
 
 
 @dataclass(frozen=True)
@@ -173,23 +167,3 @@ def bind_runner(
     return GenerationRunner(
         embed, layers, head, head_one, plan, run.model.hidden_size, merge, {} if images is None else images
     )
-
-
-def make_caches(run: Run) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return keys and values of each layer, all zero: what nobody wrote must not be a NaN."""
-    plan, dtype = generation_plan(run), getattr(torch, run.config.model.dtype)
-    # Of several ranks, each has the keys and values of its own heads.
-    facts, shape = plan.facts, (plan.rules.num_blocks, plan.facts.num_kv_heads // plan.ranks)
-    keys, values = (*shape, facts.head_size, BLOCK_SIZE), (*shape, BLOCK_SIZE, facts.head_size)
-    return [(_zeros(keys, dtype), _zeros(values, dtype)) for _ in plan.layer_kinds]
-
-
-def _zeros(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """Return zeros that take memory once they are written: torch's own would all be written at the start."""
-    num_bytes = math.prod(shape) * dtype.itemsize
-    pages = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if LARGE_PAGES is not None:
-        # Within a page the CPU reads ahead. Advice alone: a kernel without large pages takes it for an error.
-        with suppress(OSError):
-            pages.madvise(LARGE_PAGES)
-    return torch.frombuffer(pages, dtype=dtype).view(shape)

@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.generation.kv_cache import make_caches
 from sendnn_pipeline.generation.layers import check_layers, find_kinds
 from sendnn_pipeline.generation.model.attention import register_attention
 from sendnn_pipeline.generation.model.decoder import ChunkLayer, Embed, Head, TokenLayer
@@ -12,7 +13,6 @@ from sendnn_pipeline.generation.model.residual import keep_residual
 from sendnn_pipeline.generation.model.stubs import layers_of
 from sendnn_pipeline.generation.plan import generation_plan
 from sendnn_pipeline.generation.rules import BLOCK_SIZE
-from sendnn_pipeline.generation.runner import make_caches
 from sendnn_pipeline.models.loader import load_causal
 from sendnn_pipeline.models.parameters import checkpoint_names
 from sendnn_pipeline.models.weights import CheckpointWeights

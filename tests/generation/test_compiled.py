@@ -8,8 +8,8 @@ from transformers import AutoModelForCausalLM
 
 from sendnn_pipeline.backends.export import export_graph
 from sendnn_pipeline.distributed.world import World
+from sendnn_pipeline.generation.kv_cache import make_caches
 from sendnn_pipeline.generation.layers import LayerWeights
-from sendnn_pipeline.generation.runner import make_caches
 from sendnn_pipeline.pipeline.cache import program_cache
 from sendnn_pipeline.programs.store import store_at
 from tests.bare_machine import run_there
