@@ -21,6 +21,19 @@ def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
+def wait_silent(served: Served, who: str) -> str:
+    """Wait until a part of the engine is told to be silent, and return how; on a busy machine another may be before."""
+    answers = []
+
+    def is_told() -> bool:
+        answers.append(served.get("/ready"))
+        return f"{who} has been silent for" in answers[-1].text
+
+    wait_for(is_told)
+    assert answers[-1].status_code == 503
+    return str(answers[-1].json()["reason"])
+
+
 def shared_memory() -> set[Path]:
     """Return what is in the machine's shared memory, but for joblib's, which this process may have used."""
     return {file for file in Path("/dev/shm").iterdir() if not file.name.startswith("sem.loky")}

@@ -29,7 +29,9 @@ def test_blocks_that_are_taken_meanwhile_stay_as_they_are():
 
 
 def test_what_is_written_ahead_is_bounded_and_no_more_than_the_cache_has():
-    caches = make_caches(resolved_run(["model=smollm2", "backend=eager", "model.dtype=float32", "cache.num_blocks=200"]).run)
+    caches = make_caches(
+        resolved_run(["model=smollm2", "backend=eager", "model.dtype=float32", "cache.num_blocks=200"]).run
+    )
     num_bytes = sum(tensor.nbytes for layer in caches for tensor in layer)
     process, ahead = psutil.Process(), num_bytes // 4
     before, fresh = process.memory_info().rss, FreshBlocks(caches, ahead_bytes=ahead)
