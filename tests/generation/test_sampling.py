@@ -29,6 +29,7 @@ ASKED = [
     {"temperature": 1.0, "top_p": 0.7},
     {"temperature": 1.0, "top_p": 0.999},
     {"temperature": 1.0, "top_p": 1e-9},
+    {"temperature": 1.0, "top_p": 1e-300},
     {"temperature": 1.0, "min_p": 0.2},
     {"temperature": 0.8, "top_k": 12, "top_p": 0.8, "min_p": 0.05},
 ]

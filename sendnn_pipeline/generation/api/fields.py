@@ -36,7 +36,8 @@ class GenerationFields(msgspec.Struct, kw_only=True):
     top_k: Annotated[int, Meta(ge=-1, le=MOST)] | None = None
     """-1 and 0 are all."""
     min_p: Share | None = None
-    repetition_penalty: Annotated[float, Meta(gt=0, le=100)] | None = None
+    # With next to nothing, logits are infinite.
+    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
     seed: Annotated[int, Meta(ge=-LONG, le=LONG - 1)] | None = None

@@ -43,6 +43,8 @@ def _candidates(probabilities: torch.Tensor, sampling: Sampling) -> tuple[torch.
         total = top.sum() if top_k < size else 1.0
         # As transformers and vLLM: the largest k, of these the nucleus, of these what is near the best.
         kept = (top.cumsum(-1) - top < sampling.top_p * total) & (top >= sampling.min_p * top[0])
+        # Also where the nucleus is smaller than float32 has numbers for.
+        kept[0] = True
         if count == size or top_k <= count or not kept[-1]:
             break
     return ids[:top_k][kept], top[kept]
