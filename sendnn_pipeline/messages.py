@@ -47,6 +47,13 @@ class Alive(msgspec.Struct, frozen=True, tag="alive"):
     """For how long the first rank has not heard each rank; of itself 0."""
 
 
+class Measured(msgspec.Struct, frozen=True, tag="measured"):
+    """What changed without a step, as where a request left."""
+
+    measures: dict[str, float]
+    """As of a step."""
+
+
 class Joined(msgspec.Struct, frozen=True, tag="joined"):
     """A rank of another node than the first has come to the others."""
 
@@ -154,4 +161,6 @@ class RequestFailed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 ToEngine = Request | Cancel | Drain
-FromEngine = StageEvent | Joined | Ready | Alive | EngineLost | Fatal | StepStarted | StepDone | Part | RequestFailed
+FromEngine = (
+    StageEvent | Joined | Ready | Alive | Measured | EngineLost | Fatal | StepStarted | StepDone | Part | RequestFailed
+)

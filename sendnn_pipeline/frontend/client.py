@@ -19,6 +19,7 @@ from sendnn_pipeline.messages import (
     Drain,
     EngineLost,
     FromEngine,
+    Measured,
     Part,
     Ready,
     Request,
@@ -94,9 +95,7 @@ class EngineClient:
             return f"the engine is started again ({lost.attempt} of {lost.max_attempts}) after {lost.reason}"
         if self.ready is None:
             return "the model is still loading"
-        if self.draining:
-            return "the server is shutting down"
-        return None
+        return "the server is shutting down" if self.draining else None
 
     def stalled(self) -> str | None:
         """Return who of the engine has been silent for too long; None where nobody has."""
@@ -195,12 +194,13 @@ class EngineClient:
                 self._warm.set()
             case Alive():
                 pass
+            case Measured():
+                self._metrics.measures.take(message.measures)
             case EngineLost():
                 self._lose(message)
             case StepStarted():
-                for request_id in message.request_ids:
-                    if request_id in self._calls:
-                        self._calls[request_id].running = True
+                for request_id in self._calls.keys() & message.request_ids:
+                    self._calls[request_id].running = True
             case StepDone():
                 self._metrics.stepped(message, time.time())
             case Part():
@@ -212,8 +212,7 @@ class EngineClient:
                 raise AssertionError(f"nobody takes {type(message).__name__}")
 
     def _fail(self, message: RequestFailed) -> None:
-        call = self._calls.get(message.request_id)
-        if call is not None:
+        if (call := self._calls.get(message.request_id)) is not None:
             if message.reason == "deadline":
                 self._metrics.cancelled("deadline")
             call.fail(error_of(message, call.work))

@@ -34,7 +34,7 @@ from sendnn_pipeline.generation.scheduler import Scheduler
 from sendnn_pipeline.generation.sequence import Sequence, stops
 from sendnn_pipeline.generation.step_report import step_done
 from sendnn_pipeline.generation.steps import PrefillStep, Step
-from sendnn_pipeline.messages import Cancel, FromEngine, Part, Request, RequestFailed, StepStarted
+from sendnn_pipeline.messages import Cancel, FromEngine, Measured, Part, Request, RequestFailed, StepStarted
 from sendnn_pipeline.models.weights import CheckpointWeights
 from sendnn_pipeline.programs.program import Program, Sizes
 from sendnn_pipeline.programs.times import StepMs
@@ -72,7 +72,6 @@ class GenerationCore:
     pictured: Pictured | None = None
     """What fills it, in the first rank."""
     fresh: FreshBlocks | None = None
-    """Of its cache; None where nobody writes them ahead."""
     growth: Growth = field(default_factory=Growth)
     sequences: dict[int, Sequence] = field(default_factory=dict)
     """By the scheduler's ids."""
@@ -216,12 +215,13 @@ class GenerationCore:
             self.send(RequestFailed(sequence.request_id, reason, sequence.prompt_index, message, detail))
 
     def _forget(self, request_id: int, index: int = -1) -> None:
-        """Free the blocks of one sequence of a request, or of all of them."""
+        """Free the blocks of one sequence of a request, or of all, and tell of it: a step may not follow."""
         for scheduler_id in [one for one in self._of(request_id) if index in (-1, self.sequences[one].index)]:
             self.sequences.pop(scheduler_id).close()
             self.scheduler.cancel(scheduler_id)
             if self.pictured is not None:
                 self.pictured.forget(request_id, scheduler_id, others=bool(self._of(request_id)))
+        self.send(Measured(self.growth.measures(self.scheduler.state, 0)))
 
     def _expire(self) -> None:
         now = self.clock()
