@@ -103,8 +103,8 @@ class EncodedApart:
             self.process = None
 
     def _take(self, news: News) -> None:
-        if isinstance(news, (Rows, Dropped, Failed)):
-            self._left.pop(news.digest, None)
+        # Of others that are dropped the account is closed; they may have been sent again since.
+        counted = isinstance(news, (Rows, Dropped, Failed)) and self._left.pop(news.digest, None) is not None
         if isinstance(news, Rows):
             self._sent.pop(news.digest, None)
             self._waiting.pop(news.digest, None)
@@ -117,7 +117,7 @@ class EncodedApart:
             self._sent.pop(news.digest, None)
             self._fail(self._wanting(news.digest), news.message)
         elif isinstance(news, Dropped):
-            data = self._sent.pop(news.digest, None)
+            data = self._sent.pop(news.digest, None) if counted else None
             if data is not None and self._wanting(news.digest):
                 # Another job came for it meanwhile.
                 self._waiting[news.digest] = data

@@ -58,7 +58,7 @@ class Encoded(msgspec.Struct, tag=True, frozen=True):
 
 
 class Dropped(msgspec.Struct, tag=True, frozen=True):
-    """A picture was being encoded when it was cancelled, and is no more."""
+    """A picture waited or was being encoded when it was cancelled, and is forgotten."""
 
     digest: bytes
 

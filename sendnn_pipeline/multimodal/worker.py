@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,13 +57,14 @@ class Pictures:
             self._files[digest] = memory
             self._news.notify()
 
-    def cancel(self, digest: bytes) -> None:
-        """Forget a picture."""
+    def cancel(self, digest: bytes) -> bool:
+        """Forget a picture, and return whether it waited: of such a one nothing else will be told."""
         with self._news:
             memory = self._files.pop(digest, None)
             self._is_dropped = self._is_dropped or digest == self._taken
         if memory is not None:
             os.close(memory)
+        return memory is not None
 
     def take(self) -> tuple[bytes, int]:
         """Wait for a picture."""
@@ -88,8 +90,9 @@ def listen(wire: Wire, pictures: Pictures) -> None:
         message, memory = received
         if isinstance(message, Encode) and memory is not None:
             pictures.put(message.digest, memory)
-        elif isinstance(message, Cancel):
-            pictures.cancel(message.digest)
+        elif isinstance(message, Cancel) and pictures.cancel(message.digest):
+            with suppress(OSError):
+                wire.send(Dropped(message.digest))
     os._exit(0)
 
 

@@ -154,9 +154,23 @@ def test_a_hundred_dropped_requests_leave_nothing_and_hold_up_nobody(fresh, monk
     fresh.ask(200, [ids], GREEDY, 4, images=images)
     fresh.drain()
     # It waits for those alone that were encoded already, never for the others of the hundred.
-    assert encoded_after[-1] == images[0].digest and len(encoded_after) <= 3
+    assert encoded_after[-1] == images[0].digest and len(encoded_after) <= 4
     assert len(fresh.tokens(200)) == 4
     assert len([*Path("/proc/self/fd").iterdir()]) == memory
+
+
+def test_a_picture_that_is_dropped_before_the_encoder_takes_it_up_is_accounted_for(fresh):
+    desk = fresh.core.pictured.desk
+    process = psutil.Process(desk.process.pid)
+    for number in range(8):
+        ids, images = encoded(fresh, "[IMG]", [file_of(picture(72, 24, number))], "{}")
+        process.suspend()
+        fresh.ask(number, [ids], GREEDY, 4, images=images)
+        run_until(fresh, lambda: desk._sent)
+        fresh.cancel(number)
+        assert desk._sent and desk._left
+        process.resume()
+        run_until(fresh, lambda: not desk._sent and not desk._left)
 
 
 class Fake:
@@ -260,9 +274,9 @@ def test_a_cancelled_picture_is_left_between_two_layers():
     taken, memory = pictures.take()
     os.close(memory)
     pictures.check()
-    pictures.cancel(b"b")
+    assert pictures.cancel(b"b"), "it waited, and the engine is told"
     pictures.check()
-    pictures.cancel(taken)
+    assert not pictures.cancel(taken), "the encoder tells of it"
     with pytest.raises(DroppedError):
         pictures.check()
     pictures.put(b"c", os.eventfd(0))
