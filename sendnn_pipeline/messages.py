@@ -51,7 +51,7 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
     """What changed without a step, as where a request left."""
 
     measures: dict[str, float]
-    """As of a step."""
+    """As those of ``StepDone``."""
 
 
 class Joined(msgspec.Struct, frozen=True, tag="joined"):

@@ -1,4 +1,4 @@
-"""Keys and values in memory that the kernel gives page by page when it is first written, while nothing else is done."""
+"""The memory of keys and values: the kernel gives each page as it is written, by steps or ahead while there are none."""
 
 import math
 import mmap

@@ -112,7 +112,7 @@ class EncoderProcess:
             os.close(memory)
 
     def cancel(self, digest: bytes) -> None:
-        """Have a picture forgotten; of one that is being encoded that comes as news, unless its rows do."""
+        """Have a picture forgotten; that it is comes as news, unless its rows do."""
         self._send(Cancel(digest))
 
     def _send(self, message: Encode | Cancel, memory: int | None = None) -> None:

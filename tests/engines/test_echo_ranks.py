@@ -58,7 +58,9 @@ def test_a_rank_that_is_stopped_when_idle_is_named(pair, rank):
     time.sleep(1.5)
     wait_for(lambda: pair.get("/ready").status_code == 200)
     pair.ranks[rank].suspend()
-    assert "the last step ended" in wait_silent(pair, "the engine" if rank == 0 else "rank 1")
+    silent = "the engine" if rank == 0 else "rank 1"
+    reason = wait_silent(pair, silent)
+    assert reason.startswith(silent) and "the last step ended" in reason
     assert pair.get("/live").status_code == 200
     pair.ranks[rank].resume()
     wait_for(lambda: pair.get("/ready").status_code == 200)
