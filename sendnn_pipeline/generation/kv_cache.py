@@ -1,4 +1,4 @@
-"""The memory of keys and values: the kernel gives each page as it is written, by steps or ahead while there are none."""
+"""Memory of keys and values: the kernel gives each page as it is written, by steps or ahead while there are none."""
 
 import math
 import mmap
