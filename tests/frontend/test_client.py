@@ -3,6 +3,7 @@
 import asyncio
 import math
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from sendnn_pipeline.frontend import client as module
+from sendnn_pipeline.frontend import heard
 from sendnn_pipeline.frontend.call import Work
 from sendnn_pipeline.frontend.client import EngineClient
 from sendnn_pipeline.frontend.errors import RequestError
@@ -387,7 +389,7 @@ def test_draining_waits_for_what_is_under_way_and_takes_nothing_new():
 
 def test_an_engine_that_is_silent_while_requests_wait_is_stalled(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(heard, "time", SimpleNamespace(monotonic=lambda: now[0]))
     made = counted()
 
     async def ask():
@@ -415,7 +417,7 @@ def test_an_engine_that_is_silent_while_requests_wait_is_stalled(monkeypatch):
 def test_a_loop_that_goes_round_answers_nothing(monkeypatch):
     """A step in a thread of its own may hang beside it; and a first request begins to wait when it comes."""
     now = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(heard, "time", SimpleNamespace(monotonic=lambda: now[0]))
     made = counted()
 
     def beat(seconds):
@@ -436,7 +438,7 @@ def test_a_loop_that_goes_round_answers_nothing(monkeypatch):
 
 def test_a_rank_that_is_silent_is_named_also_when_nobody_waits(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(heard, "time", SimpleNamespace(monotonic=lambda: now[0]))
     client = counted().client
     client.handle(StepDone("p[n=1]", 1, 1, 1, 1, 0.0, 1.0, 0, 0))
     client.handle(Alive([0.0, 0.5, STALLED_SECONDS - 1]))
