@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -28,9 +29,17 @@ def tiny_llama(*, tied: bool = True) -> LlamaForCausalLM:
 
 
 def write_gguf(
-    file: Path, model: LlamaForCausalLM, *, arch: str = "llama", pre: str = "smollm"
+    file: Path,
+    model: LlamaForCausalLM,
+    *,
+    arch: str = "llama",
+    pre: str = "smollm",
+    kinds: Mapping[str, Kind] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
-    """Write ``model`` with matrices in Q8_0, and return them by transformers' names, before they are quantized."""
+    """Write ``model``, and return its tensors by transformers' names, before they are quantized.
+
+    Matrices are in Q8_0, but for those whose names end as one of ``kinds`` does.
+    """
     writer, config = GGUFWriter(file, arch), model.config
     writer.add_name("tiny")
     writer.add_block_count(config.num_hidden_layers)
@@ -56,17 +65,20 @@ def write_gguf(
         del tensors["lm_head.weight"]
     for name, value in tensors.items():
         known = _gguf_name(name)
+        kind = Kind.F32 if value.ndim == 1 else kind_of(name, kinds)
         heads = {"attn_q": HEADS, "attn_k": KV_HEADS}.get(known.split(".")[-2])
         laid_out = _permuted(value, heads) if heads else value
-        if value.ndim == 1:
-            writer.add_tensor(known, laid_out)
-        else:
-            writer.add_tensor(known, quantize(laid_out, Kind.Q8_0), raw_dtype=Kind.Q8_0)
+        writer.add_tensor(known, quantize(laid_out, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return tensors
+
+
+def kind_of(name: str, kinds: Mapping[str, Kind]) -> Kind:
+    """Return how a matrix of that name is written."""
+    return next((kind for part, kind in kinds.items() if name.endswith(f"{part}.weight")), Kind.Q8_0)
 
 
 def _gguf_name(name: str) -> str:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sendnn_pipeline.backends.weight_copies import WeightCopies
 
 # What an artifact is made of; another number does not open these.
-FILES = "7"
+FILES = "8"
 # Unfrozen, float32 is as fast and weights are shared; see programs/README.md.
 FROZEN_BY_DEFAULT = ("bfloat16",)
 # Torch traces and generates for one caller at a time, whoever it is; meanwhile another Program may be built.
@@ -122,7 +122,7 @@ class InductorBackend(CompileBackend):
                 # Torch's own use of what it deprecates.
                 warnings.simplefilter("ignore", FutureWarning)
                 exported, checkpoint = export_graph(graph), graph.parameters()
-                packed = arrange_products(exported, graph)
+                packed = arrange_products(exported, graph, checkpoint)
                 package = torch._inductor.aoti_compile_and_package(
                     exported, package_path=str(folder / "program.pt2"), inductor_configs=dict(options)
                 )

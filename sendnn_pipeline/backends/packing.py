@@ -1,7 +1,7 @@
 """Products over weights in oneDNN's own layout: of few rows, up to twice as fast as over the checkpoint's."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -15,16 +15,23 @@ CAST = torch.ops.aten.to.dtype
 SLICE = torch.ops.aten.slice.Tensor
 
 
-def arrange_products(exported: torch.export.ExportedProgram, graph: Graph) -> dict[str, tuple[str, ...]]:
+def arrange_products(
+    exported: torch.export.ExportedProgram, graph: Graph, names: Collection[str]
+) -> dict[str, tuple[str, ...]]:
     """Have products over weights that several graphs read be made in the fastest way.
 
     Those of one row are written out, whatever the CPU.
+
+    Args:
+        exported: of ``graph``.
+        graph: what is compiled.
+        names: of all that the checkpoint has of its parameters.
 
     Returns:
         What ``pack_products`` does.
     """
     if graph.shares_weights:
-        write_out_products(exported)
+        write_out_products(exported, names)
     return pack_products(exported) if packs(graph) else {}
 
 

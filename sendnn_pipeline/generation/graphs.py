@@ -1,7 +1,7 @@
 """What is handed to a compile backend for a run of generation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ from sendnn_pipeline.generation.programs import (
 from sendnn_pipeline.generation.programs import (
     LOGITS as LOGITS_PART,
 )
+from sendnn_pipeline.generation.quantized import with_quantized
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, num_blocks_of
 from sendnn_pipeline.generation.text_model import load_text_model
 from sendnn_pipeline.models.parameters import checkpoint_names
@@ -73,7 +74,7 @@ class GenerationGraphs:
             inputs=inputs[part](program),
             outputs=LOGITS if part == LOGITS_PART else HIDDEN,
             dtype=self.run.config.model.dtype,
-            parameters=lambda: self.kinds[kind_of(program)].parameters if is_layer else self.parameters,
+            parameters=lambda: self.kinds[kind_of(program)].parameters if is_layer else self._of_parts,
             shares_weights=True,
         )
 
@@ -107,11 +108,21 @@ class GenerationGraphs:
         found = checkpoint_names(self.causal.state_dict(), weights)
         return {f"causal.{name}": original for name, original in found.items()}
 
+    @property
+    def _of_parts(self) -> dict[str, str]:
+        """The same for Programs that are no layer's."""
+        return with_quantized(self.parameters, self.weights)
+
     @cached_property
     def kinds(self) -> dict[str, LayerKind]:
         """The kinds of layers, by their names in the plan."""
         types = generation_plan(self.run).layer_kinds
-        return find_kinds(self.causal, types, self.parameters, self.run.model.folder)
+        kinds = find_kinds(self.causal, types, self.parameters, self.run.model.folder)
+        members = {kind: [index for index, other in enumerate(types) if other == kind] for kind in kinds}
+        return {
+            kind: replace(found, parameters=with_quantized(found.parameters, self.weights, members[kind]))
+            for kind, found in kinds.items()
+        }
 
     def _build(self, part: str, kind: str) -> "nn.Module":
         if part in (EMBED, MERGE):

@@ -26,9 +26,11 @@ from sendnn_pipeline.generation.programs import (
 )
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, Rules
 from sendnn_pipeline.models.facts import ModelFacts
+from sendnn_pipeline.models.quantized import FILE
 from sendnn_pipeline.programs.key import Fields
 from sendnn_pipeline.programs.program import Program
 
+QUANTIZED_LINE = f"reads the numbers that the weights were made of, of 4 or 8 bits ({FILE})"
 BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
 # The source of what decides a compiled Program beside the model's own code and the compiler's.
 TRACED = (
@@ -41,9 +43,11 @@ TRACED = (
     "generation/model/scores.py",
     "generation/model/steps.py",
     "generation/model/stubs.py",
+    "generation/quantized.py",
     "generation/text_model.py",
     "models/loader.py",
     "models/parameters.py",
+    "models/quantized.py",
     "models/shards.py",
     "engines/group.py",
     "backends/export.py",
@@ -138,6 +142,7 @@ def make_plan(
     cache = rules.num_blocks * BLOCK_SIZE * facts.bytes_per_token(model.num_layers, size) // ranks
     defaults = ", ".join(f"{name}={value}" for name, value in facts.defaults.items()) or "none"
     tokens = f"{rules.num_blocks} blocks of {BLOCK_SIZE} tokens, {rules.num_blocks * BLOCK_SIZE:,} in all"
+    quantized = sum(model.quantized_files.values()) if single_rows and ranks == 1 else 0
     types = facts.layer_types
     kinds = types if len(set(types)) > 1 else ("",) * len(types)
     return GenerationPlan(
@@ -149,7 +154,7 @@ def make_plan(
             ("code", _traced_digest()),
             *rank_fields(ranks),
         ),
-        memory_bytes={"weights": model.num_parameters * size // ranks, "KV cache": cache},
+        memory_bytes={"weights": model.num_parameters * size // ranks + quantized, "KV cache": cache},
         ranks=ranks,
         lines=(
             PlanLine("engine", f"{config.engine.name}: up to {rules.max_num_seqs} sequences at once"),
@@ -157,6 +162,7 @@ def make_plan(
             PlanLine("KV cache", f"{tokens}, {cache / 2**20:,.0f} MiB", "cache.num_blocks"),
             *(() if images is None else (images_line(config),)),
             *rank_lines(ranks, facts),
+            *((PlanLine("one row", QUANTIZED_LINE),) if quantized else ()),
             PlanLine("sampling", f"the model's own defaults: {defaults}"),
         ),
         measures=measures_of(rules.max_model_len),

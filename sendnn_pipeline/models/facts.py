@@ -1,7 +1,7 @@
 """What every model's own files say, whatever runs it. No torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +9,8 @@ import msgspec
 
 from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.files import BOM
-from sendnn_pipeline.models.checkpoint import read_checkpoint
+from sendnn_pipeline.models import quantized as quantized_weights
+from sendnn_pipeline.models.checkpoint import Checkpoint, read_checkpoint
 from sendnn_pipeline.models.json_files import convert, file_in, read_config_json, read_struct
 from sendnn_pipeline.models.positions import read_positions
 from sendnn_pipeline.models.sentence_files import read_module_weights
@@ -83,6 +84,9 @@ class ModelFacts:
     num_parameters: int
     structure_digest: str
     """Of config.json and of the tensors' names, dtypes and shapes."""
+    quantized_files: Mapping[Path, int] = field(default_factory=dict)
+    """What has the numbers of a quantized file that the weights were made of, with its bytes; none where they were not.
+    """
     notices: tuple[str, ...] = ()
     """What its files have that is not followed, a line each."""
 
@@ -118,6 +122,8 @@ def read_model_facts(folder: Path) -> ModelFacts:
         )
     weight_files = dict.fromkeys(_weight_files(folder), "") | read_module_weights(folder)
     checkpoint = read_checkpoint(weight_files)
+    quantized = {file: file.stat().st_size for file in [folder / quantized_weights.FILE] if file.is_file()}
+    structure = Checkpoint({**checkpoint.tensors, **read_checkpoint(dict.fromkeys(quantized, "")).tensors})
     return ModelFacts(
         folder=folder,
         config=config,
@@ -130,7 +136,8 @@ def read_model_facts(folder: Path) -> ModelFacts:
         pad_token_id=pad,
         weight_files=weight_files,
         num_parameters=checkpoint.num_parameters,
-        structure_digest=checkpoint.structure_digest(config),
+        structure_digest=structure.structure_digest(config),
+        quantized_files=quantized,
         notices=(*_own_code(folder, config), *_tokens_beyond(folder / "tokenizer.json", text.vocab_size)),
     )
 

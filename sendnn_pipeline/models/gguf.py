@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.models.gguf_numbers import read_quantized
+from sendnn_pipeline.models.quantized import FILE
 
 if TYPE_CHECKING:
+    import torch
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -17,7 +20,7 @@ SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 def convert(file: Path, folder: Path) -> None:
-    """Write weights in bfloat16, the configurations, and the tokenizer with its chat template.
+    """Write weights in bfloat16 and as the file has them, the configurations, and the tokenizer with its chat template.
 
     Args:
         file: the GGUF file.
@@ -29,6 +32,7 @@ def convert(file: Path, folder: Path) -> None:
     """
     tokenizer = read_tokenizer(file)
     read_model(file).save_pretrained(folder)
+    write_quantized(file, folder)
     tokenizer.save_pretrained(folder, save_jinja_files=False)
     for weights in folder.glob("*.safetensors"):
         # They come readable by their owner alone.
@@ -56,6 +60,17 @@ def read_model(file: Path) -> "PreTrainedModel":
     plain.load_state_dict(read.state_dict(), assign=True)
     plain.tie_weights()
     return plain  # type: ignore[no-any-return]
+
+
+def write_quantized(file: Path, folder: Path) -> None:
+    """Write the numbers that the weights of ``folder`` were made of."""
+    from safetensors.torch import load_file, save_file
+
+    parts: dict[str, torch.Tensor] = {}
+    for weights in folder.glob("*.safetensors"):
+        parts |= read_quantized(file, load_file(weights))
+    if parts:
+        save_file(parts, folder / FILE)
 
 
 def read_tokenizer(file: Path) -> "PreTrainedTokenizerFast":

@@ -134,7 +134,8 @@ def open_weights(
         ModelError: there is no way to divide the model.
     """
     if size == 1:
-        return CheckpointWeights(model.weight_files, dtype), None
+        quantized = () if dtype == "float32" else model.quantized_files
+        return CheckpointWeights({**model.weight_files, **dict.fromkeys(quantized, "")}, dtype), None
     plan = read_shard_plan(model.folder, whole)
     return ShardedWeights(model.weight_files, dtype, plan, rank, size), plan
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sendnn_pipeline.errors import ModelError
+from sendnn_pipeline.models.quantized import ENDINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +16,8 @@ PAGE_BYTES = 4096
 
 class CheckpointWeights(Mapping[str, "torch.Tensor"]):
     """Tensors by their names in the checkpoint, floating ones in one dtype; what nobody asks for is never read.
+
+    Parts of quantized weights stay what they are.
 
     Tensors that have that dtype in the file stay mapped, and their pages are shared with every process that maps them.
     """
@@ -36,7 +39,7 @@ class CheckpointWeights(Mapping[str, "torch.Tensor"]):
 
             opened, name_in_file = self._files_by_name()[name]
             tensor = self._read(opened, name_in_file)
-            if tensor.is_floating_point():
+            if tensor.is_floating_point() and not name.endswith(ENDINGS):
                 tensor = tensor.to(getattr(torch, self._dtype))
             # Read every page now: no request pays for it, and memory is from the start what it will be.
             tensor.flatten().view(torch.uint8)[::PAGE_BYTES].sum()

@@ -4,21 +4,25 @@ import json
 
 import pytest
 import torch
+from gguf import GGMLQuantizationType as Kind
 from transformers import AutoModelForCausalLM
 
 from sendnn_pipeline.backends.export import export_graph
 from sendnn_pipeline.distributed.world import World
 from sendnn_pipeline.generation.kv_cache import make_caches
 from sendnn_pipeline.generation.layers import LayerWeights
+from sendnn_pipeline.models.gguf import convert
 from sendnn_pipeline.pipeline.cache import program_cache
 from sendnn_pipeline.programs.store import store_at
 from tests.bare_machine import run_there
 from tests.conftest import resolved_run
 from tests.generation.cores import Core
 from tests.generation.decoders import KNOWN, make_decoder
+from tests.gguf_models import tiny_llama, write_gguf
 
 pytestmark = pytest.mark.slow
 SMALL = ("model=local", "backend=inductor", "scheduler.max_num_seqs=4", "scheduler.chunk_size=64")
+QUANTIZED = {"o_proj": Kind.Q4_1, "up_proj": Kind.Q4_1, "down_proj": Kind.Q4_1}
 PROMPTS = [[5, 6, 7], list(range(3, 100)), [9] * 64]
 
 
@@ -69,11 +73,16 @@ def continued_by_nobody(resolved, core, tmp_path):
 
 
 def test_products_in_bfloat16(tmp_path):
-    """Of several rows over weights in a layout of their own, where the CPU computes it, and of one written out."""
-    folder = make_decoder(tmp_path / "model", "Llama", KNOWN["Llama"])
+    """Of several rows over weights in a layout of their own, where the CPU computes it, and of one written out.
+
+    Those of one row read what a quantized file has of the weights, where it has them in a layout that is known.
+    """
+    folder = tmp_path / "model"
+    write_gguf(tmp_path / "model.gguf", tiny_llama(), kinds={"k_proj": Kind.F16, "v_proj": Kind.Q4_0, **QUANTIZED})
+    convert(tmp_path / "model.gguf", folder)
     resolved = resolved_run([*SMALL, f"model.path={folder}", "model.dtype=bfloat16"])
     core = resolved.engine.open(resolved.run, World())
-    hidden = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
+    hidden = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
     for program in {resolved.run.plan.logits, resolved.run.plan.logits_one}:
         graph, most = core.graph(program), program.dims[0].max
         made = resolved.backend.compile(graph)
@@ -84,8 +93,16 @@ def test_products_in_bfloat16(tmp_path):
             torch.testing.assert_close(logits, wanted, atol=2**-7 * float(wanted.abs().max()), rtol=0)
             assert greedy.tolist() == logits.argmax(-1).tolist() and finite.all()
         assert bool(made.constants.packed) == (most > 1 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        parts = {name for name in made.constants.names.values() if "embed_tokens" in name}
+        embedding = "model.embed_tokens.weight"
+        assert parts == ({embedding} if most > 1 else {f"{embedding}.q8", f"{embedding}.scales"})
     graph = core.graph(resolved.run.plan.decode_one(""))
-    call, caches = resolved.backend.compile(graph).bind(LayerWeights(core.weights, 0)), make_caches(resolved.run)[0]
+    made = resolved.backend.compile(graph)
+    assert {name.split(".")[-3] for name in made.constants.names.values() if name.endswith(".q4")} == {
+        "v_proj",
+        *QUANTIZED,
+    }
+    call, caches = made.bind(LayerWeights(core.weights, 0)), make_caches(resolved.run)[0]
     numbers = [[70], [7 * 64 + 6], [3, 7], [0, 0], [0, 64], [0]]
     inputs = hidden[:1], *map(torch.tensor, numbers)
     before = [torch.randn(cache.shape, generator=torch.Generator().manual_seed(1)).bfloat16() for cache in caches]

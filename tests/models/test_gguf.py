@@ -21,7 +21,8 @@ from sendnn_pipeline.generation.facts import read_generation_facts
 from sendnn_pipeline.models.facts import read_model_facts
 from sendnn_pipeline.models.gguf import convert
 from sendnn_pipeline.models.packages import PackageSource, download_wheel
-from tests.gguf_models import tiny_llama, write_gguf, write_wheel
+from sendnn_pipeline.models.quantized import FILE
+from tests.gguf_models import kind_of, tiny_llama, write_gguf, write_wheel
 from tests.served import ROOT, environment
 
 TINY = ModelConfig(path="tiny-gguf==1.0")
@@ -31,18 +32,54 @@ SYSTEM_IDS = [1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 
 CHAT_IDS = [*SYSTEM_IDS, 2, 198, 1, 4093, 198, 26843, 2, 198, 1, 520, 9531, 198]
 
 
+# Of every kind of matrix that a layer has, in layouts that are known and in others.
+KINDS = {"q_proj": Kind.Q4_0, "k_proj": Kind.Q4_1, "v_proj": Kind.F16, "o_proj": Kind.Q5_1, "up_proj": Kind.Q4_1}
+QUANTIZED = {
+    Kind.Q4_0: ("q4", "scales", "offsets"),
+    Kind.Q4_1: ("q4", "scales", "offsets"),
+    Kind.Q8_0: ("q8", "scales"),
+}
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_tensors_are_what_the_blocks_say_rounded_to_bfloat16(tmp_path, tied):
-    written = write_gguf(tmp_path / "tiny.gguf", tiny_llama(tied=tied))
+    written = write_gguf(tmp_path / "tiny.gguf", tiny_llama(tied=tied), kinds=KINDS)
     convert(tmp_path / "tiny.gguf", tmp_path / "made")
     found = load_file(tmp_path / "made" / "model.safetensors")
     assert found.keys() == written.keys() and ("lm_head.weight" in found) is not tied
     for name, value in written.items():
-        exact = value if value.ndim == 1 else dequantize(quantize(value, Kind.Q8_0), Kind.Q8_0)
+        kind = kind_of(name, KINDS)
+        exact = value if value.ndim == 1 else dequantize(quantize(value, kind), kind)
         assert torch.equal(found[name], torch.from_numpy(exact).bfloat16()), name
     model, loading = AutoModelForCausalLM.from_pretrained(tmp_path / "made", output_loading_info=True)
     assert not loading["missing_keys"] and not loading["unexpected_keys"]
     assert (model.lm_head.weight is model.model.embed_tokens.weight) is tied
+
+
+def test_the_numbers_of_the_file_are_there_beside_them(tmp_path):
+    written = write_gguf(tmp_path / "tiny.gguf", tiny_llama(), kinds=KINDS)
+    convert(tmp_path / "tiny.gguf", tmp_path / "made")
+    found, names = load_file(tmp_path / "made" / FILE), set()
+    for name, value in written.items():
+        kind = kind_of(name, KINDS)
+        if value.ndim == 1 or kind not in QUANTIZED:
+            continue
+        parts = [found[f"{name}.{part}"] for part in QUANTIZED[kind]]
+        names |= {f"{name}.{part}" for part in QUANTIZED[kind]}
+        numbers = parts[0].float()
+        if kind is not Kind.Q8_0:
+            numbers = torch.cat([(parts[0] & 15).float(), (parts[0] >> 4).float()], -1)
+        exact = numbers * parts[1][..., None]
+        if kind is not Kind.Q8_0:
+            exact += parts[2].T[..., None]
+        # The library counts from the middle of Q4_0 before it scales.
+        torch.testing.assert_close(exact.flatten(1), torch.from_numpy(dequantize(quantize(value, kind), kind)))
+    assert found.keys() == names
+    facts = read_model_facts(tmp_path / "made")
+    assert facts.quantized_files == {tmp_path / "made" / FILE: (tmp_path / "made" / FILE).stat().st_size}
+    (tmp_path / "made" / FILE).unlink()
+    without = read_model_facts(tmp_path / "made")
+    assert without.structure_digest != facts.structure_digest and without.num_parameters == facts.num_parameters
 
 
 def test_configuration_and_tokenizer_are_the_file_s(tmp_path):
