@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from sendnn_pipeline.models.quantized import GROUP_SIZE, OFFSETS, Q4, Q8, SCALES
+from sendnn_pipeline.programs.quantized import GROUP_SIZE, OFFSETS, Q4, Q8, SCALES
 
 Values = tuple[torch.Tensor, ...]
 HALF_GROUP = GROUP_SIZE // 2

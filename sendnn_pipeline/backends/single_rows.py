@@ -14,7 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from sendnn_pipeline.backends.row_products import PRODUCTS
-from sendnn_pipeline.models.quantized import DTYPES, shape_of
+from sendnn_pipeline.programs.quantized import DTYPES, shape_of
 
 LINEAR = torch.ops.aten.linear.default
 HALVES = (torch.bfloat16, torch.float16)

@@ -26,9 +26,9 @@ from sendnn_pipeline.generation.programs import (
 )
 from sendnn_pipeline.generation.rules import BLOCK_SIZE, Rules
 from sendnn_pipeline.models.facts import ModelFacts
-from sendnn_pipeline.models.quantized import FILE
 from sendnn_pipeline.programs.key import Fields
 from sendnn_pipeline.programs.program import Program
+from sendnn_pipeline.programs.quantized import FILE
 
 QUANTIZED_LINE = f"reads the numbers that the weights were made of, of 4 or 8 bits ({FILE})"
 BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -47,7 +47,7 @@ TRACED = (
     "generation/text_model.py",
     "models/loader.py",
     "models/parameters.py",
-    "models/quantized.py",
+    "programs/quantized.py",
     "models/shards.py",
     "engines/group.py",
     "backends/export.py",

@@ -6,7 +6,7 @@ import torch
 
 from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.generation.layers import LAYER
-from sendnn_pipeline.models.quantized import DTYPES, FILE, GROUP_SIZE, OFFSETS, Q4, Q8, SCALES, shape_of
+from sendnn_pipeline.programs.quantized import DTYPES, FILE, GROUP_SIZE, OFFSETS, Q4, Q8, SCALES, shape_of
 
 
 def with_quantized(

@@ -9,11 +9,11 @@ import msgspec
 
 from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.files import BOM
-from sendnn_pipeline.models import quantized as quantized_weights
 from sendnn_pipeline.models.checkpoint import Checkpoint, read_checkpoint
 from sendnn_pipeline.models.json_files import convert, file_in, read_config_json, read_struct
 from sendnn_pipeline.models.positions import read_positions
 from sendnn_pipeline.models.sentence_files import read_module_weights
+from sendnn_pipeline.programs.quantized import FILE as QUANTIZED_FILE
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -122,7 +122,7 @@ def read_model_facts(folder: Path) -> ModelFacts:
         )
     weight_files = dict.fromkeys(_weight_files(folder), "") | read_module_weights(folder)
     checkpoint = read_checkpoint(weight_files)
-    quantized = {file: file.stat().st_size for file in [folder / quantized_weights.FILE] if file.is_file()}
+    quantized = {file: file.stat().st_size for file in [folder / QUANTIZED_FILE] if file.is_file()}
     structure = Checkpoint({**checkpoint.tensors, **read_checkpoint(dict.fromkeys(quantized, "")).tensors})
     return ModelFacts(
         folder=folder,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sendnn_pipeline.errors import ModelError
 from sendnn_pipeline.models.gguf_numbers import read_quantized
-from sendnn_pipeline.models.quantized import FILE
+from sendnn_pipeline.programs.quantized import FILE
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sendnn_pipeline.models.quantized import OFFSETS, Q4, Q8, SCALES
+from sendnn_pipeline.programs.quantized import OFFSETS, Q4, Q8, SCALES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ MIDDLE = 8
 
 
 def read_quantized(file: Path, weights: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
-    """Return the parts of all weights that a file has in a layout known here, as ``models/quantized.py`` names them.
+    """Return the parts of all weights that a file has in a layout known here, as ``programs/quantized.py`` names them.
 
     Which tensor of the file a weight is, and in which order it has its rows, is told by what they come to: names and
     the order of rows differ by architecture.

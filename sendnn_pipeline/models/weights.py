@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sendnn_pipeline.errors import ModelError
-from sendnn_pipeline.models.quantized import ENDINGS
+from sendnn_pipeline.programs.quantized import ENDINGS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,7 @@ from sendnn_pipeline.generation.facts import read_generation_facts
 from sendnn_pipeline.models.facts import read_model_facts
 from sendnn_pipeline.models.gguf import convert
 from sendnn_pipeline.models.packages import PackageSource, download_wheel
-from sendnn_pipeline.models.quantized import FILE
+from sendnn_pipeline.programs.quantized import FILE
 from tests.gguf_models import kind_of, tiny_llama, write_gguf, write_wheel
 from tests.served import ROOT, environment
 
