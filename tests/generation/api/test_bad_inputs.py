@@ -125,7 +125,43 @@ OF_COMPLETIONS = [
     ({"best_of": 3}, "best_of"),
     ({"suffix": "x"}, "suffix"),
 ]
+CALL = {"id": "1", "type": "function", "function": {"name": "x", "arguments": "{}"}}
+
+
+def called(**changed: object) -> dict:
+    """A chat whose assistant called a function in a way of its own."""
+    return {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [{**CALL, **changed}]}]}
+
+
+def spoken(**message: object) -> dict:
+    return {"messages": [{"role": "user", "content": "x", **message}]}
+
+
+CALLS = "messages[1].tool_calls[0]"
+OF_PAST_CALLS = [
+    ({"messages": [{"role": "assistant", "tool_calls": {"0": CALL}}]}, "messages[0].tool_calls"),
+    (called(id=None), f"{CALLS}.id"),
+    (called(id=5), f"{CALLS}.id"),
+    (called(type=None), f"{CALLS}.type"),
+    (called(type="banana"), f"{CALLS}.type"),
+    (called(type=["function"]), f"{CALLS}.type"),
+    (called(function=None), f"{CALLS}.function"),
+    (called(function="x"), f"{CALLS}.function"),
+    (called(function={"arguments": "{}"}), f"{CALLS}.function.name"),
+    (called(function={"name": "", "arguments": "{}"}), f"{CALLS}.function.name"),
+    (called(function={"name": "x", "arguments": '{"a'}), f"{CALLS}.function.arguments"),
+    (called(function={"name": "x", "arguments": 0}), f"{CALLS}.function.arguments"),
+    (called(function={"name": "x", "arguments": []}), f"{CALLS}.function.arguments"),
+    (spoken(role="tool", tool_call_id=4), "messages[0].tool_call_id"),
+    (spoken(role="tool", content=None), "messages[0].content"),
+    (spoken(name=3), "messages[0].name"),
+    (spoken(role="assistant", refusal=3), "messages[0].refusal"),
+    (spoken(role="assistant", reasoning_content=[]), "messages[0].reasoning_content"),
+    (spoken(role="assistant", content=[{"type": "refusal", "text": "x"}]), "messages[0].content[0].refusal"),
+    (spoken(content=[{"type": "banana", "banana": 1}]), "messages[0].content[0]"),
+]
 OF_CHATS = [
+    *OF_PAST_CALLS,
     ({"messages": []}, "messages"),
     ({"messages": ["x"]}, "messages[0]"),
     ({"messages": [{"content": "x"}]}, "messages[0].role"),
