@@ -10,18 +10,23 @@ from sendnn_pipeline.errors import ConfigError
 
 BOM = codecs.BOM_UTF8
 WIDE_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
-# Of a file's beginning, what tells UTF-16 and UTF-32 without a mark: text begins with a character of one byte.
+# What compressed files begin with.
+COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zX": "xz", b"PK\x03\x04": "zip"}
+# Of a file's beginning, what tells those, and UTF-16 and UTF-32 without a mark: text begins with one byte a character.
 HEAD_BYTES = 4
 # libyaml, which PyYAML's wheels have, reads ten times as fast.
 YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def check_head(data: bytes) -> None:
-    """Refuse the beginning of a file in another encoding.
+    """Refuse the beginning of a file in another encoding, or of a compressed one.
 
     Raises:
-        ValueError: it is UTF-16 or UTF-32.
+        ValueError: it is UTF-16 or UTF-32, or compressed.
     """
+    for head, name in COMPRESSED.items():
+        if data.startswith(head):
+            raise ValueError(f"it is compressed by {name}: unpack it first")
     if data.startswith(WIDE_BOMS) or b"\0" in data[:HEAD_BYTES]:
         raise ValueError("it is UTF-16 or UTF-32: save it as UTF-8")
 

@@ -1,6 +1,8 @@
 """Text files that a user hands over: a byte-order mark is skipped, another encoding refused in one line."""
 
+import gzip
 import json
+import lzma
 import shutil
 from pathlib import Path
 
@@ -34,6 +36,13 @@ def test_other_encodings_are_named(encoding):
         decode_text("text".encode(encoding))
     with pytest.raises(ValueError, match="not UTF-8 text: byte 1 is 0xfc"):
         decode_text("zürich".encode("latin-1"))
+
+
+@pytest.mark.parametrize("name", ["gzip", "xz"])
+def test_compressed_text_is_named(name):
+    # Whether or not a header of gzip has a byte of zero where UTF-16 would.
+    with pytest.raises(ValueError, match=f"it is compressed by {name}: unpack it first"):
+        decode_text({"gzip": gzip.compress, "xz": lzma.compress}[name](b"text"))
 
 
 def test_an_api_key_s_file(tmp_path):

@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sendnn_pipeline.batch.sink import Sink
 from sendnn_pipeline.batch.work import Work
-from sendnn_pipeline.errors import counted
+from sendnn_pipeline.errors import ServeError, counted
 
 LINE_EVERY_SECONDS = 10.0
 
@@ -46,3 +46,18 @@ def describe(sink: Sink) -> str:
     progress = sink.progress
     bad = f", {progress.num_bad} of them bad (see {sink.side})" if progress.num_bad else ""
     return f"{counted(progress.num_lines, 'line')}{bad}"
+
+
+def check_any_good(source: str, sink: Sink) -> None:
+    """Refuse to call a file done of which nothing could be answered: it is another file than was meant.
+
+    Raises:
+        ServeError: there are lines, and all are bad.
+    """
+    progress = sink.progress
+    if not progress.num_lines or progress.num_bad < progress.num_lines:
+        return
+    raise ServeError(
+        f"serve.input={source} has {counted(progress.num_lines, 'line')} and no good one{sink.first_problem}",
+        hint=f"{sink.side} has the reasons",
+    )

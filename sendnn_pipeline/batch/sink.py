@@ -45,6 +45,8 @@ class Sink:
     progress: Progress
     go_on: str
     """What to do once it was stopped."""
+    first_problem: str = field(default="", init=False)
+    """Of the first bad line that this run met, as the end of a sentence."""
 
     @property
     def side(self) -> Path:
@@ -88,6 +90,7 @@ class Sink:
             line = answer.line
             if answer.problem:
                 num_bad += 1
+                self.first_problem = self.first_problem or f": in line {line.number}, {answer.problem}"
                 self._bad.write(orjson.dumps({**line.value, "line": line.number, "error": answer.problem}) + b"\n")
             if self.is_array:
                 rows = np.full((1, self.row_size), np.nan, dtype="<f4") if answer.rows is None else answer.rows

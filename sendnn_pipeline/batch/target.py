@@ -12,7 +12,7 @@ from typing import Any
 from sendnn_pipeline.batch.config import BatchConfig
 from sendnn_pipeline.batch.identity import check_output, identity_of
 from sendnn_pipeline.batch.progress import Progress, read_progress
-from sendnn_pipeline.batch.report import Reporter, describe
+from sendnn_pipeline.batch.report import Reporter, check_any_good, describe
 from sendnn_pipeline.batch.sink import Answer, Sink
 from sendnn_pipeline.batch.source import Source, open_source
 from sendnn_pipeline.batch.work import Work, row_size
@@ -58,7 +58,11 @@ class BatchTarget:
         assert work is not None
         if work.sink.progress.done:
             session.say(f"{work.sink.output} is whole already: {describe(work.sink)}")
-            return
+        else:
+            self._go_on(session, work)
+        check_any_good(work.source.name, work.sink)
+
+    def _go_on(self, session: Session, work: Work) -> None:
         work.sink.open()
         if work.source.is_pipe:
             session.say(f"note: serve.input={work.source.name} is a pipe: a run that is stopped has to start over")

@@ -26,7 +26,7 @@ class ServeConfig:
     ssl_keyfile: str | None = None
     """Its key, without a password; null where the certificate's file holds it."""
     max_queue: Positive = 4096
-    """Most texts that wait; more are refused with 429."""
+    """Most texts without an answer, those being computed included; more are refused with 429."""
     drain_seconds: Annotated[float, Meta(ge=0)] = 30.0
     """How long running requests may take to finish after SIGTERM."""
     stall_seconds: Annotated[float, Meta(gt=0)] = 30.0

@@ -129,7 +129,8 @@ class EngineClient:
             self._metrics.rejected("queue_full")
             raise RequestError(
                 429,
-                f"{queued} {unit} wait and {num_items} more would exceed serve.max_queue={self._max_queue}",
+                f"{queued} {unit} have no answer yet and {num_items} more would exceed "
+                f"serve.max_queue={self._max_queue}",
                 code="server_overloaded",
                 retry_after_seconds=self._seconds_of_work(),
             )

@@ -171,5 +171,7 @@ def _resolve_blocks(draft: Draft, facts: GenerationFacts) -> None:
         raise ConfigError(
             f"{LENGTH}={length} needs {one} blocks of cache, and there are {blocks}",
             where=draft.where(LENGTH) or draft.where(NUM_BLOCKS),
-            hint=f"the largest context that fits is {LENGTH}={(blocks - 1) * BLOCK_SIZE}",
+            hint=f"the largest context that fits is {LENGTH}={(blocks - 1) * BLOCK_SIZE}"
+            if blocks > 1
+            else f"of the smallest context, {NUM_BLOCKS}=2 is enough",
         )

@@ -51,15 +51,16 @@ async def serve(
     session: Session, listening: socket.socket, tokenizer: TextTokenizer, tls: ssl.SSLContext | None = None
 ) -> None:
     """Serve until a signal or the engine's end."""
-    run, stop = session.run, asyncio.Event()
+    run, stop, url = session.run, asyncio.Event(), _url(listening, tls)
 
     def listen(message: FromEngine) -> None:
         if isinstance(message, EngineLost):
             pause = f"in {message.seconds:g} s, {message.attempt} of {message.max_attempts}"
             session.say(f"note: {message.reason}; the engine is started again {pause}")
-        if isinstance(message, Ready):
+        if isinstance(message, Ready) and not stop.is_set():
+            # After a signal the engine may yet become warm, at a socket that is closed.
             seconds = time.monotonic() - session.started
-            session.say(f"serving {run.served_name} at {_url(listening, tls)}, ready in {seconds:.1f} s")
+            session.say(f"serving {run.served_name} at {url}, ready in {seconds:.1f} s")
 
     try:
         async with session.engine(run.config.serve.max_queue, listen) as client:

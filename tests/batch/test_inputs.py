@@ -1,13 +1,16 @@
 """What a batch reads and what it must never write: links, pipes, encodings, and what tells one piece of work apart."""
 
 import contextlib
+import gzip
 import json
+import lzma
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -183,6 +186,54 @@ def test_a_byte_order_mark_is_skipped_and_other_encodings_are_one_line(words, so
         process.stdin.buffer.write(text.encode("utf-16"))
         printed, _ = process.communicate(timeout=60)
         assert process.returncode == 1 and "save it as UTF-8" in printed
+
+
+@pytest.mark.parametrize(
+    ("text", "lines", "reason"),
+    [
+        ("text,label\nhello world,1\n", "2 lines", "in line 1, it is not JSON"),
+        ('\n{"txt": "a"}\n{"txt": "b"}\n', "2 lines", "in line 2, it has nothing that a route of the engine takes"),
+        ('{"custom_id": "a", "url": "/v1/nothing", "body": {}}\n', "1 line", "in line 1, its url is '/v1/nothing'"),
+    ],
+)
+def test_a_file_without_a_good_line_is_the_wrong_file(words, source, echo_run, text, lines, reason):  # noqa: PLR0917
+    output = source.with_name("out.jsonl")
+    source.write_text(text)
+    words = [*words, f"serve.input={source}", f"serve.output={output}", "serve.chunk_lines=1"]
+    for first in (True, False):
+        ended = echo_run(*words)
+        assert ended.returncode == 1, ended.stdout
+        (error,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+        assert error.startswith(f"error: serve.input={source} has {lines} and no good one")
+        assert (reason in error) == first and error.endswith(f"; {output}.errors.jsonl has the reasons")
+    source.write_text(f"{text}{json.dumps(TEXTS[0])}\n")
+    ended = echo_run(*words, "serve.overwrite=true")
+    assert ended.returncode == 0 and f"{lines[0]} of them bad" in ended.stdout, ended.stderr
+    source.write_text("\n")
+    assert echo_run(*words, "serve.overwrite=true").returncode == 0
+
+
+@pytest.mark.parametrize("program", ["gzip", "zip", "xz", "zstd"])
+def test_a_compressed_file_is_refused_before_anything_is_loaded(words, source, tmp_path, checked, program):
+    text = source.read_bytes()
+    if program == "zip":
+        with zipfile.ZipFile(source, "w") as made:
+            made.writestr("in.jsonl", text)
+    elif program == "zstd":
+        # The magic number and more, by RFC 8878.
+        source.write_bytes(b"\x28\xb5\x2f\xfd\x20" + text)
+    else:
+        source.write_bytes({"gzip": gzip.compress, "xz": lzma.compress}[program](text))
+    ended = checked(*words, f"serve.input={source}", f"serve.output={tmp_path / 'out.jsonl'}")
+    assert ended.returncode == 2 and "load" not in ended.stdout
+    assert f"cannot be read: it is compressed by {program}: unpack it first" in ended.stderr
+
+
+def test_a_compressed_pipe_is_refused(words, source, tmp_path):
+    with started(*words, "serve.input=-", f"serve.output={tmp_path / 'o.jsonl'}", stdin=subprocess.PIPE) as process:
+        process.stdin.buffer.write(gzip.compress(source.read_bytes()))
+        printed, _ = process.communicate(timeout=60)
+        assert process.returncode == 1 and "it is compressed by gzip: unpack it first" in printed
 
 
 def test_offsets_count_the_mark(tmp_path):

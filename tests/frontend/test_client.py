@@ -353,7 +353,8 @@ def test_what_is_refused_at_the_door_says_why():
     async def beside():
         async with made.client.open(Asked(1), Work(10, 4000), math.inf):
             full = refusal(3)
-            assert full.status == 429 and full.message == "10 texts wait and 3 more would exceed serve.max_queue=12"
+            assert full.status == 429
+            assert full.message == "10 texts have no answer yet and 3 more would exceed serve.max_queue=12"
             # At 100 tokens in 50 ms, 4000 take two seconds.
             assert full.retry_after_seconds == 2
 

@@ -66,3 +66,10 @@ def test_more_than_there_is_names_what_there_is(resolve):
 def test_fewer_than_a_context_takes_names_the_context(resolve):
     with pytest.raises(ConfigError, match=r"needs 9 blocks of cache, and there are 5.*model.max_model_len=256"):
         resolve(10_000, "cache.num_blocks=5")
+
+
+def test_no_context_at_all_is_no_advice(resolve):
+    with pytest.raises(ConfigError, match=r"needs 9 blocks of cache, and there are 1 .*cache.num_blocks=2") as caught:
+        resolve(10_000, "cache.num_blocks=1")
+    assert "max_model_len=0" not in str(caught.value)
+    assert resolve(10_000, "cache.num_blocks=2", "model.max_model_len=64") == 2

@@ -1,6 +1,8 @@
 """The HTTP target around its server and its engine: what ends it, and with what."""
 
 import asyncio
+import os
+import signal
 import socket
 from types import SimpleNamespace
 
@@ -20,6 +22,7 @@ class Engine:
     """Warm at once, and there until it is told to drain, or fails."""
 
     pid = 0
+    is_signalled = False
 
     def __init__(self, error=None):
         self.error, self.drained, self.killed = error, asyncio.Event(), False
@@ -38,6 +41,22 @@ class Engine:
         self.killed = True
 
 
+class LateEngine(Engine):
+    """Warm only when the server stops, which a signal tells it to."""
+
+    is_signalled = True
+
+    def __init__(self):
+        super().__init__()
+        self.warm = asyncio.Event()
+
+    async def messages(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await self.warm.wait()
+        yield Ready([], True, 0, {})
+        await asyncio.Event().wait()
+
+
 @pytest.fixture
 def serve(monkeypatch):
     """Serve with an engine until ``meanwhile(task)`` is done and the target ended; returns its task and its lines."""
@@ -47,7 +66,7 @@ def serve(monkeypatch):
 
         async def main():
             serving = ServeConfig(max_queue=9, drain_seconds=1.0, page=False)
-            process = SimpleNamespace(override_signal_handlers=False)
+            process = SimpleNamespace(override_signal_handlers=engine.is_signalled)
             run = SimpleNamespace(
                 plan=SimpleNamespace(unit="texts"),
                 config=SimpleNamespace(serve=serving, process=process, log=SimpleNamespace(access=False)),
@@ -103,3 +122,18 @@ def test_a_server_that_fails_is_named_with_its_reason(serve, monkeypatch):
     error = task.exception()
     assert isinstance(error, ServeError) and "the HTTP server failed: OSError: no more sockets" in str(error)
     assert engine.killed
+
+
+def test_an_engine_that_is_warm_after_a_signal_is_not_offered(serve, monkeypatch):
+    engine, shutdown = LateEngine(), QuietServer.shutdown
+
+    async def slow(server, sockets=None):
+        await shutdown(server, sockets)
+        assert [one.fileno() for one in sockets] == [-1]
+        engine.warm.set()
+        await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(QuietServer, "shutdown", slow)
+    task, lines = serve(engine, lambda task: None)
+    assert task.exception() is None and engine.warm.is_set() and engine.killed
+    assert lines == ["drained"]

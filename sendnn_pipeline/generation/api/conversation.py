@@ -9,10 +9,14 @@ import msgspec
 from sendnn_pipeline.generation.api.refusals import check_count, empty, invalid, unsupported
 
 MAX_MESSAGES = 4096
-TEXT_PARTS = ("text", "input_text", "output_text")
+# Where the text of a part is, by the type of the part.
+TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal", "thinking": "thinking"}
 IMAGE_PART = "image_url"
 DETAILS = ("auto", "low", "high")
 ASSISTANT = "assistant"
+# Beside role and content, what templates write as text.
+STRINGS = ("name", "tool_call_id", "refusal", "reasoning", "reasoning_content")
+FUNCTION = "function"
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,21 @@ def _message(message: Mapping[str, Any], param: str, images: list[ImageReference
     role = made.get("role")
     if not isinstance(role, str) or not role:
         raise invalid(f"{param}.role", "is missing, or is no string")
+    for name in STRINGS:
+        if not isinstance(made.get(name, ""), str):
+            raise invalid(f"{param}.{name}", "is no string")
     if "content" in made:
         made["content"] = _content(made["content"], f"{param}.content", images)
-    elif role != ASSISTANT:
+    elif role == ASSISTANT:
+        # It may have called tools and written nothing, and templates cut and join what it wrote.
+        made["content"] = ""
+    else:
         raise invalid(f"{param}.content", "is missing")
     if "tool_calls" in made:
         made["tool_calls"] = _tool_calls(made["tool_calls"], f"{param}.tool_calls")
+    if made.get("tool_calls") == []:
+        # It called nothing, and templates ask whether there are calls, not how many.
+        del made["tool_calls"]
     return made
 
 
@@ -92,25 +105,41 @@ def _part(part: Any, param: str) -> str:
         raise invalid(param, "is no part: it has no type")
     if kind not in TEXT_PARTS:
         raise unsupported(param, f"is of type {kind}, and this model reads text alone")
-    if not isinstance(part.get("text"), str):
-        raise invalid(f"{param}.text", "is missing, or is no string")
-    text: str = part["text"]
+    text = part.get(TEXT_PARTS[kind])
+    if not isinstance(text, str):
+        raise invalid(f"{param}.{TEXT_PARTS[kind]}", "is missing, or is no string")
     return text
 
 
-def _tool_calls(calls: Any, param: str) -> list[Any]:
-    """Templates write arguments as objects; over HTTP they are JSON in a string."""
+def _tool_calls(calls: Any, param: str) -> list[dict[str, Any]]:
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
         raise invalid(param, "is no list of objects")
-    made = []
-    for index, call in enumerate(calls):
-        function = call.get("function")
-        if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-            try:
-                arguments = msgspec.json.decode(function["arguments"] or "{}")
-            except msgspec.DecodeError as error:
-                raise invalid(f"{param}[{index}].function.arguments", f"is not JSON: {error}") from None
-            made.append({**call, "function": {**function, "arguments": arguments}})
-        else:
-            made.append(call)
-    return made
+    return [_tool_call(call, f"{param}[{index}]") for index, call in enumerate(calls)]
+
+
+def _tool_call(call: Mapping[str, Any], param: str) -> dict[str, Any]:
+    if not isinstance(call.get("id"), str):
+        raise invalid(f"{param}.id", "is missing, or is no string")
+    if call.get("type") != FUNCTION:
+        raise unsupported(f"{param}.type", f"is not {FUNCTION}, the one type of tool here")
+    function = call.get(FUNCTION)
+    if not isinstance(function, dict):
+        raise invalid(f"{param}.{FUNCTION}", "is missing, or is no object")
+    if not isinstance(function.get("name"), str) or not function["name"]:
+        raise invalid(f"{param}.{FUNCTION}.name", "is missing, or is no string")
+    arguments = _arguments(function.get("arguments"), f"{param}.{FUNCTION}.arguments")
+    return {**call, FUNCTION: {**function, "arguments": arguments}}
+
+
+def _arguments(arguments: Any, param: str) -> Any:
+    """Templates write arguments as objects; over HTTP they are JSON in a string."""
+    if not arguments and isinstance(arguments, str | None):
+        return {}
+    if isinstance(arguments, dict):
+        return arguments
+    if not isinstance(arguments, str):
+        raise invalid(param, "is neither JSON in a string nor an object")
+    try:
+        return msgspec.json.decode(arguments)
+    except msgspec.DecodeError as error:
+        raise invalid(param, f"is not JSON: {error}") from None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from sendnn_pipeline.errors import counted
 from sendnn_pipeline.frontend.call import Work
 from sendnn_pipeline.frontend.endpoint import Prepared
 from sendnn_pipeline.frontend.errors import RequestError
@@ -69,8 +70,8 @@ def _length(front: Frontend, ids: Sequence[int], max_tokens: int | None, param: 
     if max_tokens > room:
         raise too_long(
             limit,
-            f"{param} has {len(ids)} tokens and {limit} is {max_tokens}: together {len(ids) + max_tokens}, "
-            f"more than the context of {context}; at most {room} are left for the answer",
+            f"{param} has {counted(len(ids), 'token')} and {limit} is {max_tokens}: together {len(ids) + max_tokens}, "
+            f"more than the context of {context}, which leaves the answer {counted(room, 'token')}",
         )
     return max_tokens
 

@@ -125,7 +125,43 @@ OF_COMPLETIONS = [
     ({"best_of": 3}, "best_of"),
     ({"suffix": "x"}, "suffix"),
 ]
+CALL = {"id": "1", "type": "function", "function": {"name": "x", "arguments": "{}"}}
+
+
+def called(**changed: object) -> dict:
+    """A chat whose assistant called a function in a way of its own."""
+    return {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [{**CALL, **changed}]}]}
+
+
+def spoken(**message: object) -> dict:
+    return {"messages": [{"role": "user", "content": "x", **message}]}
+
+
+CALLS = "messages[1].tool_calls[0]"
+OF_PAST_CALLS = [
+    ({"messages": [{"role": "assistant", "tool_calls": {"0": CALL}}]}, "messages[0].tool_calls"),
+    (called(id=None), f"{CALLS}.id"),
+    (called(id=5), f"{CALLS}.id"),
+    (called(type=None), f"{CALLS}.type"),
+    (called(type="banana"), f"{CALLS}.type"),
+    (called(type=["function"]), f"{CALLS}.type"),
+    (called(function=None), f"{CALLS}.function"),
+    (called(function="x"), f"{CALLS}.function"),
+    (called(function={"arguments": "{}"}), f"{CALLS}.function.name"),
+    (called(function={"name": "", "arguments": "{}"}), f"{CALLS}.function.name"),
+    (called(function={"name": "x", "arguments": '{"a'}), f"{CALLS}.function.arguments"),
+    (called(function={"name": "x", "arguments": 0}), f"{CALLS}.function.arguments"),
+    (called(function={"name": "x", "arguments": []}), f"{CALLS}.function.arguments"),
+    (spoken(role="tool", tool_call_id=4), "messages[0].tool_call_id"),
+    (spoken(role="tool", content=None), "messages[0].content"),
+    (spoken(name=3), "messages[0].name"),
+    (spoken(role="assistant", refusal=3), "messages[0].refusal"),
+    (spoken(role="assistant", reasoning_content=[]), "messages[0].reasoning_content"),
+    (spoken(role="assistant", content=[{"type": "refusal", "text": "x"}]), "messages[0].content[0].refusal"),
+    (spoken(content=[{"type": "banana", "banana": 1}]), "messages[0].content[0]"),
+]
 OF_CHATS = [
+    *OF_PAST_CALLS,
     ({"messages": []}, "messages"),
     ({"messages": ["x"]}, "messages[0]"),
     ({"messages": [{"content": "x"}]}, "messages[0].role"),
@@ -213,16 +249,6 @@ def test_numbers_that_are_none(served_llama, name, value):
     assert answer.status_code == 400
 
 
-def test_the_numbers_of_a_refusal_add_up(served_llama):
-    body = {"prompt": [5] * 100, "max_tokens": 200}
-    error = served_llama.post(COMPLETIONS, json=body).json()["error"]
-    assert error["code"] == "context_length_exceeded"
-    assert "100 tokens" in error["message"] and "together 300" in error["message"] and "256" in error["message"]
-    assert "at most 156" in error["message"]
-    exactly = served_llama.post(COMPLETIONS, json={**body, "max_tokens": 156, "ignore_eos": True})
-    assert exactly.json()["usage"]["total_tokens"] == 256
-
-
 def test_null_is_unset_everywhere(served_llama):
     document = served_llama.get("/openapi.json").json()
     schemas = document["components"]["schemas"]
@@ -268,3 +294,35 @@ def test_a_temperature_near_nothing_is_greedy(served_llama):
 def test_a_stream_that_is_refused_has_the_status(served_llama):
     answer = served_llama.post(COMPLETIONS, json={"prompt": "", "stream": True})
     assert answer.status_code == 400 and json.loads(answer.text)["error"]["param"] == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("asked", "max_tokens", "reason"),
+    [
+        (
+            1,
+            256,
+            "prompt has 1 token and max_tokens is 256: together 257, more than the context of 256, "
+            "which leaves the answer 255 tokens",
+        ),
+        (
+            255,
+            2,
+            "prompt has 255 tokens and max_tokens is 2: together 257, more than the context of 256, "
+            "which leaves the answer 1 token",
+        ),
+        (
+            256,
+            1,
+            "prompt has 256 tokens, and the context of 256 leaves room for 255 and an answer of one; shorten it, "
+            "or ask for its end with truncate_prompt_tokens",
+        ),
+    ],
+)
+def test_the_numbers_of_a_refusal_add_up(served_llama, asked, max_tokens, reason):
+    answer = served_llama.post(COMPLETIONS, json={"prompt": [5] * asked, "max_tokens": max_tokens})
+    error = answer.json()["error"]
+    assert answer.status_code == 400 and error["code"] == "context_length_exceeded" and error["message"] == reason
+    fits = {"prompt": [5] * min(asked, 255), "max_tokens": 256 - min(asked, 255), "ignore_eos": True}
+    usage = served_llama.post(COMPLETIONS, json=fits).json()["usage"]
+    assert usage["total_tokens"] == 256

@@ -25,6 +25,11 @@ def prompt_ids(served, messages, **options) -> list[int]:
     return answer.json()["prompt_token_ids"]
 
 
+def bare_ids(served, text) -> list[int]:
+    """The tokens of a text and nothing around it."""
+    return served.post("/tokenize", json={"prompt": text, "add_special_tokens": False}).json()["tokens"]
+
+
 def test_the_real_client_gets_what_transformers_generates(served_llama, llama_reference):
     ids = ids_of(llama_reference, CHAT)
     assert ids.count(0) == 1
@@ -112,8 +117,46 @@ def test_calls_of_tools_are_objects_for_a_template(served_llama):
     call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}}
     chat = [*CHAT, {"role": "assistant", "content": None, "tool_calls": [call]}]
     template = "{{ messages[-1].tool_calls[0].function.arguments.at + 1 }}"
-    found = prompt_ids(served_llama, chat, chat_template=template)
-    assert found == served_llama.post("/tokenize", json={"prompt": "2", "add_special_tokens": False}).json()["tokens"]
+    assert prompt_ids(served_llama, chat, chat_template=template) == bare_ids(served_llama, "2")
+
+
+@pytest.mark.parametrize("arguments", [None, "", "{}", {}])
+def test_a_call_without_arguments_has_none(served_llama, arguments):
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": arguments}}
+    chat = [*CHAT, {"role": "assistant", "tool_calls": [call]}]
+    template = "{{ messages[-1].tool_calls[0].function.arguments | tojson }}"
+    assert prompt_ids(served_llama, chat, chat_template=template) == bare_ids(served_llama, "{}")
+
+
+@pytest.mark.parametrize("message", [{"content": None}, {}, {"content": None, "refusal": None, "tool_calls": None}])
+def test_an_assistant_that_wrote_nothing_has_no_text(served_llama, message):
+    template = "[{{ '<' + messages[-1].content.split('</think>')[-1] }}]"
+    chat = [*CHAT, {"role": "assistant", **message}]
+    assert prompt_ids(served_llama, chat, chat_template=template) == bare_ids(served_llama, "[<]")
+
+
+def test_no_calls_at_all_are_a_message_without_calls(served_llama):
+    template = "{% if 'tool_calls' in messages[-1] %}calls{% else %}{{ messages[-1].content }}{% endif %}"
+    chat = [*CHAT, {"role": "assistant", "content": "No.", "tool_calls": []}]
+    assert prompt_ids(served_llama, chat, chat_template=template) == bare_ids(served_llama, "No.")
+
+
+def test_what_an_assistant_thought_and_refused_is_text(served_llama, llama_reference):
+    parts = [
+        {"type": "thinking", "thinking": "Hm."},
+        {"type": "refusal", "refusal": "No."},
+        {"type": "text", "text": "x"},
+    ]
+    whole = [*CHAT, {"role": "assistant", "content": "Hm.\nNo.\nx"}]
+    found = prompt_ids(served_llama, [*CHAT, {"role": "assistant", "content": parts}])
+    assert found == ids_of(llama_reference, whole)
+
+
+@pytest.mark.parametrize("role", ["tool", "developer", "banana"])
+def test_a_role_is_the_templates_to_refuse(served_llama, llama_reference, role):
+    # And a tool's answer needs no id.
+    chat = [*CHAT, {"role": role, "content": "4"}]
+    assert prompt_ids(served_llama, chat) == ids_of(llama_reference, chat)
 
 
 def test_the_last_message_goes_on(served_llama, llama_reference):
@@ -125,8 +168,7 @@ def test_the_last_message_goes_on(served_llama, llama_reference):
 def test_a_template_that_takes_parts_gets_parts(served_llama):
     template = "{% for m in messages %}{% for part in m.content %}[{{ part.text }}]{% endfor %}{% endfor %}"
     found = prompt_ids(served_llama, CHAT, chat_template=template)
-    asked = {"prompt": "[Be brief.][What is assert?]", "add_special_tokens": False}
-    assert found == served_llama.post("/tokenize", json=asked).json()["tokens"]
+    assert found == bare_ids(served_llama, "[Be brief.][What is assert?]")
 
 
 def test_a_template_refuses_in_its_own_words(served_llama):
