@@ -34,7 +34,7 @@ def convert(file: Path, folder: Path) -> None:
     read_model(file).save_pretrained(folder)
     write_quantized(file, folder)
     tokenizer.save_pretrained(folder, save_jinja_files=False)
-    for weights in folder.glob("*.safetensors"):
+    for weights in folder.rglob("*.safetensors"):
         # They come readable by their owner alone.
         shutil.copymode(folder / "config.json", weights)
 
@@ -70,6 +70,7 @@ def write_quantized(file: Path, folder: Path) -> None:
     for weights in folder.glob("*.safetensors"):
         parts |= read_quantized(file, load_file(weights))
     if parts:
+        (folder / FILE).parent.mkdir()
         save_file(parts, folder / FILE)
 
 

@@ -4,7 +4,8 @@ A weight ``[outputs, inputs]`` has, for every 32 inputs of an output, a scale an
 times the scale, plus the offset, is what the file says, before anything is rounded.
 """
 
-FILE = "quantized.safetensors"
+FILE = "quantized/model.safetensors"
+"""In a model's folder. Not beside its weights: others read all that lies there as such."""
 GROUP_SIZE = 32
 """Inputs that have a scale in common."""
 Q4, Q8, SCALES, OFFSETS = "q4", "q8", "scales", "offsets"

@@ -143,7 +143,7 @@ def test_a_package_s_gguf_file_is_converted_once_and_without_torch_here(packaged
     folder = PackageSource().locate(TINY, cache)
     assert folder is not None and done.stdout == f"{folder} False\n"
     assert left_in(cache) == [folder.name]
-    modes = {file.stat().st_mode for file in folder.iterdir()}
+    modes = {file.stat().st_mode for file in folder.rglob("*") if file.is_file()}
     assert len(modes) == 1
     written = (folder / "model.safetensors").stat().st_mtime_ns
     assert PackageSource().fetch(TINY, cache) == folder
