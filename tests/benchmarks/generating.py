@@ -2,7 +2,8 @@
 
 ``python -m tests.benchmarks.generating [PEERS_FOLDER] [part=PART] [rounds=N] [requests=N] [key=value ...]``, after
 ``python -m tests.benchmarks.peers.build PEERS_FOLDER``; ``ours=false`` leaves ours out. Further words are those of our
-command line. All servers have the same bfloat16 weights; the one whose turn it is runs, the others are stopped. Parts:
+command line. All servers have the same bfloat16 weights, and one stream of ours reads the numbers of 4 and 8 bits that
+those were made of; the one whose turn it is runs, the others are stopped. Parts:
 
 - ``start``: seconds to ready, cold and from what the first start compiled.
 - ``load``: prompts of 16 to 512 tokens, answers of 32 to 128, all at once and at a fixed rate; transformers' padded
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from sendnn_pipeline.app.composed import compose_run
 from sendnn_pipeline.config.command_line import parse_overrides
+from sendnn_pipeline.programs.quantized import FILE as QUANTIZED
 from tests.benchmarks import generation_accuracy as accuracy
 from tests.benchmarks.completions import Answer, Ask, play, tokens_per_second
 from tests.benchmarks.figures import median, p50_p99, pairs, spread
@@ -124,8 +126,9 @@ def _transformers(trial: Trial, asks: Sequence[Ask]) -> dict[str, float]:
 
 
 def single(trial: Trial, servers: Sequence[Server]) -> None:
-    """Print one stream's rate beside what reading all weights for each token allows."""
-    num_bytes = (trial.model / "model.safetensors").stat().st_size
+    """Print one stream's rate beside what reading all weights for each token allows, in bfloat16 and quantized."""
+    files = [trial.model / name for name in ("model.safetensors", QUANTIZED)]
+    num_bytes, *quantized = [file.stat().st_size for file in files if file.is_file()]
     rates: dict[str, list[float]] = {server.name: [] for server in servers}
     limits = []
     for _ in range(trial.rounds):
@@ -137,13 +140,13 @@ def single(trial: Trial, servers: Sequence[Server]) -> None:
             with server.turn() as url:
                 (answer,) = play(url, [ask])
             rates[server.name].append((answer.tokens - 1) / (answer.arrivals[-1] - answer.arrivals[0]))
-    print(f"single   limit: {spread(limits, '.1f')} tokens/s, reading {num_bytes / 1e6:.0f} MB a token")
+    for read_bytes in (num_bytes, *quantized):
+        allowed = [limit * num_bytes / read_bytes for limit in limits]
+        print(f"single   limit: {spread(allowed, '.1f')} tokens/s, reading {read_bytes / 1e6:.0f} MB a token")
     for name, found in rates.items():
         shares = [rate / limit for rate, limit in zip(found, limits, strict=True)]
-        print(
-            f"single   {name}: {spread(found, '.1f')} tokens/s{pairs(rates, name)}, {median(shares):.0%} of the limit",
-            flush=True,
-        )
+        share = f"{median(shares):.0%} of the first limit"
+        print(f"single   {name}: {spread(found, '.1f')} tokens/s{pairs(rates, name)}, {share}", flush=True)
 
 
 def prefix(trial: Trial, servers: Sequence[Server]) -> None:
