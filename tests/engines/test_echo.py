@@ -118,7 +118,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_stream_frees_it(slow):
         assert metric(slow, "vllm:num_requests_running{") == 1
         # While it runs, its texts are in the queue.
         full = slow.post("/v1/echo", json={"input": ["a"] * 38})
-        assert full.status_code == 429 and "texts wait" in full.json()["error"]["message"]
+        assert full.status_code == 429 and "have no answer yet" in full.json()["error"]["message"]
     wait_for(lambda: metric(slow, gone) == before[gone] + 1)
     assert metric(slow, "vllm:num_requests_running{") == metric(slow, "vllm:num_requests_waiting{") == 0
     assert metric(slow, aborted) == before[aborted] + 1
