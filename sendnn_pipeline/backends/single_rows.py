@@ -2,7 +2,7 @@
 
 A product of one row reads its weight once, and a library is called, and waited for by all threads, for each. Written
 out, a whole layer is one loop after the other in one function, and its weights are read as the checkpoint has them, or
-as the quantized file had them that it was made of: a third of the bytes.
+as the quantized file had them that it was made of: less than half of the bytes.
 """
 
 from collections.abc import Callable, Collection
